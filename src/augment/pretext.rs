@@ -1,0 +1,59 @@
+//! The pretext tasks' image: rotated, then sheared, then recoloured; which, is what the network must tell.
+
+use super::{color, geometry};
+use crate::rng::Stream;
+
+/// The shears to choose from.
+pub const SHEARS: [f64; 3] = [0.0, 0.2, 0.4];
+
+/// The recolourings to choose from; the order is that of the labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Color {
+    Original,
+    Grayscale,
+    Inverted,
+}
+
+impl Color {
+    pub const ALL: [Color; 3] = [Color::Original, Color::Grayscale, Color::Inverted];
+}
+
+/// All that is done to one image; its parts are the labels of the three tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pretext {
+    /// Counter-clockwise quarter turns, 0..4.
+    pub quarter_turns: u8,
+    /// An index into [`SHEARS`].
+    pub shear: u8,
+    pub color: Color,
+}
+
+impl Pretext {
+    /// Each part uniform.
+    pub fn draw(stream: &mut Stream) -> Pretext {
+        Pretext {
+            quarter_turns: stream.below(4) as u8,
+            shear: stream.below(3) as u8,
+            color: Color::ALL[stream.below(3) as usize],
+        }
+    }
+
+    /// The labels of the rotation, shear and colour heads.
+    pub fn labels(&self) -> [u8; 3] {
+        [self.quarter_turns, self.shear, self.color as u8]
+    }
+
+    /// The transformed `image`, both [3, 32, 32].
+    pub fn apply(&self, image: &[u8], out: &mut [u8]) {
+        geometry::quarter_turns(image, self.quarter_turns, out);
+        if self.shear > 0 {
+            let rotated = out.to_vec();
+            geometry::shear_x(&rotated, SHEARS[usize::from(self.shear)], out);
+        }
+        match self.color {
+            Color::Original => {}
+            Color::Grayscale => color::grayscale(out),
+            Color::Inverted => color::invert(out),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! SimSiam's view: crop, flip, colour jitter, grayscale.
+
+use super::crop::{CropBox, resized_crop};
+use super::{color, geometry};
+use crate::rng::Stream;
+
+/// One adjustment of the jitter, with its factor (for hue: its shift).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Adjustment {
+    Brightness(f32),
+    Contrast(f32),
+    Saturation(f32),
+    Hue(f32),
+}
+
+impl Adjustment {
+    fn apply(self, image: &mut [u8]) {
+        match self {
+            Adjustment::Brightness(factor) => color::brightness(image, factor),
+            Adjustment::Contrast(factor) => color::contrast(image, factor),
+            Adjustment::Saturation(factor) => color::saturation(image, factor),
+            Adjustment::Hue(shift) => color::hue(image, shift),
+        }
+    }
+}
+
+/// The four adjustments in the order in which they are made.
+pub type Jitter = [Adjustment; 4];
+
+/// All that is done to an image to make one view of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct View {
+    pub crop: CropBox,
+    pub flip: bool,
+    pub jitter: Option<Jitter>,
+    pub gray: bool,
+}
+
+impl View {
+    /// The seed protocol's distribution: crop of scale 0.2–1, flip 0.5, with probability 0.8 a jitter of brightness,
+    /// contrast and saturation 0.4 and hue 0.1 in random order, grayscale 0.2.
+    pub fn draw(stream: &mut Stream) -> View {
+        let crop = CropBox::draw(stream);
+        let flip = stream.chance(0.5);
+        let jitter = stream.chance(0.8).then(|| {
+            let mut jitter = [
+                Adjustment::Brightness(stream.uniform(0.6, 1.4)),
+                Adjustment::Contrast(stream.uniform(0.6, 1.4)),
+                Adjustment::Saturation(stream.uniform(0.6, 1.4)),
+                Adjustment::Hue(stream.uniform(-0.1, 0.1)),
+            ];
+            stream.shuffle(&mut jitter);
+            jitter
+        });
+        View { crop, flip, jitter, gray: stream.chance(0.2) }
+    }
+
+    /// The view of `image`, both [3, 32, 32].
+    pub fn apply(&self, image: &[u8], out: &mut [u8]) {
+        resized_crop(image, self.crop, out);
+        if self.flip {
+            geometry::flip(out);
+        }
+        for adjustment in self.jitter.iter().flatten() {
+            adjustment.apply(out);
+        }
+        if self.gray {
+            color::grayscale(out);
+        }
+    }
+}

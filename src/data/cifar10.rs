@@ -1,0 +1,139 @@
+//! CIFAR-10 in its official binary layout, from a folder or from the archive, verified before use.
+//!
+//! A file is a row of records, each 1 label byte and [`IMAGE`] pixel bytes (red, green, blue plane; row by row).
+//! Figures are comparable only if they come from the same images in the same order, so every file must have its
+//! exact length and SHA-256. A folder that was verified once carries a stamp and is hashed again only after a change.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use self::visit::{Part, RECORD, REMEDY, bad_file, visit};
+use super::{Data, Dataset, IMAGE};
+use crate::error::{Error, Result};
+
+mod stamp;
+pub(super) mod visit;
+
+/// Where the archive is published.
+pub const URL: &str = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz";
+/// File name of the archive.
+pub const ARCHIVE: &str = "cifar-10-binary.tar.gz";
+/// Name of the folder that the archive holds.
+pub const FOLDER: &str = "cifar-10-batches-bin";
+/// The environment variable that names the folder in which [`FOLDER`] or [`ARCHIVE`] lies.
+pub const VARIABLE: &str = "FEWLABEL_DATA";
+/// The data files with their SHA-256: the training set in order, then the test set; 10,000 records each.
+pub const FILES: [(&str, &str); 6] = [
+    ("data_batch_1.bin", "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
+    ("data_batch_2.bin", "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"),
+    ("data_batch_3.bin", "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67"),
+    ("data_batch_4.bin", "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48"),
+    ("data_batch_5.bin", "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"),
+    ("test_batch.bin", "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),
+];
+
+const RECORDS: usize = 10_000;
+
+/// [`FILES`] with their lengths; the last one is the test set.
+pub(super) fn official() -> Vec<Part> {
+    FILES.iter().map(|&(name, sha256)| Part { name, records: RECORDS, sha256: sha256.to_owned() }).collect()
+}
+
+/// Where the data lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// An unpacked folder, [`FOLDER`].
+    Folder(PathBuf),
+    /// The gzipped tar archive, [`ARCHIVE`]; read as it is, nothing is unpacked on the disk.
+    Archive(PathBuf),
+}
+
+impl Source {
+    /// The folder or the archive.
+    pub fn path(&self) -> &Path {
+        match self {
+            Source::Folder(path) | Source::Archive(path) => path,
+        }
+    }
+}
+
+/// The folder that should hold [`FOLDER`] or [`ARCHIVE`], and the setting that says so: `data_dir` (the option
+/// `--data-dir`), else the variable [`VARIABLE`], else `data`.
+pub fn data_folder(data_dir: Option<&Path>) -> (PathBuf, &'static str) {
+    choose(data_dir, std::env::var_os(VARIABLE))
+}
+
+fn choose(data_dir: Option<&Path>, variable: Option<OsString>) -> (PathBuf, &'static str) {
+    match (data_dir, variable.filter(|value| !value.is_empty())) {
+        (Some(folder), _) => (folder.to_owned(), "named by --data-dir"),
+        (None, Some(folder)) => (folder.into(), "named by FEWLABEL_DATA"),
+        (None, None) => ("data".into(), "the default"),
+    }
+}
+
+/// Finds the data in [`data_folder`]; a folder is preferred to an archive. Contents are not looked at.
+/// [`Error::Data`] says where it looked and why there.
+pub fn locate(data_dir: Option<&Path>) -> Result<Source> {
+    let (place, setting) = data_folder(data_dir);
+    let (folder, archive) = (place.join(FOLDER), place.join(ARCHIVE));
+    if folder.is_dir() {
+        Ok(Source::Folder(folder))
+    } else if archive.is_file() {
+        Ok(Source::Archive(archive))
+    } else {
+        Err(Error::data(&place, format!("this folder, {setting}, holds neither {FOLDER} nor {ARCHIVE}"), REMEDY))
+    }
+}
+
+/// Reads all 50,000 training and 10,000 test images (184 MB; while reading, one file of 31 MB more).
+/// [`Error::Data`] names the file that is missing, of a wrong length, changed or not unpackable.
+pub fn load(source: &Source) -> Result<Data> {
+    load_parts(source, &official())
+}
+
+fn load_parts(source: &Source, parts: &[Part]) -> Result<Data> {
+    let zeros = |n: usize| Dataset { images: vec![0; n * IMAGE], labels: vec![0; n] };
+    let last = parts.len() - 1;
+    let records = |parts: &[Part]| parts.iter().map(|part| part.records).sum();
+    let mut data = Data { train: zeros(records(&parts[..last])), test: zeros(parts[last].records) };
+    visit(source, parts, true, &mut |index, _, contents| {
+        let contents = contents.map_err(|problem| bad_file(source.path(), &parts[index], &problem))?;
+        // An archive holds its files in any order, so each goes to its place instead of to the end.
+        let (set, first) =
+            if index == last { (&mut data.test, 0) } else { (&mut data.train, records(&parts[..index])) };
+        for (at, record) in (first..).zip(contents.chunks_exact(RECORD)) {
+            set.labels[at] = record[0];
+            set.images[at * IMAGE..][..IMAGE].copy_from_slice(&record[1..]);
+        }
+        Ok(())
+    })?;
+    Ok(data)
+}
+
+/// What [`check`] found out about one of [`FILES`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileReport {
+    pub name: &'static str,
+    /// Length found; 0 if the file is missing.
+    pub bytes: u64,
+    /// What is wrong with the file; `None` if it is the official one, byte for byte.
+    pub problem: Option<String>,
+}
+
+/// Hashes every file, whatever a stamp says, and reports on each in the order of [`FILES`]. An error only if a file
+/// cannot be read or the archive cannot be unpacked.
+pub fn check(source: &Source) -> Result<Vec<FileReport>> {
+    check_parts(source, &official())
+}
+
+pub(super) fn check_parts(source: &Source, parts: &[Part]) -> Result<Vec<FileReport>> {
+    let mut reports: Vec<_> = parts.iter().map(|p| FileReport { name: p.name, bytes: 0, problem: None }).collect();
+    visit(source, parts, false, &mut |index, bytes, contents| {
+        (reports[index].bytes, reports[index].problem) = (bytes, contents.err());
+        Ok(())
+    })?;
+    Ok(reports)
+}
+
+#[cfg(test)]
+pub(super) mod tests;

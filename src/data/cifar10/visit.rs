@@ -1,0 +1,137 @@
+//! Goes through the files of a folder or an archive and says of each whether it is what it must be.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+
+use flate2::read::GzDecoder;
+
+use super::Source;
+use super::stamp::{self, Seen, Stamp};
+use crate::data::{CLASSES, IMAGE};
+use crate::error::{Error, Result};
+use crate::files::sha256;
+
+/// Bytes of a record: a label and an image.
+pub const RECORD: usize = 1 + IMAGE;
+pub const REMEDY: &str =
+    "`fewlabel data fetch` downloads CIFAR-10; --data-dir DIR or FEWLABEL_DATA names the folder that holds it";
+
+/// What one file must be. The official list is [`super::official`]; tests bring a smaller one.
+pub struct Part {
+    pub name: &'static str,
+    pub records: usize,
+    pub sha256: String,
+}
+
+impl Part {
+    pub fn bytes(&self) -> u64 {
+        (self.records * RECORD) as u64
+    }
+}
+
+/// An [`Error::Data`] about one file of the folder or archive at `place`.
+pub fn bad_file(place: &Path, part: &Part, problem: &str) -> Error {
+    Error::data(place, format!("{}: {problem}", part.name), REMEDY)
+}
+
+/// Called once for each part, in any order: its index, the length found, and its verified contents or what is wrong.
+pub type Each<'a> = &'a mut dyn FnMut(usize, u64, std::result::Result<&[u8], String>) -> Result<()>;
+
+/// `trust`: whether a matching stamp in a folder stands for the hash.
+pub fn visit(source: &Source, parts: &[Part], trust: bool, each: Each) -> Result<()> {
+    match source {
+        Source::Folder(folder) => visit_folder(folder, parts, trust, each),
+        Source::Archive(path) => visit_archive(File::open(path).map_err(Error::io("open", path))?, path, parts, each),
+    }
+}
+
+fn visit_folder(folder: &Path, parts: &[Part], trust: bool, each: Each) -> Result<()> {
+    let old = if trust { stamp::read(folder) } else { Stamp::new() };
+    let mut new = Stamp::new();
+    let mut buffer = buffer_for(parts);
+    for (index, part) in parts.iter().enumerate() {
+        let path = folder.join(part.name);
+        let file = match File::open(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                each(index, 0, Err("missing".to_owned()))?;
+                continue;
+            }
+            opened => opened.map_err(Error::io("open", &path))?,
+        };
+        // Taken before reading and from the handle: a later change or a swapped file makes the stamp wrong, not true.
+        let metadata = file.metadata().map_err(Error::io("read", &path))?;
+        let seen = Seen::of(&metadata, part);
+        let bytes = read(file, metadata.len(), part, &mut buffer).map_err(Error::io("read", &path))?;
+        let contents = inspect(part, bytes, &buffer, !seen.is_in(&old, part));
+        if contents.is_ok() {
+            new.insert(part.name.to_owned(), seen);
+        }
+        each(index, bytes, contents)?;
+    }
+    if new.len() == parts.len() && new != old {
+        stamp::write(folder, &new);
+    }
+    Ok(())
+}
+
+/// Visits the parts in the gzipped tar `archive` (as much of it as holds them); `place` is for messages. Every fault of
+/// the archive, of its reader too, is an [`Error::Data`].
+pub fn visit_archive(archive: impl Read, place: &Path, parts: &[Part], each: Each) -> Result<()> {
+    let broken = |e: io::Error| Error::data(place, format!("cannot be unpacked: {}", with_causes(&e)), REMEDY);
+    // The other files in it are small, so more than this is no CIFAR-10, however well it compresses.
+    let limit = 2 * parts.iter().map(Part::bytes).sum::<u64>() + (1 << 20);
+    let mut archive = tar::Archive::new(GzDecoder::new(archive).take(limit));
+    let mut buffer = buffer_for(parts);
+    let mut missing: Vec<usize> = (0..parts.len()).collect();
+    // Raw: otherwise long names and the like are read into memory, as long as they claim to be.
+    for entry in archive.entries().map_err(broken)?.raw(true) {
+        let mut entry = entry.map_err(broken)?;
+        let path = entry.path_bytes().into_owned();
+        let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+        let wanted = missing.iter().position(|&index| parts[index].name.as_bytes() == name);
+        let Some(wanted) = wanted.filter(|_| entry.header().entry_type().is_file()) else { continue };
+        let index = missing.remove(wanted);
+        let size = entry.size();
+        let bytes = read(&mut entry, size, &parts[index], &mut buffer).map_err(broken)?;
+        each(index, bytes, inspect(&parts[index], bytes, &buffer, true))?;
+        if missing.is_empty() {
+            break;
+        }
+    }
+    missing.into_iter().try_for_each(|index| each(index, 0, Err("missing from the archive".to_owned())))
+}
+
+fn buffer_for(parts: &[Part]) -> Vec<u8> {
+    Vec::with_capacity(parts.iter().map(Part::bytes).max().unwrap_or(0) as usize)
+}
+
+/// Fills `buffer` from `file` and returns the length found. A file that claims a wrong length is left unread, and no
+/// file is read beyond the byte that shows it is too long.
+fn read(file: impl Read, claimed: u64, part: &Part, buffer: &mut Vec<u8>) -> io::Result<u64> {
+    buffer.clear();
+    if claimed != part.bytes() {
+        return Ok(claimed);
+    }
+    Ok(file.take(part.bytes() + 1).read_to_end(buffer)? as u64)
+}
+
+fn inspect<'a>(part: &Part, bytes: u64, contents: &'a [u8], hash: bool) -> std::result::Result<&'a [u8], String> {
+    if bytes != part.bytes() {
+        return Err(format!("{bytes} bytes long, expected {}", part.bytes()));
+    }
+    let found = hash.then(|| sha256(contents)).filter(|found| *found != part.sha256);
+    if let Some(found) = found {
+        return Err(format!("SHA-256 is {found}, expected {}", part.sha256));
+    }
+    let labels = contents.iter().step_by(RECORD);
+    match labels.zip(0..).find(|(label, _)| usize::from(**label) >= CLASSES) {
+        Some((label, record)) => Err(format!("record {record} has label {label}, expected one below {CLASSES}")),
+        None => Ok(contents),
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,0 +1,82 @@
+//! Which images are labelled, and in which order an epoch goes through its images.
+
+use serde::{Deserialize, Serialize};
+
+use super::{CLASSES, Dataset};
+use crate::rng::{Purpose, Stream};
+
+/// How the labelled images are chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Choose {
+    /// The first ones of the training set, whatever their classes: what the study's code does.
+    First,
+    /// The same number of every class, drawn from the seed.
+    Stratified,
+}
+
+/// The indices of `count` labelled training images, in ascending order. Stratified: `count` / 10 of each class, or
+/// fewer where a class has not so many.
+pub fn labelled(train: &Dataset, choose: Choose, count: usize, seed: u64) -> Vec<u32> {
+    match choose {
+        Choose::First => (0..count as u32).collect(),
+        Choose::Stratified => {
+            let mut shuffled: Vec<u32> = (0..train.len() as u32).collect();
+            Stream::new(seed, Purpose::Labels, 0, 0).shuffle(&mut shuffled);
+            let mut room = [count / CLASSES; CLASSES];
+            shuffled.retain(|&index| {
+                let room = &mut room[usize::from(train.labels[index as usize])];
+                let taken = *room > 0;
+                *room -= usize::from(taken);
+                taken
+            });
+            shuffled.sort_unstable();
+            shuffled
+        }
+    }
+}
+
+/// `images` in the order of `epoch`: a new permutation for each epoch.
+pub fn epoch_order(images: &[u32], seed: u64, epoch: u32) -> Vec<u32> {
+    let mut order = images.to_vec();
+    Stream::new(seed, Purpose::Order, epoch, 0).shuffle(&mut order);
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dataset() -> Dataset {
+        let labels: Vec<u8> = (0..400).map(|i| (i * i % 10) as u8).chain((0..400).map(|i| (i % 10) as u8)).collect();
+        Dataset { images: vec![], labels }
+    }
+
+    #[test]
+    fn stratified_labels_are_balanced_distinct_and_drawn_from_the_seed() {
+        let train = dataset();
+        let chosen = labelled(&train, Choose::Stratified, 200, 1);
+        assert!(chosen.is_sorted_by(|a, b| a < b));
+        for class in 0..10 {
+            assert_eq!(chosen.iter().filter(|&&i| train.labels[i as usize] == class).count(), 20, "class {class}");
+        }
+        assert_eq!(chosen, labelled(&train, Choose::Stratified, 200, 1));
+        assert_ne!(chosen, labelled(&train, Choose::Stratified, 200, 2));
+    }
+
+    #[test]
+    fn first_labels_are_the_first() {
+        assert_eq!(labelled(&dataset(), Choose::First, 3, 7), [0, 1, 2]);
+    }
+
+    #[test]
+    fn epochs_are_different_permutations_of_the_same_images() {
+        let images = [5, 8, 13, 21, 34, 55, 89];
+        let orders = [0, 1].map(|epoch| epoch_order(&images, 3, epoch));
+        assert_ne!(orders[0], orders[1]);
+        for mut order in orders {
+            order.sort_unstable();
+            assert_eq!(order, images);
+        }
+    }
+}

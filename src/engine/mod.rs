@@ -1,0 +1,68 @@
+//! How a network is evaluated and differentiated.
+//!
+//! [`reference`](mod@reference) is candle's autograd on any candle device. What every engine takes and gives is
+//! defined here, on host memory.
+
+pub mod reference;
+
+use crate::network::{Array, Layer, Network};
+use crate::rng::{Purpose, Stream};
+
+/// What one training step minimises, with its batch. Images are `f32` [n, 3, 32, 32], scaled to [−1, 1].
+#[derive(Clone, Debug)]
+pub enum Objective<'a> {
+    /// The sum over the named heads of the mean cross-entropy with their labels.
+    Classify { images: &'a [f32], targets: &'a [Target<'a>] },
+    /// D(p₁, z₂)/2 + D(p₂, z₁)/2 with D the negative cosine (Chen and He, 2021, equations 1 and 2). The views pass
+    /// one after the other, so that batch norm sees each as a batch of its own. With `stop_gradient` z is a
+    /// constant in D.
+    SimSiam { views: [&'a [f32]; 2], stop_gradient: bool },
+}
+
+/// The labels of one head for a batch.
+#[derive(Clone, Debug)]
+pub struct Target<'a> {
+    pub head: &'static str,
+    pub labels: &'a [u8],
+}
+
+/// Which dropout masks a training step draws: those of the examples `first`, `first` + 1, … of an epoch.
+#[derive(Clone, Copy, Debug)]
+pub struct DropoutKey {
+    pub seed: u64,
+    pub epoch: u32,
+    pub first: u32,
+}
+
+/// What a step or a pass gives back.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// The objective before the update.
+    pub loss: f64,
+    /// Row by row: the logits of each target in order, or z₁, p₁, z₂, p₂.
+    pub outputs: Vec<Vec<f32>>,
+}
+
+/// The gradient of every moved parameter, by its name, in the network's order.
+pub type Gradients = Vec<Array>;
+
+/// The floor of each norm in the cosine (PyTorch's `cosine_similarity` with the study's eps).
+pub const COSINE_EPS: f64 = 1e-6;
+/// Batch norm's ε and the weight of a new batch in the running statistics (PyTorch's defaults).
+pub const NORM_EPS: f64 = 1e-5;
+pub const NORM_MOMENTUM: f64 = 0.1;
+
+/// The multipliers of one dropout layer for `n` examples of `width` values: 0 with probability `p`, else 1/(1−p).
+pub fn dropout_mask(key: DropoutKey, p: f32, n: usize, width: usize) -> Vec<f32> {
+    let keep = 1.0 / (1.0 - p);
+    let row = |i| {
+        let mut stream = Stream::new(key.seed, Purpose::Dropout, key.epoch, key.first + i as u32);
+        (0..width).map(move |_| if stream.chance(p) { 0.0 } else { keep })
+    };
+    (0..n).flat_map(row).collect()
+}
+
+/// Number of dropout layers: the stream of an example's mask serves one.
+pub fn dropout_layers(network: &Network) -> usize {
+    network.blocks().flat_map(|block| &block.layers).filter(|(_, layer)| matches!(layer, Layer::Dropout { .. })).count()
+}

@@ -1,0 +1,91 @@
+//! The layers as differentiable candle operations, with PyTorch's gradients.
+//!
+//! Where candle 0.11 is right it is used (products, cross-entropy, `detach`). It is not for
+//! - max-pooling: its gradient multiplies by the *averaged* mask, a quarter of the true one, and shares ties;
+//! - ReLU at 0, where its gradient is 1;
+//! - the backward pass of its convolution: right, but a transposed convolution without matrix products.
+
+use candle_core::{DType, Result, Tensor, Var};
+
+use crate::engine::{COSINE_EPS, NORM_EPS, NORM_MOMENTUM};
+
+/// Products are computed in double precision on the CPU. In single precision SimSiam's z strays up to 1.3e-5 from
+/// PyTorch's, which is itself up to 7e-6 from the true value: batch norm over a small batch magnifies both.
+/// GPUs are too slow in double precision for that.
+fn widen(x: &Tensor) -> Result<Tensor> {
+    x.to_dtype(if x.device().is_cpu() { DType::F64 } else { DType::F32 })
+}
+
+/// 3×3 convolution with padding 1: x [n, c, h, w], weight [o, c, 3, 3], bias [o] to [n, o, h, w].
+///
+/// Columns [n, c·9, h·w] of every pixel's neighbourhood, times the weights [o, c·9].
+pub fn conv3x3(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let (n, c, h, w) = x.dims4()?;
+    let o = weight.dim(0)?;
+    let padded = widen(x)?.pad_with_zeros(2, 1, 1)?.pad_with_zeros(3, 1, 1)?.flatten_from(2)?;
+    let taps = (0..9).flat_map(|tap| {
+        let corner = tap / 3 * (w + 2) + tap % 3;
+        (0..h * w).map(move |pixel| (corner + pixel / w * (w + 2) + pixel % w) as u32)
+    });
+    let taps = Tensor::from_iter(taps, x.device())?;
+    let columns = padded.index_select(&taps, 2)?.reshape((n, c * 9, h * w))?;
+    let weight = widen(weight)?.reshape((1, o, c * 9))?.expand((n, o, c * 9))?.contiguous()?;
+    let product = weight.matmul(&columns)?.to_dtype(x.dtype())?.reshape((n, o, h, w))?;
+    product.broadcast_add(&bias.reshape((1, o, 1, 1))?)
+}
+
+/// y = x·Wᵀ + b: x [n, inputs], weight [outputs, inputs].
+pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    widen(x)?.matmul(&widen(weight)?.t()?)?.to_dtype(x.dtype())?.broadcast_add(bias)
+}
+
+/// Batch norm over dimension 1; in training it also moves `running` (mean, variance).
+///
+/// Not candle-nn's: that sums all pixels of a channel in one chain, which costs a digit. Here the sums go over the
+/// pixels of an image, then over the images.
+pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, running: [&Var; 2], train: bool) -> Result<Tensor> {
+    let channels = weight.elem_count();
+    let per_channel = |t: &Tensor| if x.rank() == 4 { t.reshape((1, channels, 1, 1)) } else { t.reshape((1, channels)) };
+    let mean = |t: &Tensor| match t.rank() {
+        4 => t.flatten_from(2)?.mean(2)?.mean(0),
+        _ => t.mean(0),
+    };
+    let (centred, var) = if train {
+        let batch_mean = mean(x)?;
+        let centred = x.broadcast_sub(&per_channel(&batch_mean)?)?;
+        let var = mean(&centred.sqr()?)?;
+        let n = (x.elem_count() / channels) as f64;
+        let unbiased = (var.detach() * (n / (n - 1.0)))?;
+        for (running, batch) in running.into_iter().zip([batch_mean.detach(), unbiased]) {
+            running.set(&((running.as_tensor() * (1.0 - NORM_MOMENTUM))? + (batch * NORM_MOMENTUM)?)?)?;
+        }
+        (centred, var)
+    } else {
+        let [mean, var] = running.map(|r| r.as_detached_tensor());
+        (x.broadcast_sub(&per_channel(&mean)?)?, var)
+    };
+    let scale = (weight / (var + NORM_EPS)?.sqrt()?)?;
+    centred.broadcast_mul(&per_channel(&scale)?)?.broadcast_add(&per_channel(bias)?)
+}
+
+/// max(x, 0), with gradient 0 at 0.
+pub fn relu(x: &Tensor) -> Result<Tensor> {
+    // Asked this way round, a NaN stays a NaN.
+    x.le(0f32)?.where_cond(&x.zeros_like()?, x)
+}
+
+/// 2×2 maximum with stride 2; the gradient goes to the first maximum in row order.
+pub fn max_pool2(x: &Tensor) -> Result<Tensor> {
+    let (n, c, h, w) = x.dims4()?;
+    let windows = x.reshape((n, c, h / 2, 2, w / 2, 2))?.permute((0, 1, 2, 4, 3, 5))?.contiguous()?;
+    let windows = windows.reshape((n, c, h / 2, w / 2, 4))?;
+    let first = windows.detach().argmax_keepdim(4)?;
+    windows.gather(&first, 4)?.squeeze(4)
+}
+
+/// The mean over rows of −cos(p, z), each norm at least [`COSINE_EPS`].
+pub fn negative_cosine(p: &Tensor, z: &Tensor) -> Result<Tensor> {
+    let norm = |x: &Tensor| x.sqr()?.sum(1)?.sqrt()?.maximum(COSINE_EPS);
+    let cosine = ((p * z)?.sum(1)? / (norm(p)? * norm(z)?)?)?;
+    cosine.mean_all()?.neg()
+}

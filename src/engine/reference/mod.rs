@@ -1,0 +1,185 @@
+//! Candle's autograd: the plain engine that others are checked against, and the way to a GPU.
+
+mod layers;
+mod update;
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+
+use crate::data::{CHANNELS, IMAGE, SIDE};
+use crate::engine::{DropoutKey, Gradients, Objective, Outcome, dropout_mask};
+use crate::network::{Array, Block, Layer, Mode, Network, Spec, Weights};
+use crate::optimizer::Rule;
+pub use update::Optimizer;
+
+/// A network with its tensors on a candle device.
+pub struct Model {
+    network: Network,
+    device: Device,
+    /// In the network's stable order.
+    tensors: Vec<(Spec, Var)>,
+}
+
+impl Model {
+    /// `weights` must be in the network's order, as all [`Weights`] of that network are.
+    pub fn new(network: Network, weights: &Weights, device: &Device) -> Result<Model> {
+        let var = |(spec, array): (Spec, &Array)| {
+            let tensor = Tensor::from_slice(&array.values, array.shape.as_slice(), device)?;
+            Ok((spec, Var::from_tensor(&tensor)?))
+        };
+        let tensors = network.tensors().zip(&weights.arrays).map(var).collect::<Result<_>>()?;
+        Ok(Model { network, device: device.clone(), tensors })
+    }
+
+    /// The present weights, on the host.
+    pub fn weights(&self) -> Result<Weights> {
+        let arrays = self.tensors.iter().map(|(spec, var)| to_array(&spec.name, var));
+        Ok(Weights { arrays: arrays.collect::<Result<_>>()? })
+    }
+
+    /// An optimizer with fresh state for the parameters outside frozen blocks.
+    pub fn optimizer(&self, rule: Rule) -> Optimizer {
+        Optimizer::new(rule)
+    }
+
+    /// One training step: forward, backward, update.
+    pub fn step(
+        &self,
+        objective: &Objective,
+        dropout: DropoutKey,
+        optimizer: &mut Optimizer,
+        lr: f64,
+    ) -> Result<Outcome> {
+        let (outcome, gradients) = self.differentiate(objective, dropout)?;
+        optimizer.step(&gradients, lr)?;
+        Ok(outcome)
+    }
+
+    /// One training pass (running statistics move), and the gradient of the objective for every parameter
+    /// outside frozen blocks that it depends on.
+    pub fn gradients(&self, objective: &Objective, dropout: DropoutKey) -> Result<(Outcome, Gradients)> {
+        let (outcome, gradients) = self.differentiate(objective, dropout)?;
+        let arrays = gradients.iter().map(|(name, _, gradient)| to_array(name, gradient)).collect::<Result<_>>()?;
+        Ok((outcome, arrays))
+    }
+
+    /// The heads' outputs in eval mode, for `heads` in order: each [n, classes], row by row.
+    pub fn predict(&self, images: &[f32], heads: &[&str]) -> Result<Vec<Vec<f32>>> {
+        let hidden = self.trunk(&self.images(images)?, None)?;
+        heads.iter().map(|head| to_host(&self.forward(self.head(head)?, &hidden, None)?)).collect()
+    }
+
+    /// The trunk's first block in `mode`: features [n, c·h·w], row by row. In train mode running statistics move.
+    pub fn features(&self, images: &[f32], mode: Mode) -> Result<Vec<f32>> {
+        let key = DropoutKey { seed: 0, epoch: 0, first: 0 };
+        let key = (mode == Mode::Train).then_some(key);
+        to_host(&self.forward(&self.network.trunk[0], &self.images(images)?, key)?)
+    }
+
+    fn differentiate(
+        &self,
+        objective: &Objective,
+        dropout: DropoutKey,
+    ) -> Result<(Outcome, Vec<(&str, &Var, Tensor)>)> {
+        let (loss, outputs) = self.loss(objective, dropout)?;
+        let store = loss.backward()?;
+        let frozen = |name: &str| self.network.blocks().any(|b| b.frozen.is_some() && within(name, b.name));
+        let gradients = self.tensors.iter().filter(|(spec, _)| spec.role.is_parameter() && !frozen(&spec.name));
+        let gradients = gradients.filter_map(|(spec, var)| Some((spec.name.as_str(), var, store.get(var)?.clone())));
+        let outcome = Outcome {
+            loss: loss.to_scalar::<f32>()?.into(),
+            outputs: outputs.iter().map(to_host).collect::<Result<_>>()?,
+        };
+        Ok((outcome, gradients.collect()))
+    }
+
+    fn loss(&self, objective: &Objective, dropout: DropoutKey) -> Result<(Tensor, Vec<Tensor>)> {
+        match objective {
+            Objective::Classify { images, targets } => {
+                let hidden = self.trunk(&self.images(images)?, Some(dropout))?;
+                let mut sum = Tensor::zeros((), DType::F32, &self.device)?;
+                let mut outputs = Vec::new();
+                for target in *targets {
+                    let logits = self.forward(self.head(target.head)?, &hidden, Some(dropout))?;
+                    let labels = Tensor::from_iter(target.labels.iter().map(|&y| u32::from(y)), &self.device)?;
+                    sum = (sum + candle_nn::loss::cross_entropy(&logits, &labels)?)?;
+                    outputs.push(logits);
+                }
+                Ok((sum, outputs))
+            }
+            Objective::SimSiam { views, stop_gradient } => {
+                let mut outputs = Vec::new();
+                for view in views {
+                    let z = self.trunk(&self.images(view)?, Some(dropout))?;
+                    let p = self.forward(self.head("predictor")?, &z, Some(dropout))?;
+                    outputs.extend([z, p]);
+                }
+                let [z1, p1, z2, p2] = &outputs[..] else { unreachable!("two views give four outputs") };
+                let constant = |z: &Tensor| if *stop_gradient { z.detach() } else { z.clone() };
+                let loss1 = layers::negative_cosine(p1, &constant(z2))?;
+                let loss2 = layers::negative_cosine(p2, &constant(z1))?;
+                Ok((((loss1 + loss2)? / 2.0)?, outputs))
+            }
+        }
+    }
+
+    fn images(&self, images: &[f32]) -> Result<Tensor> {
+        Tensor::from_slice(images, (images.len() / IMAGE, CHANNELS, SIDE, SIDE), &self.device)
+    }
+
+    fn head(&self, name: &str) -> Result<&Block> {
+        let found = self.network.heads.iter().find(|block| block.name == name);
+        found.ok_or_else(|| candle_core::Error::Msg(format!("the network has no head {name}")))
+    }
+
+    /// All trunk blocks; in train mode with the dropout masks of `train`, in eval mode without.
+    fn trunk(&self, x: &Tensor, train: Option<DropoutKey>) -> Result<Tensor> {
+        self.network.trunk.iter().try_fold(x.clone(), |x, block| self.forward(block, &x, train))
+    }
+
+    fn forward(&self, block: &Block, x: &Tensor, train: Option<DropoutKey>) -> Result<Tensor> {
+        let train = match (train, block.frozen) {
+            (Some(key), None | Some(Mode::Train)) => Some(key),
+            _ => None,
+        };
+        let out = block.layers.iter().try_fold(x.clone(), |x, (prefix, layer)| {
+            let get = |name| self.tensor(&format!("{prefix}.{name}"));
+            match *layer {
+                Layer::Conv3x3 { .. } => layers::conv3x3(&x, get("weight")?, get("bias")?),
+                Layer::Linear { .. } => layers::linear(&x, get("weight")?, get("bias")?),
+                Layer::BatchNorm { .. } => {
+                    let running = [get("running_mean")?, get("running_var")?];
+                    layers::batch_norm(&x, get("weight")?, get("bias")?, running, train.is_some())
+                }
+                Layer::Relu => layers::relu(&x),
+                Layer::MaxPool2 => layers::max_pool2(&x),
+                Layer::Flatten => x.flatten_from(1),
+                Layer::Dropout { p } => match train {
+                    Some(key) => {
+                        let (n, width) = x.dims2()?;
+                        x * Tensor::from_vec(dropout_mask(key, p, n, width), (n, width), &self.device)?
+                    }
+                    None => Ok(x),
+                },
+            }
+        })?;
+        Ok(if block.frozen.is_some() { out.detach() } else { out })
+    }
+
+    fn tensor(&self, name: &str) -> Result<&Var> {
+        let found = self.tensors.iter().find(|(spec, _)| spec.name == name);
+        found.map(|(_, var)| var).ok_or_else(|| candle_core::Error::Msg(format!("no tensor {name}")))
+    }
+}
+
+/// Whether the tensor `name` belongs to `block`.
+fn within(name: &str, block: &str) -> bool {
+    name.strip_prefix(block).is_some_and(|rest| rest.starts_with('.'))
+}
+
+fn to_host(tensor: &Tensor) -> Result<Vec<f32>> {
+    tensor.flatten_all()?.to_vec1()
+}
+
+fn to_array(name: &str, tensor: &Tensor) -> Result<Array> {
+    Ok(Array { name: name.to_owned(), shape: tensor.dims().to_vec(), values: to_host(tensor)? })
+}

@@ -1,0 +1,83 @@
+//! The one error type: what went wrong, where, and what to do about it.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+/// `std::result::Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can go wrong, as a value with its context; the command line prints it and exits with
+/// [`Error::exit_code`].
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An experiment file (or an option that changes it) that cannot be run.
+    #[error("{}: {message}", place(path, *line, *column))]
+    Experiment { path: PathBuf, line: Option<usize>, column: Option<usize>, message: String },
+
+    /// A data set that is missing, incomplete or changed.
+    #[error("{}: {problem}\n  {remedy}", path.display())]
+    Data { path: PathBuf, problem: String, remedy: String },
+
+    /// A weights file, checkpoint, manifest or run directory that cannot be used.
+    #[error("{}: {problem}\n  {remedy}", path.display())]
+    Run { path: PathBuf, problem: String, remedy: String },
+
+    /// A value given on the command line or to a library function.
+    #[error("{0}")]
+    Usage(String),
+
+    /// The operating system refused to read or write.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+
+    /// A download that failed for good.
+    #[error("{url}: {problem}\n  {remedy}")]
+    Download { url: String, problem: String, remedy: String },
+
+    /// The loss is no longer a number.
+    #[error("stage {stage}, epoch {epoch}: the loss became {loss}\n  lower the stage's lr")]
+    Diverged { stage: String, epoch: u32, loss: f64 },
+
+    /// The run was asked to stop; its checkpoint is written.
+    #[error("interrupted; the same command continues where it stopped")]
+    Interrupted,
+
+    /// The tensor library failed.
+    #[error("tensor library: {0}")]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// 2 for bad use or bad input, 3 for a fault on the way (disk, network), 130 after Ctrl-C (128 + SIGINT).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Experiment { .. } | Error::Data { .. } | Error::Run { .. } | Error::Usage(_) => 2,
+            Error::Io { .. } | Error::Download { .. } | Error::Diverged { .. } | Error::Tensor(_) => 3,
+            Error::Interrupted => 130,
+        }
+    }
+
+    /// For `map_err`: an [`Error::Io`] that says what was being done to which file.
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.to_owned();
+        move |source| Error::Io { action, path, source }
+    }
+
+    /// An [`Error::Run`].
+    pub fn run(path: &Path, problem: impl Display, remedy: impl Display) -> Error {
+        Error::Run { path: path.to_owned(), problem: problem.to_string(), remedy: remedy.to_string() }
+    }
+
+    /// An [`Error::Data`].
+    pub fn data(path: &Path, problem: impl Display, remedy: impl Display) -> Error {
+        Error::Data { path: path.to_owned(), problem: problem.to_string(), remedy: remedy.to_string() }
+    }
+}
+
+fn place(path: &Path, line: Option<usize>, column: Option<usize>) -> String {
+    let mut place = path.display().to_string();
+    for number in [line, column].into_iter().flatten() {
+        place += &format!(":{number}");
+    }
+    place
+}

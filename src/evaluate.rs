@@ -1,0 +1,73 @@
+//! What is measured on a network's outputs, on the host, in double precision and in a fixed order.
+
+/// How many rows of `logits` [n, classes] have their largest value, the first of several, at their label.
+pub fn correct(logits: &[f32], labels: &[u8]) -> u32 {
+    let hit = |(row, &label): (&[f32], &u8)| u32::from(argmax(row) == usize::from(label));
+    rows(logits, labels.len()).zip(labels).map(hit).sum()
+}
+
+/// The sum over rows of the cross-entropy −ln softmax(logits)\[label\].
+pub fn cross_entropy_sum(logits: &[f32], labels: &[u8]) -> f64 {
+    let loss = |(row, &label): (&[f32], &u8)| {
+        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = row.iter().map(|&x| libm::exp(f64::from(x) - f64::from(max))).sum();
+        libm::log(sum) + f64::from(max) - f64::from(row[usize::from(label)])
+    };
+    rows(logits, labels.len()).zip(labels).map(loss).sum()
+}
+
+/// The collapse measure (Chen and He, 2021, figure 2): the standard deviation over the batch of each component of
+/// z/‖z‖, averaged over the d components. Near 1/√d for outputs spread over the sphere, 0 for collapsed ones.
+/// `z` is [n, d].
+pub fn output_std(z: &[f32], n: usize) -> f64 {
+    let d = z.len() / n;
+    let mut sums = vec![0.0; d];
+    let mut squares = vec![0.0; d];
+    for row in rows(z, n) {
+        let norm = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt().max(1e-12);
+        for ((x, sum), square) in row.iter().zip(&mut sums).zip(&mut squares) {
+            let x = f64::from(*x) / norm;
+            *sum += x;
+            *square += x * x;
+        }
+    }
+    let n = n as f64;
+    let std = |(sum, square): (&f64, &f64)| (square / n - (sum / n) * (sum / n)).max(0.0).sqrt();
+    sums.iter().zip(&squares).map(std).sum::<f64>() / d as f64
+}
+
+fn rows(values: &[f32], n: usize) -> impl Iterator<Item = &[f32]> {
+    values.chunks_exact((values.len() / n.max(1)).max(1))
+}
+
+fn argmax(row: &[f32]) -> usize {
+    (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn correct_counts_the_first_largest() {
+        assert_eq!(correct(&[0.0, 2.0, 1.0, 3.0, 3.0, 0.0], &[1, 0]), 2);
+        assert_eq!(correct(&[0.0, 2.0, 1.0, 3.0, 3.0, 0.0], &[0, 1]), 0);
+    }
+
+    #[test]
+    fn cross_entropy_of_equal_logits_is_ln_of_the_classes() {
+        assert!((cross_entropy_sum(&[7.0; 20], &[3, 9]) - 2.0 * 10f64.ln()).abs() < 1e-14);
+        // torch.nn.functional.cross_entropy(tensor([[1., 2., 3.]]), tensor([0])) in float64
+        assert!((cross_entropy_sum(&[1.0, 2.0, 3.0], &[0]) - 2.407_605_964_444_380_3).abs() < 1e-14);
+        assert!(cross_entropy_sum(&[1000.0, -1000.0], &[0]).abs() < 1e-12, "large logits do not overflow");
+    }
+
+    #[test]
+    fn output_std_tells_spread_from_collapse() {
+        let mut stream = crate::rng::Stream::new(0, crate::rng::Purpose::Init, 0, 0);
+        let spread: Vec<f32> = (0..256 * 64).map(|_| stream.normal()).collect();
+        assert!((output_std(&spread, 256) - 0.125).abs() < 0.002, "1/√64");
+        let collapsed: Vec<f32> = (0..256 * 64).map(|i| (i % 64) as f32).collect();
+        assert!(output_std(&collapsed, 256) < 1e-7);
+    }
+}

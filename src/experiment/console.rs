@@ -1,0 +1,64 @@
+//! What a run says: lines on the console and, with time stamps, in `log.txt`; a progress bar on a terminal.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::error::{Error, Result};
+
+pub(super) struct Console {
+    log: File,
+    path: PathBuf,
+    quiet: bool,
+    bar: ProgressBar,
+}
+
+impl Console {
+    /// Appends to `log.txt` in `folder`. A quiet console only does that.
+    pub fn open(folder: &Path, quiet: bool) -> Result<Console> {
+        let path = folder.join("log.txt");
+        let log = File::options().create(true).append(true).open(&path).map_err(Error::io("open", &path))?;
+        Ok(Console { log, path, quiet, bar: ProgressBar::hidden() })
+    }
+
+    /// One line, without disturbing the bar.
+    pub fn say(&mut self, line: &str) -> Result<()> {
+        let now = humantime::format_rfc3339_seconds(SystemTime::now());
+        writeln!(self.log, "{now} {line}").map_err(Error::io("write", &self.path))?;
+        if !self.quiet {
+            // A reader that has gone away (`| head`) is no reason to stop training.
+            self.bar.suspend(|| writeln!(std::io::stdout(), "{line}").ok());
+        }
+        Ok(())
+    }
+
+    /// Starts the bar of a stage; none where standard error is not a terminal.
+    pub fn start_bar(&mut self, stage: &str, steps: u64) {
+        if !self.quiet {
+            let style = ProgressStyle::with_template("{prefix} [{wide_bar}] {msg}").expect("a template without fault");
+            self.bar = ProgressBar::new(steps).with_style(style.progress_chars("=> ")).with_prefix(stage.to_owned());
+        }
+    }
+
+    pub fn move_bar(&self, steps: u64, message: String) {
+        self.bar.set_position(steps);
+        self.bar.set_message(message);
+    }
+
+    pub fn end_bar(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// "1 h 04 min", "3 min 20 s", "45 s".
+pub(crate) fn duration(time: Duration) -> String {
+    let seconds = time.as_secs_f64().round() as u64;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}

@@ -1,0 +1,132 @@
+//! The study's recipe, filled in where an experiment is silent, and the rules between its parts.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Batch, DatasetName, Epochs, Experiment, Images, OptimizerName, Rate, Share, Stage, StageMethod,
+};
+use crate::data::{CLASSES, Choose};
+use crate::network::Mode;
+use crate::optimizer::Schedule;
+
+/// Something wrong between the parts of an experiment, and the name in the file that it is about.
+pub(super) struct Conflict {
+    pub about: String,
+    pub message: String,
+}
+
+impl Conflict {
+    fn new(about: &str, message: impl Into<String>) -> Conflict {
+        Conflict { about: about.to_owned(), message: message.into() }
+    }
+}
+
+/// Images of the real CIFAR-10: training and test.
+const CIFAR10: [usize; 2] = [50_000, 10_000];
+/// Images of the synthetic set unless given.
+const SYNTHETIC: [usize; 2] = [10_000, 2_000];
+
+impl Experiment {
+    /// Fills in every default, then checks what no single value can show.
+    pub(super) fn complete(&mut self) -> Result<(), Conflict> {
+        let whole = match self.dataset.name {
+            DatasetName::Cifar10 => CIFAR10,
+            DatasetName::Synthetic => SYNTHETIC,
+        };
+        let sizes = [&mut self.dataset.train, &mut self.dataset.test];
+        for ((size, whole), key) in sizes.into_iter().zip(whole).zip(["train", "test"]) {
+            let given = size.get_or_insert(Images(whole)).0;
+            if self.dataset.name == DatasetName::Cifar10 && given > whole {
+                return Err(Conflict::new(key, format!("dataset.{key}: CIFAR-10 has {whole} images, not {given}")));
+            }
+        }
+        let train = self.dataset.train.map_or(0, |images| images.0);
+        let labels = self.labels.count.0;
+        if labels > train {
+            return Err(Conflict::new("count", format!("labels.count: {labels} of only {train} training images")));
+        }
+        if self.labels.choose == Choose::Stratified && labels % CLASSES != 0 {
+            let message = format!("labels.count: {labels} cannot be stratified; take a multiple of {CLASSES}");
+            return Err(Conflict::new("count", message));
+        }
+        if self.stages.is_empty() {
+            return Err(Conflict::new("stages", "stages: at least one is needed"));
+        }
+        let mut names = BTreeSet::new();
+        for stage in &mut self.stages {
+            if !names.insert(stage.name.clone()) {
+                return Err(Conflict::new(&stage.name, format!("stage {}: the name is used twice", stage.name)));
+            }
+            stage.fill_in();
+            let images = if stage.method.uses_labels() { labels } else { train };
+            stage.check(images)?;
+        }
+        super::plan(&self.stages, &[]).map(|_| ())
+    }
+}
+
+impl StageMethod {
+    /// Whether the stage trains on the labelled images only.
+    pub fn uses_labels(self) -> bool {
+        !matches!(self, StageMethod::Pretext | StageMethod::Simsiam)
+    }
+}
+
+impl Stage {
+    /// The study's recipe for the method.
+    fn fill_in(&mut self) {
+        let (epochs, batch) = match self.method {
+            StageMethod::Supervised => (50, 128),
+            StageMethod::Probe => (50, 64),
+            StageMethod::Pretext | StageMethod::Finetune | StageMethod::Simsiam => (30, 64),
+        };
+        self.epochs.get_or_insert(Epochs(epochs));
+        let batch = self.batch.get_or_insert(Batch(batch)).0;
+        let simsiam = self.method == StageMethod::Simsiam;
+        let optimizer =
+            *self.optimizer.get_or_insert(if simsiam { OptimizerName::Sgd } else { OptimizerName::Adam });
+        self.schedule.get_or_insert(if simsiam { Schedule::Cosine } else { Schedule::Constant });
+        let sgd = optimizer == OptimizerName::Sgd;
+        // Chen and He (2021, §4): lr × batch / 256 with a base of 0.05.
+        self.lr.get_or_insert(Rate(if sgd { 0.05 * batch as f64 / 256.0 } else { 1e-3 }));
+        if sgd {
+            self.momentum.get_or_insert(Share(0.9));
+            self.weight_decay.get_or_insert(Share(5e-4));
+        }
+        if simsiam {
+            self.stop_gradient.get_or_insert(true);
+        }
+        if self.method == StageMethod::Probe {
+            self.frozen_norm.get_or_insert(Mode::Train);
+        }
+    }
+
+    /// What the method and optimizer need and have no use for; `images`: how many the stage trains on.
+    fn check(&self, images: usize) -> Result<(), Conflict> {
+        let fail = |message: String| Err(Conflict::new(&self.name, format!("stage {}: {message}", self.name)));
+        let transfers = matches!(self.method, StageMethod::Finetune | StageMethod::Probe);
+        if transfers && self.from.is_none() {
+            return fail("needs `from`, the stage whose weights it takes over".to_owned());
+        }
+        let sgd = self.optimizer == Some(OptimizerName::Sgd);
+        let of = |method| self.method == method;
+        let unused = [
+            ("from", self.from.is_some() && !transfers, "finetune or probe"),
+            ("momentum", self.momentum.is_some() && !sgd, "optimizer: sgd"),
+            ("weight_decay", self.weight_decay.is_some() && !sgd, "optimizer: sgd"),
+            ("stop_gradient", self.stop_gradient.is_some() && !of(StageMethod::Simsiam), "method: simsiam"),
+            ("frozen_norm", self.frozen_norm.is_some() && !of(StageMethod::Probe), "method: probe"),
+        ];
+        if let Some((key, _, of)) = unused.into_iter().find(|(_, wrong, _)| *wrong) {
+            return fail(format!("`{key}` belongs to {of}"));
+        }
+        if let Some([low, high]) = self.claim.filter(|[low, high]| low.0 > high.0) {
+            return fail(format!("claim: {} is above {}", low.0, high.0));
+        }
+        let batch = self.batch.map_or(0, |batch| batch.0);
+        if batch > images {
+            return fail(format!("batch: {batch} is more than the {images} images that it trains on"));
+        }
+        Ok(())
+    }
+}

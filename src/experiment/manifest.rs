@@ -1,0 +1,136 @@
+//! `manifest.json`: the experiment, its result, and the environment it ran in.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::Experiment;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::network::Weights;
+use crate::train::Record;
+
+/// `experiment` and `result` are the same bits for the same experiment; all that may differ is in `environment`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub experiment: Experiment,
+    pub experiment_sha256: String,
+    /// By stage: those that are finished.
+    pub result: BTreeMap<String, StageResult>,
+    pub environment: Environment,
+}
+
+/// What a finished stage gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StageResult {
+    /// The last epoch's metrics.
+    #[serde(rename = "final")]
+    pub last: Record,
+    /// The epoch with the highest `test_top1`, the first of several: chosen by looking at the test set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peak: Option<Record>,
+    pub history_sha256: String,
+    /// [`Weights::sha256`].
+    pub weights_sha256: String,
+}
+
+impl StageResult {
+    /// `history` must not be empty.
+    pub fn new(history: &[Record], weights: &Weights) -> Option<StageResult> {
+        let top1 = |record: &&Record| record.metrics.get("test_top1").copied();
+        let better = |best: Option<&Record>, record: &Record| best.is_none_or(|best| top1(&&*best) < top1(&record));
+        let mut peak = None;
+        for record in history.iter().filter(|record| top1(record).is_some()) {
+            if better(peak, record) {
+                peak = Some(record);
+            }
+        }
+        Some(StageResult {
+            last: history.last()?.clone(),
+            peak: peak.cloned(),
+            history_sha256: files::sha256(&history_json(history)),
+            weights_sha256: weights.sha256(),
+        })
+    }
+}
+
+/// What may differ between two runs with the same result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Version of this program.
+    pub fewlabel: String,
+    /// When the manifest was written, UTC.
+    pub written: String,
+    pub os: String,
+    pub arch: String,
+    /// The processor's name, where the system tells it.
+    pub cpu: Option<String>,
+    pub cores: usize,
+    pub threads: usize,
+    pub device: String,
+    /// Wall-clock seconds spent on each stage, interruptions not counted.
+    pub seconds: BTreeMap<String, f64>,
+}
+
+impl Environment {
+    fn here(device: &str) -> Environment {
+        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+        Environment {
+            fewlabel: env!("CARGO_PKG_VERSION").to_owned(),
+            written: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
+            os: std::env::consts::OS.to_owned(),
+            arch: std::env::consts::ARCH.to_owned(),
+            cpu: model.map(|(_, name)| name.trim().to_owned()),
+            cores: std::thread::available_parallelism().map_or(1, |n| n.get()),
+            threads: rayon::current_num_threads(),
+            device: device.to_owned(),
+            seconds: BTreeMap::new(),
+        }
+    }
+}
+
+impl Manifest {
+    /// Of a run that has not begun.
+    pub fn new(experiment: &Experiment, device: &str) -> Manifest {
+        Manifest {
+            experiment: experiment.clone(),
+            experiment_sha256: experiment.sha256(),
+            result: BTreeMap::new(),
+            environment: Environment::here(device),
+        }
+    }
+
+    /// Reads a manifest whose experiment is the one that its hash names.
+    pub fn load(path: &Path) -> Result<Manifest> {
+        let remedy = "start over with --fresh, or choose another folder with --out";
+        let bytes = std::fs::read(path).map_err(|e| Error::run(path, format!("cannot be read: {e}"), remedy))?;
+        let manifest: Manifest = serde_json::from_slice(&bytes)
+            .map_err(|e| Error::run(path, format!("is not a manifest of this version: {e}"), remedy))?;
+        if manifest.experiment.sha256() != manifest.experiment_sha256 {
+            return Err(Error::run(path, "its experiment was changed: the hash does not match", remedy));
+        }
+        Ok(manifest)
+    }
+
+    /// Writes it for people too: indented.
+    pub fn save(&mut self, path: &Path) -> Result<()> {
+        let seconds = std::mem::take(&mut self.environment.seconds);
+        self.environment = Environment { seconds, ..Environment::here(&self.environment.device) };
+        files::write_atomically(path, &pretty(self))
+    }
+}
+
+/// The bytes of a `history.json`.
+pub fn history_json(history: &[Record]) -> Vec<u8> {
+    pretty(&history)
+}
+
+fn pretty(value: &impl Serialize) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec_pretty(value).expect("numbers, strings and maps become JSON");
+    bytes.push(b'\n');
+    bytes
+}

@@ -1,0 +1,94 @@
+//! Numbers and names that are right by construction: each type accepts its range and says so when it does not, so
+//! that the YAML reader can point at the line.
+
+use serde::de::{Deserializer, Error as _, Unexpected};
+use serde::{Deserialize, Serialize};
+
+/// A number type `$name` that accepts what `$ok` does, described by `$expected`.
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident, $inner:ty, $expected:literal, $ok:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+        pub struct $name(pub $inner);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let value = f64::deserialize(deserializer).map_err(|_| D::Error::custom(concat!("expected ", $expected)))?;
+                let ok: fn(f64) -> bool = $ok;
+                match ok(value) {
+                    true => Ok($name(value as $inner)),
+                    false => Err(D::Error::invalid_value(Unexpected::Other(&value.to_string()), &$expected)),
+                }
+            }
+        }
+    };
+}
+
+fn whole(value: f64, low: f64, high: f64) -> bool {
+    value.fract() == 0.0 && (low..=high).contains(&value)
+}
+
+number!(
+    /// Images of a data set.
+    Images, usize, "a whole number of images from 10 to 200000", |v| whole(v, 10.0, 200_000.0)
+);
+number!(Epochs, u32, "a whole number of epochs from 1 to 10000", |v| whole(v, 1.0, 10_000.0));
+number!(Batch, usize, "a whole number of images from 2 to 65536", |v| whole(v, 2.0, 65_536.0));
+number!(
+    /// Units of a layer.
+    Width, usize, "a whole number from 1 to 8192", |v| whole(v, 1.0, 8192.0)
+);
+number!(
+    /// Output channels of a convolution.
+    Channels, usize, "a whole number from 1 to 1024", |v| whole(v, 1.0, 1024.0)
+);
+number!(Rate, f64, "a number above 0 and at most 10", |v| v > 0.0 && v <= 10.0);
+number!(
+    /// A share that leaves something: dropout, momentum, weight decay.
+    Share, f32, "a number from 0 to below 1", |v| (0.0..1.0).contains(&v)
+);
+number!(Percent, f64, "a percentage from 0 to 100", |v| (0.0..=100.0).contains(&v));
+
+/// A seed: any whole number from 0 to 2⁶⁴ − 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Seed(pub u64);
+
+impl<'de> Deserialize<'de> for Seed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u64::deserialize(deserializer).map(Seed).map_err(|_| D::Error::custom("expected a whole number from 0 to 2^64 - 1"))
+    }
+}
+
+/// A name that can be a folder: 1 to 64 letters, digits, `_` and `-`, the first a letter or a digit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Name(String);
+
+impl Name {
+    pub fn new(text: &str) -> Option<Name> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        let good = (1..=64).contains(&text.len()) && text.chars().all(allowed) && !text.starts_with(['_', '-']);
+        good.then(|| Name(text.to_owned()))
+    }
+}
+
+impl std::ops::Deref for Name {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let expected = "1 to 64 letters, digits, '_' and '-', the first a letter or a digit";
+        Name::new(&text).ok_or_else(|| D::Error::invalid_value(Unexpected::Str(&text), &expected))
+    }
+}

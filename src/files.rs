@@ -1,0 +1,37 @@
+//! Files that are whole or absent: written beside their place, synced, renamed; and their SHA-256.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+
+/// Replaces `path` with `bytes` so that a reader, a kill or a power cut sees the old file or the new one, whole.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io("create a file in", folder))?;
+    file.write_all(bytes).map_err(Error::io("write", path))?;
+    file.as_file().sync_all().map_err(Error::io("sync", path))?;
+    file.persist(path).map_err(|e| Error::Io { action: "replace", path: path.to_owned(), source: e.error })?;
+    sync_folder(folder)
+}
+
+/// Makes a rename inside `folder` durable (a no-op where folders cannot be opened, as on Windows).
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    match File::open(folder) {
+        Ok(handle) if cfg!(unix) => handle.sync_all().map_err(Error::io("sync", folder)),
+        _ => Ok(()),
+    }
+}
+
+/// SHA-256 of `bytes`, in lower-case hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// `bytes` in lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

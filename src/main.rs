@@ -1,0 +1,168 @@
+//! The command line: arguments in, one message and an exit code out.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use candle_core::Device;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fewlabel::data::{cifar10, fetch};
+use fewlabel::error::{Error, Result};
+use fewlabel::experiment::{self, Experiment, Options, Seed};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Trustworthy, reproducible benchmarks of learning from few labels.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run an experiment, or go on with an interrupted one.
+    Run(Run),
+    /// Say where CIFAR-10 is and whether it is whole.
+    Data {
+        /// A folder with cifar-10-batches-bin/ or cifar-10-binary.tar.gz [default: $FEWLABEL_DATA, or data/].
+        #[arg(long, value_name = "DIR", global = true)]
+        data_dir: Option<PathBuf>,
+        #[command(subcommand)]
+        command: Option<DataCommand>,
+    },
+}
+
+#[derive(Subcommand)]
+enum DataCommand {
+    /// Download CIFAR-10 (170 MB), verify it, and put it into the data folder.
+    Fetch {
+        /// Take it from a mirror; what it sends is verified all the same.
+        #[arg(long, default_value = cifar10::URL)]
+        url: String,
+    },
+}
+
+#[derive(Args)]
+struct Run {
+    /// A YAML file [default: the quick experiment, which is built in].
+    experiment: Option<PathBuf>,
+    /// Run only these stages and what they depend on.
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Use this seed instead of the experiment's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The run directory [default: runs/<name>].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Start over: throw away what the run directory holds of an earlier run.
+    #[arg(long)]
+    fresh: bool,
+    /// Threads to use [default: one per core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// A folder with cifar-10-batches-bin/ or cifar-10-binary.tar.gz [default: $FEWLABEL_DATA, or data/].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    #[arg(long, value_enum, default_value = "cpu")]
+    device: DeviceName,
+    /// Print nothing but errors; log.txt in the run directory has the rest.
+    #[arg(long)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DeviceName {
+    Cpu,
+    Cuda,
+}
+
+/// Set by Ctrl-C.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(options) => run(options),
+        Command::Data { data_dir, command: None } => data(data_dir.as_deref()),
+        Command::Data { data_dir, command: Some(DataCommand::Fetch { url }) } => fetch(data_dir.as_deref(), url),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fewlabel: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(options: Run) -> Result<()> {
+    let mut experiment = match &options.experiment {
+        Some(path) => Experiment::load(path)?,
+        None => Experiment::quick(),
+    };
+    if let Some(seed) = options.seed {
+        experiment.seed = Seed(seed);
+    }
+    let device = match options.device {
+        DeviceName::Cpu => Device::Cpu,
+        DeviceName::Cuda => Device::new_cuda(0).map_err(|e| Error::Usage(format!("--device cuda: {e}")))?,
+    };
+    interrupt_at_ctrl_c()?;
+    let threads = options.threads.map_or(0, usize::from);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.map_err(|e| Error::Usage(format!("--threads: {e}")))?;
+    let options = Options {
+        only: options.only,
+        out: options.out.unwrap_or_else(|| Path::new("runs").join(&*experiment.name)),
+        fresh: options.fresh,
+        data_dir: options.data_dir,
+        device,
+        quiet: options.quiet,
+        interrupted: &INTERRUPTED,
+    };
+    pool.install(|| experiment::run(&experiment, &options)).map(|_| ())
+}
+
+/// The first Ctrl-C lets the running step end and saves a checkpoint; the second ends the program at once.
+fn interrupt_at_ctrl_c() -> Result<()> {
+    let handler = || {
+        if INTERRUPTED.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    };
+    ctrlc::set_handler(handler).map_err(|e| Error::Usage(format!("cannot listen for Ctrl-C: {e}")))
+}
+
+fn data(data_dir: Option<&Path>) -> Result<()> {
+    let source = cifar10::locate(data_dir)?;
+    println!("CIFAR-10 in {}", source.path().display());
+    let reports = cifar10::check(&source)?;
+    for report in &reports {
+        println!("  {:<18} {:>10} bytes  {}", report.name, report.bytes, report.problem.as_deref().unwrap_or("whole"));
+    }
+    match reports.iter().filter(|report| report.problem.is_some()).count() {
+        0 => Ok(()),
+        bad => {
+            let problem = format!("{bad} of {} files are not the official ones", reports.len());
+            Err(Error::data(source.path(), problem, "fetch them again with `fewlabel data fetch`"))
+        }
+    }
+}
+
+fn fetch(data_dir: Option<&Path>, url: String) -> Result<()> {
+    let (folder, _) = cifar10::data_folder(data_dir);
+    let style = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
+    let bar = ProgressBar::no_length().with_style(style.expect("a template without fault"));
+    let settings = fetch::Fetch { url, ..fetch::Fetch::default() };
+    let done = fetch::fetch(&folder, &settings, &mut |received, total| {
+        if let Some(total) = total {
+            bar.set_length(total);
+        }
+        bar.set_position(received);
+    });
+    bar.finish_and_clear();
+    done?;
+    println!("CIFAR-10 is whole in {}", folder.join(cifar10::FOLDER).display());
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! The networks of the study as plain descriptions: named blocks of layers, interpreted by an engine.
+//!
+//! Tensors carry the names that PyTorch's `state_dict` gives the same modules (`backbone.0.weight`,
+//! `projector.1.running_mean`, …), in one stable order: block by block, layer by layer, weight, bias, running mean,
+//! running variance. Dropout is a function there, not a module: it takes no index in a name.
+
+mod weights;
+
+pub(crate) use weights::{deserialize, serialize};
+pub use weights::{Array, Weights};
+
+use crate::data::{CHANNELS, CLASSES, SIDE};
+
+/// One step of a forward pass on a batch: images [n, c, h, w], or features [n, c].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Layer {
+    /// 3×3, stride 1, zero padding 1, with bias.
+    Conv3x3 { inputs: usize, outputs: usize },
+    /// Momentum 0.1, eps 1e-5, unbiased running variance; over images and pixels of each channel.
+    BatchNorm { channels: usize },
+    Relu,
+    /// 2×2, stride 2; ties go to the first pixel in row order.
+    MaxPool2,
+    /// [n, c, h, w] to [n, c·h·w].
+    Flatten,
+    /// y = x·Wᵀ + b with W [outputs, inputs].
+    Linear { inputs: usize, outputs: usize },
+    /// Zeroes with probability `p` and scales the rest by 1/(1−p), in training only.
+    Dropout { p: f32 },
+}
+
+/// What the initialiser draws for a tensor, and whether an optimizer moves it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Role {
+    /// U(−1/√fan_in, 1/√fan_in): PyTorch's default for weights and biases of convolutions and linear layers
+    /// (`torch.nn.Linear.reset_parameters`, `torch.nn.modules.conv._ConvNd.reset_parameters`).
+    Uniform { fan_in: usize },
+    /// Batch norm's γ.
+    Ones,
+    /// Batch norm's β.
+    Zeros,
+    /// Running statistics: a buffer, moved by forward passes and not by optimizers.
+    RunningMean,
+    RunningVar,
+}
+
+impl Role {
+    /// Whether an optimizer moves the tensor.
+    pub fn is_parameter(self) -> bool {
+        !matches!(self, Role::RunningMean | Role::RunningVar)
+    }
+}
+
+/// Name, shape and role of one tensor of a network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub role: Role,
+}
+
+impl Layer {
+    /// The layer's tensors (last name, shape, role), in order.
+    pub fn tensors(self) -> Vec<(&'static str, Vec<usize>, Role)> {
+        match self {
+            Layer::Conv3x3 { inputs, outputs } => {
+                let role = Role::Uniform { fan_in: inputs * 9 };
+                vec![("weight", vec![outputs, inputs, 3, 3], role), ("bias", vec![outputs], role)]
+            }
+            Layer::Linear { inputs, outputs } => {
+                let role = Role::Uniform { fan_in: inputs };
+                vec![("weight", vec![outputs, inputs], role), ("bias", vec![outputs], role)]
+            }
+            Layer::BatchNorm { channels } => vec![
+                ("weight", vec![channels], Role::Ones),
+                ("bias", vec![channels], Role::Zeros),
+                ("running_mean", vec![channels], Role::RunningMean),
+                ("running_var", vec![channels], Role::RunningVar),
+            ],
+            Layer::Relu | Layer::MaxPool2 | Layer::Flatten | Layer::Dropout { .. } => vec![],
+        }
+    }
+}
+
+/// How batch norm works in a pass: with the batch's own statistics, which also move the running ones, or with the
+/// running statistics as they are. Dropout is active in `Train` only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    Train,
+    Eval,
+}
+
+/// Layers applied one after the other; each with the prefix of its tensors' names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Block {
+    pub name: &'static str,
+    pub layers: Vec<(String, Layer)>,
+    /// Set on a block that gets no gradient: the mode that it stays in while the rest trains.
+    pub frozen: Option<Mode>,
+}
+
+impl Block {
+    /// A `torch.nn.Sequential` called `name`: layer i's tensors are `name.i.…`.
+    fn sequential(name: &'static str, layers: Vec<Layer>) -> Block {
+        // Functions (dropout, flatten) take no place in PyTorch's numbering.
+        let mut index = 0;
+        let mut prefix = |layer: &Layer| {
+            index += usize::from(!matches!(layer, Layer::Dropout { .. } | Layer::Flatten));
+            format!("{name}.{}", index.max(1) - 1)
+        };
+        Block { name, layers: layers.into_iter().map(|layer| (prefix(&layer), layer)).collect(), frozen: None }
+    }
+
+    /// One linear layer called `name`, and the functions after it.
+    fn linear(name: &'static str, inputs: usize, outputs: usize, after: &[Layer]) -> Block {
+        let layers = std::iter::once(Layer::Linear { inputs, outputs }).chain(after.iter().copied());
+        Block { name, layers: layers.map(|layer| (name.to_owned(), layer)).collect(), frozen: None }
+    }
+
+    /// The block's tensors in the stable order.
+    pub fn tensors(&self) -> impl Iterator<Item = Spec> + '_ {
+        self.layers.iter().flat_map(|(prefix, layer)| {
+            let spec = move |(name, shape, role)| Spec { name: format!("{prefix}.{name}"), shape, role };
+            layer.tensors().into_iter().map(spec)
+        })
+    }
+}
+
+/// The sizes that an experiment may choose; the default is the study's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Widths {
+    /// Output channels of the backbone's three convolutions.
+    pub channels: [usize; 3],
+    /// The hidden layer before the heads.
+    pub hidden: usize,
+    /// SimSiam's projector, hidden and output.
+    pub projector: usize,
+    /// The bottleneck of SimSiam's predictor.
+    pub predictor: usize,
+    /// Probability of dropout on the hidden layer.
+    pub dropout: f32,
+}
+
+impl Default for Widths {
+    fn default() -> Widths {
+        Widths { channels: [32, 64, 128], hidden: 512, projector: 2048, predictor: 512, dropout: 0.5 }
+    }
+}
+
+impl Widths {
+    /// Features that the backbone gives per image: the last channels × 4 × 4.
+    pub fn features(&self) -> usize {
+        self.channels[2] * (SIDE / 8) * (SIDE / 8)
+    }
+}
+
+/// The heads that the pretext tasks train: block name, classes.
+pub const PRETEXT_HEADS: [(&str, usize); 3] = [("rotation_head", 4), ("shear_head", 3), ("color_head", 3)];
+/// The head that the labels train.
+pub const CLASSIFICATION_HEAD: &str = "classification_head";
+/// The head of a probe.
+pub const CLASSIFIER: &str = "classifier";
+
+/// A trunk, and heads that each take its output. The stable order of the tensors is trunk, then heads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Network {
+    pub trunk: Vec<Block>,
+    pub heads: Vec<Block>,
+}
+
+impl Network {
+    /// `backbone` → `fc` (hidden, ReLU, dropout) → `classification_head`.
+    pub fn supervised(widths: &Widths) -> Network {
+        Network { trunk: vec![backbone(widths), fc(widths)], heads: vec![classification_head(widths)] }
+    }
+
+    /// The supervised network with three more heads on the same hidden layer.
+    pub fn pretext(widths: &Widths) -> Network {
+        let mut heads = PRETEXT_HEADS.map(|(name, classes)| Block::linear(name, widths.hidden, classes, &[])).to_vec();
+        heads.push(classification_head(widths));
+        Network { trunk: vec![backbone(widths), fc(widths)], heads }
+    }
+
+    /// `backbone` → `projector` (three linear layers with batch norm) = z → `predictor` = p
+    /// (Chen and He, "Exploring simple Siamese representation learning", 2021, §3).
+    pub fn simsiam(widths: &Widths) -> Network {
+        let Widths { projector: d, predictor: h, .. } = *widths;
+        let linear = |inputs, outputs| [Layer::Linear { inputs, outputs }, Layer::BatchNorm { channels: outputs }];
+        let projector = [
+            &linear(widths.features(), d)[..],
+            &[Layer::Relu],
+            &linear(d, d),
+            &[Layer::Relu],
+            &linear(d, d),
+        ];
+        let predictor = [&linear(d, h)[..], &[Layer::Relu, Layer::Linear { inputs: h, outputs: d }]];
+        Network {
+            trunk: vec![backbone(widths), Block::sequential("projector", projector.concat())],
+            heads: vec![Block::sequential("predictor", predictor.concat())],
+        }
+    }
+
+    /// `backbone`, frozen in `mode` → `classifier`, an MLP with one hidden layer: what the study calls its linear
+    /// probe.
+    pub fn probe(widths: &Widths, mode: Mode) -> Network {
+        let classifier = vec![
+            Layer::Linear { inputs: widths.features(), outputs: widths.hidden },
+            Layer::Relu,
+            Layer::Dropout { p: widths.dropout },
+            Layer::Linear { inputs: widths.hidden, outputs: CLASSES },
+        ];
+        let trunk = vec![Block { frozen: Some(mode), ..backbone(widths) }];
+        Network { trunk, heads: vec![Block::sequential(CLASSIFIER, classifier)] }
+    }
+
+    /// Trunk, then heads.
+    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
+        self.trunk.iter().chain(&self.heads)
+    }
+
+    /// All tensors in the stable order.
+    pub fn tensors(&self) -> impl Iterator<Item = Spec> + '_ {
+        self.blocks().flat_map(Block::tensors)
+    }
+}
+
+fn backbone(widths: &Widths) -> Block {
+    let mut layers = Vec::new();
+    let mut inputs = CHANNELS;
+    for outputs in widths.channels {
+        let norm = Layer::BatchNorm { channels: outputs };
+        layers.extend([Layer::Conv3x3 { inputs, outputs }, norm, Layer::Relu, Layer::MaxPool2]);
+        inputs = outputs;
+    }
+    layers.push(Layer::Flatten);
+    Block::sequential("backbone", layers)
+}
+
+fn fc(widths: &Widths) -> Block {
+    let after = [Layer::Relu, Layer::Dropout { p: widths.dropout }];
+    Block::linear("fc", widths.features(), widths.hidden, &after)
+}
+
+fn classification_head(widths: &Widths) -> Block {
+    Block::linear(CLASSIFICATION_HEAD, widths.hidden, CLASSES, &[])
+}

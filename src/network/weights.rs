@@ -1,0 +1,134 @@
+//! A network's tensors on the host: initialised, hashed, saved as safetensors, handed from stage to stage.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use sha2::{Digest, Sha256};
+
+use super::{Network, Role};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::rng::{Purpose, Stream};
+
+/// One named `f32` tensor, row by row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Array {
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub values: Vec<f32>,
+}
+
+impl Array {
+    /// The values as little-endian bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+}
+
+/// All tensors of a network, running statistics included, in the network's stable order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights {
+    pub arrays: Vec<Array>,
+}
+
+impl Weights {
+    /// PyTorch's default initialisation ([`Role`]), drawn from `seed`. The same tensor position gives the same
+    /// draws in every network, so all methods start from the same backbone.
+    pub fn init(network: &Network, seed: u64) -> Weights {
+        let array = |(index, spec): (usize, super::Spec)| {
+            let len = spec.shape.iter().product();
+            let values = match spec.role {
+                Role::Uniform { fan_in } => {
+                    let bound = (1.0 / (fan_in as f64).sqrt()) as f32;
+                    let mut stream = Stream::new(seed, Purpose::Init, 0, index as u32);
+                    (0..len).map(|_| stream.uniform(-bound, bound)).collect()
+                }
+                Role::Ones | Role::RunningVar => vec![1.0; len],
+                Role::Zeros | Role::RunningMean => vec![0.0; len],
+            };
+            Array { name: spec.name, shape: spec.shape, values }
+        };
+        Weights { arrays: network.tensors().enumerate().map(array).collect() }
+    }
+
+    /// The tensor called `name`.
+    pub fn get(&self, name: &str) -> Option<&Array> {
+        self.arrays.iter().find(|array| array.name == name)
+    }
+
+    /// Takes over every tensor that `from` has under the same name and shape, and says how many.
+    pub fn transfer(&mut self, from: &Weights) -> usize {
+        let mut taken = 0;
+        for array in &mut self.arrays {
+            if let Some(source) = from.get(&array.name).filter(|source| source.shape == array.shape) {
+                array.values.clone_from(&source.values);
+                taken += 1;
+            }
+        }
+        taken
+    }
+
+    /// SHA-256 over name, shape and little-endian values of every tensor in order: independent of a file format.
+    pub fn sha256(&self) -> String {
+        let mut hash = Sha256::new();
+        for array in &self.arrays {
+            hash.update(format!("{} {:?}\n", array.name, array.shape));
+            hash.update(array.bytes());
+        }
+        files::hex(&hash.finalize())
+    }
+
+    /// A safetensors file: `safetensors.torch.load_file` gives a dictionary for PyTorch's `load_state_dict`.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        files::write_atomically(path, &serialize(&self.arrays, None))
+    }
+
+    /// Reads a safetensors file that must hold exactly the tensors of `network`.
+    pub fn load(path: &Path, network: &Network) -> Result<Weights> {
+        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        let remedy = "delete the stage's folder, or start over with --fresh";
+        let (arrays, _) = deserialize(&bytes).map_err(|problem| Error::run(path, problem, remedy))?;
+        Weights::ordered(arrays, network).map_err(|problem| Error::run(path, problem, remedy))
+    }
+
+    /// Puts `arrays` into the network's order; they must be its tensors, no more and no less.
+    pub(crate) fn ordered(arrays: Vec<Array>, network: &Network) -> Result<Weights, String> {
+        let mut by_name: HashMap<String, Array> = arrays.into_iter().map(|a| (a.name.clone(), a)).collect();
+        let take = |spec: super::Spec| match by_name.remove(&spec.name) {
+            Some(array) if array.shape == spec.shape => Ok(array),
+            Some(array) => Err(format!("{} has shape {:?}, not {:?}", spec.name, array.shape, spec.shape)),
+            None => Err(format!("{} is missing", spec.name)),
+        };
+        let arrays = network.tensors().map(take).collect::<Result<Vec<_>, _>>()?;
+        match by_name.keys().min() {
+            Some(name) => Err(format!("{name} does not belong to this network")),
+            None => Ok(Weights { arrays }),
+        }
+    }
+}
+
+/// A safetensors file of `arrays`.
+pub(crate) fn serialize(arrays: &[Array], metadata: Option<HashMap<String, String>>) -> Vec<u8> {
+    let bytes: Vec<Vec<u8>> = arrays.iter().map(Array::bytes).collect();
+    let views = arrays.iter().zip(&bytes).map(|(array, bytes)| {
+        let view = TensorView::new(Dtype::F32, array.shape.clone(), bytes).expect("shape and values agree");
+        (array.name.as_str(), view)
+    });
+    safetensors::serialize(views, metadata).expect("names are unique and sizes fit")
+}
+
+/// The arrays of a safetensors file, in the file's order, and its metadata; or what is wrong with it.
+pub(crate) fn deserialize(bytes: &[u8]) -> Result<(Vec<Array>, HashMap<String, String>), String> {
+    let file = SafeTensors::deserialize(bytes).map_err(|e| format!("not a whole safetensors file ({e})"))?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| e.to_string())?;
+    let mut arrays = Vec::new();
+    for (name, view) in file.iter() {
+        if view.dtype() != Dtype::F32 {
+            return Err(format!("{name} is {:?}, not F32", view.dtype()));
+        }
+        let values = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        arrays.push(Array { name: name.to_owned(), shape: view.shape().to_vec(), values });
+    }
+    Ok((arrays, header.metadata().clone().unwrap_or_default()))
+}

@@ -1,0 +1,92 @@
+//! How parameters move: the rules' constants, the learning-rate schedules, and the state that a checkpoint keeps.
+//!
+//! The rules are PyTorch's `torch.optim.SGD` and `torch.optim.Adam` (single-tensor form). An engine applies them; a
+//! parameter that gets no gradient is left as it is, its state too.
+
+use serde::{Deserialize, Serialize};
+
+use crate::network::Array;
+
+/// The update rule of one stage.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    /// g ← g + weight_decay·w; v ← momentum·v + g (v = g at first); w ← w − lr·v.
+    Sgd { momentum: f32, weight_decay: f32 },
+    /// Kingma and Ba, "Adam", 2015, algorithm 1, with [`BETA1`], [`BETA2`] and [`EPS`].
+    Adam,
+}
+
+/// Adam's decay of the mean of gradients (PyTorch's default).
+pub const BETA1: f64 = 0.9;
+/// Adam's decay of the mean of squared gradients (PyTorch's default).
+pub const BETA2: f64 = 0.999;
+/// Added to Adam's denominator (PyTorch's default).
+pub const EPS: f64 = 1e-8;
+
+impl Rule {
+    /// Names of the state arrays that the rule keeps beside each parameter, as PyTorch calls them.
+    pub fn slots(self) -> &'static [&'static str] {
+        match self {
+            Rule::Sgd { .. } => &["momentum_buffer"],
+            Rule::Adam => &["exp_avg", "exp_avg_sq"],
+        }
+    }
+}
+
+/// Adam's corrections at step `t` (from 1): lr / (1 − β₁ᵗ), and √(1 − β₂ᵗ).
+pub fn adam_corrections(lr: f64, t: u32) -> (f64, f64) {
+    let correction = |beta: f64| 1.0 - libm::pow(beta, t.into());
+    (lr / correction(BETA1), correction(BETA2).sqrt())
+}
+
+/// State of an optimizer on the host: for each moved parameter and slot an array `slot/parameter`, and how many
+/// steps were taken.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    pub steps: u32,
+    pub arrays: Vec<Array>,
+}
+
+/// How the learning rate changes over a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    Constant,
+    /// lr/2 · (1 + cos(π·step/steps)): to 0 over the stage, step by step (Loshchilov and Hutter, "SGDR", 2017,
+    /// equation 5; PyTorch's `CosineAnnealingLR` with `T_max` = all steps).
+    Cosine,
+}
+
+impl Schedule {
+    /// The rate of `step` (from 0) out of `steps`.
+    pub fn rate(self, lr: f64, step: u64, steps: u64) -> f64 {
+        match self {
+            Schedule::Constant => lr,
+            Schedule::Cosine => lr / 2.0 * (1.0 + libm::cos(std::f64::consts::PI * step as f64 / steps as f64)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cosine_starts_at_the_rate_halves_midway_and_ends_near_zero() {
+        let rate = |step| Schedule::Cosine.rate(0.1, step, 100);
+        assert_eq!(rate(0), 0.1);
+        assert!((rate(50) - 0.05).abs() < 1e-15);
+        // 0.1 / 2 · (1 + cos(0.99 π)), from Python's math module.
+        assert!((rate(99) - 2.4671981713420e-5).abs() < 1e-15, "{}", rate(99));
+        assert_eq!(Schedule::Constant.rate(0.1, 99, 100), 0.1);
+    }
+
+    #[test]
+    fn adam_corrections_are_those_of_the_paper() {
+        // At t = 1: lr / (1 − 0.9) and √(1 − 0.999); the steps after shrink towards lr and 1.
+        let (rate, root) = adam_corrections(1e-3, 1);
+        assert!((rate - 1e-2).abs() < 1e-15 && (root * root - 1e-3).abs() < 1e-15);
+        let (rate, root) = adam_corrections(1e-3, 100_000);
+        assert!((rate - 1e-3).abs() < 1e-15 && (root - 1.0).abs() < 1e-12);
+    }
+}

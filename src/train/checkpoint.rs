@@ -1,0 +1,117 @@
+//! A [`Progress`] as bytes: the SHA-256 of what follows, then a safetensors file with weights, optimizer state, and
+//! the rest as JSON in its metadata. Any changed or missing byte is noticed.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Progress, Record, Sums};
+use crate::files;
+use crate::network::{Array, Network, Weights, deserialize, serialize};
+use crate::optimizer::State;
+
+/// Lower-case hexadecimal SHA-256 and a line break.
+const HASH: usize = 64 + 1;
+const WEIGHTS: &str = "weights/";
+const OPTIMIZER: &str = "optimizer/";
+
+/// All of a progress that is not a tensor.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rest {
+    /// What the progress belongs to: an experiment's hash and a stage.
+    owner: String,
+    epoch: u32,
+    step: usize,
+    sums: Sums,
+    history: Vec<Record>,
+    optimizer_steps: u32,
+}
+
+impl Progress {
+    /// The checkpoint, marked with its `owner`.
+    pub fn to_bytes(&self, owner: &str) -> Vec<u8> {
+        let rest = Rest {
+            owner: owner.to_owned(),
+            epoch: self.epoch,
+            step: self.step,
+            sums: self.sums.clone(),
+            history: self.history.clone(),
+            optimizer_steps: self.optimizer.steps,
+        };
+        let rest = serde_json::to_string(&rest).expect("numbers and strings become JSON");
+        let prefixed = |prefix: &'static str| {
+            move |array: &Array| Array { name: format!("{prefix}{}", array.name), ..array.clone() }
+        };
+        let weights = self.weights.arrays.iter().map(prefixed(WEIGHTS));
+        let arrays: Vec<Array> = weights.chain(self.optimizer.arrays.iter().map(prefixed(OPTIMIZER))).collect();
+        let body = serialize(&arrays, Some([("progress".to_owned(), rest)].into()));
+        [files::sha256(&body).as_bytes(), b"\n", &body].concat()
+    }
+
+    /// Reads a checkpoint of `owner` for `network`; or says what is wrong with it.
+    pub fn from_bytes(bytes: &[u8], owner: &str, network: &Network) -> Result<Progress, String> {
+        let (hash, body) = bytes.split_at_checked(HASH).ok_or("the checkpoint is cut short")?;
+        if hash.strip_suffix(b"\n") != Some(files::sha256(body).as_bytes()) {
+            return Err("the checkpoint is damaged: its SHA-256 does not match".to_owned());
+        }
+        let (arrays, mut metadata) = deserialize(body)?;
+        let rest = metadata.remove("progress").ok_or("the checkpoint has no progress")?;
+        let rest: Rest = serde_json::from_str(&rest).map_err(|e| format!("the checkpoint's progress: {e}"))?;
+        if rest.owner != owner {
+            return Err(format!("the checkpoint belongs to {}, not to {owner}", rest.owner));
+        }
+        let below = |prefix: &str| {
+            let strip = |a: &Array| Some(Array { name: a.name.strip_prefix(prefix)?.to_owned(), ..a.clone() });
+            arrays.iter().filter_map(strip).collect::<Vec<_>>()
+        };
+        let Rest { epoch, step, sums, history, optimizer_steps: steps, .. } = rest;
+        let weights = Weights::ordered(below(WEIGHTS), network)?;
+        let optimizer = State { steps, arrays: below(OPTIMIZER) };
+        Ok(Progress { epoch, step, sums, history, weights, optimizer })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Widths;
+
+    fn network() -> Network {
+        Network::supervised(&Widths { channels: [1, 2, 3], hidden: 4, ..Widths::default() })
+    }
+
+    fn progress() -> Progress {
+        let weights = Weights::init(&network(), 1);
+        let arrays = weights.arrays.iter().map(|a| Array { name: format!("exp_avg/{}", a.name), ..a.clone() });
+        let record = Record { epoch: 1, metrics: [("train_loss".to_owned(), 0.1 + 0.2)].into() };
+        let optimizer = State { steps: 7, arrays: arrays.collect() };
+        Progress { epoch: 1, step: 3, history: vec![record], optimizer, ..Progress::start(weights) }
+    }
+
+    #[test]
+    fn a_checkpoint_gives_the_same_progress_back() {
+        let mut back = Progress::from_bytes(&progress().to_bytes("me"), "me", &network()).unwrap();
+        back.optimizer.arrays.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut original = progress();
+        original.optimizer.arrays.sort_by(|a, b| a.name.cmp(&b.name));
+        assert_eq!(back, original);
+    }
+
+    #[test]
+    fn any_changed_or_missing_byte_is_noticed() {
+        let bytes = progress().to_bytes("me");
+        for at in (0..bytes.len()).step_by(97).chain(0..80) {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            assert!(Progress::from_bytes(&changed, "me", &network()).is_err(), "byte {at} flipped");
+            assert!(Progress::from_bytes(&bytes[..at], "me", &network()).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn another_owner_or_network_is_refused() {
+        let bytes = progress().to_bytes("me");
+        let error = Progress::from_bytes(&bytes, "you", &network()).unwrap_err();
+        assert!(error.contains("belongs to me"), "{error}");
+        assert!(Progress::from_bytes(&bytes, "me", &Network::simsiam(&Widths::default())).is_err());
+    }
+}

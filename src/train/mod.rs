@@ -1,0 +1,178 @@
+//! Training: one loop for every stage, interruptible at every step.
+//!
+//! A [`Recipe`] says what is done, a [`Progress`] how far it has come. Every random value is keyed by epoch and
+//! index, so that a `Progress` is all that a resumed run needs.
+
+mod checkpoint;
+mod method;
+
+use std::collections::BTreeMap;
+
+use candle_core::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::data::{Data, epoch_order};
+use crate::engine::reference::{Model, Optimizer};
+use crate::error::{Error, Result};
+use crate::network::{Network, Weights};
+use crate::optimizer::{Rule, Schedule, State};
+pub use method::Method;
+use method::Sums;
+
+/// One stage's training.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// The stage, for messages.
+    pub name: String,
+    pub method: Method,
+    pub network: Network,
+    pub rule: Rule,
+    /// The rate at the first step.
+    pub lr: f64,
+    pub schedule: Schedule,
+    pub epochs: u32,
+    pub batch: usize,
+    pub seed: u64,
+}
+
+impl Recipe {
+    /// Steps of an epoch over `n` images. SimSiam drops a last short batch, the others keep it.
+    pub fn steps(&self, n: usize) -> usize {
+        if self.method.drops_last() { n / self.batch } else { n.div_ceil(self.batch) }
+    }
+}
+
+/// What is kept of one epoch: metrics by name. Accuracies (`…top1`) are shares of 1; losses are means.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// From 1.
+    pub epoch: u32,
+    #[serde(flatten)]
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// A stage between two steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress {
+    /// The epoch under way, from 0; the number of epochs when finished.
+    pub epoch: u32,
+    /// Steps done in it.
+    pub step: usize,
+    /// Running sums of those steps.
+    pub sums: Sums,
+    pub history: Vec<Record>,
+    pub weights: Weights,
+    pub optimizer: State,
+}
+
+impl Progress {
+    /// Before the first step.
+    pub fn start(weights: Weights) -> Progress {
+        let (sums, history, optimizer) = Default::default();
+        Progress { epoch: 0, step: 0, sums, history, weights, optimizer }
+    }
+}
+
+/// Where a stage is: for a progress display.
+#[derive(Clone, Copy, Debug)]
+pub struct Position {
+    /// From 1.
+    pub epoch: u32,
+    pub epochs: u32,
+    /// Steps done in the epoch, and steps of an epoch.
+    pub step: usize,
+    pub steps: usize,
+    /// Images that one step takes.
+    pub batch: usize,
+    /// Mean training loss of the epoch so far.
+    pub loss: f64,
+}
+
+/// Told of every step and epoch, and asked whether to go on. `()` goes on and keeps nothing.
+pub trait Observer {
+    /// After every step.
+    fn step(&mut self, _at: Position) {}
+    /// Whether the progress should be saved after this step.
+    fn checkpoint_due(&mut self) -> bool {
+        false
+    }
+    /// Whether to stop after this step; its progress is saved first.
+    fn interrupted(&self) -> bool {
+        false
+    }
+    /// After every epoch, and when due or interrupted.
+    fn save(&mut self, _progress: &Progress) -> Result<()> {
+        Ok(())
+    }
+    /// After every epoch, before it is saved.
+    fn epoch(&mut self, _record: &Record, _at: Position) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Observer for () {}
+
+/// Trains from `start` to the recipe's last epoch on the training images `examples`.
+///
+/// # Errors
+/// [`Error::Interrupted`] when the observer says so (the progress is saved), [`Error::Diverged`], the observer's
+/// own errors, and those of the tensor library.
+pub fn train(
+    recipe: &Recipe,
+    data: &Data,
+    examples: &[u32],
+    start: Progress,
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> Result<Progress> {
+    let model = Model::new(recipe.network.clone(), &start.weights, device)?;
+    let mut optimizer = Optimizer::resume(recipe.rule, &start.optimizer, device)?;
+    let snapshot = |progress: &mut Progress, optimizer: &Optimizer| -> Result<()> {
+        progress.weights = model.weights()?;
+        progress.optimizer = optimizer.state()?;
+        Ok(())
+    };
+    let steps = recipe.steps(examples.len());
+    let mut progress = start;
+    while progress.epoch < recipe.epochs {
+        let order = epoch_order(examples, recipe.seed, progress.epoch);
+        let position = |progress: &Progress| Position {
+            epoch: progress.epoch + 1,
+            epochs: recipe.epochs,
+            step: progress.step,
+            steps,
+            batch: recipe.batch,
+            loss: progress.sums.mean_loss(),
+        };
+        while progress.step < steps {
+            let first = progress.step * recipe.batch;
+            let batch = &order[first..(first + recipe.batch).min(order.len())];
+            let done = u64::from(progress.epoch) * steps as u64 + progress.step as u64;
+            let lr = recipe.schedule.rate(recipe.lr, done, u64::from(recipe.epochs) * steps as u64);
+            let loss = recipe.step(&model, &mut optimizer, lr, data, batch, first, &mut progress)?;
+            if !loss.is_finite() {
+                return Err(Error::Diverged { stage: recipe.name.clone(), epoch: progress.epoch + 1, loss });
+            }
+            progress.step += 1;
+            observer.step(position(&progress));
+            let interrupted = observer.interrupted();
+            if interrupted || observer.checkpoint_due() {
+                snapshot(&mut progress, &optimizer)?;
+                observer.save(&progress)?;
+            }
+            if interrupted {
+                return Err(Error::Interrupted);
+            }
+        }
+        let mut metrics = std::mem::take(&mut progress.sums).means(recipe.method);
+        metrics.extend(recipe.evaluate(&model, &data.test, progress.epoch)?);
+        let record = Record { epoch: progress.epoch + 1, metrics };
+        let at = position(&progress);
+        progress.history.push(record.clone());
+        (progress.epoch, progress.step) = (progress.epoch + 1, 0);
+        snapshot(&mut progress, &optimizer)?;
+        observer.epoch(&record, at)?;
+        observer.save(&progress)?;
+    }
+    Ok(progress)
+}

@@ -1,0 +1,89 @@
+//! Augmentations with explicit parameters against Pillow and torchvision.
+
+use fewlabel::augment::{self, Adjustment, Color, CropBox, Pretext, SHEARS, View};
+use fewlabel::data::IMAGE;
+
+use crate::fixture::Fixture;
+
+/// At most so many levels of difference in one pixel, and so much on average.
+struct Tolerance {
+    worst: u8,
+    mean: f64,
+}
+
+const EXACT: Tolerance = Tolerance { worst: 0, mean: 0.0 };
+/// The hue's shift is truncated to 1/255 of a circle: rounding the stored factor to `f32` may move it by one.
+const TWO_LEVELS: Tolerance = Tolerance { worst: 2, mean: 0.1 };
+
+pub fn all(fixture: &Fixture) {
+    let images = fixture.u8s("images");
+    let [turns, shear, color] = ["quarter_turns", "shear_index", "color_index"].map(|name| fixture.u8s(name));
+    let pretext =
+        |i: usize| Pretext { quarter_turns: turns[i], shear: shear[i], color: Color::ALL[usize::from(color[i])] };
+    let check = |name: &str, tolerance: Tolerance, apply: &dyn Fn(usize, &[u8], &mut [u8])| {
+        compare(fixture, name, &images, tolerance, apply);
+    };
+    check("rotated", EXACT, &|i, image, out| augment::quarter_turns(image, turns[i], out));
+    check("sheared", EXACT, &|i, image, out| augment::shear_x(image, SHEARS[usize::from(shear[i])], out));
+    let unmoved = |i| Pretext { quarter_turns: 0, shear: 0, ..pretext(i) };
+    check("recolored", EXACT, &|i, image, out| unmoved(i).apply(image, out));
+    check("pretext", EXACT, &|i, image, out| pretext(i).apply(image, out));
+
+    let boxes = fixture.u8s("crop_boxes");
+    let crop = |i: usize| {
+        let [top, left, height, width] = std::array::from_fn(|k| usize::from(boxes[i * 4 + k]));
+        CropBox { top, left, height, width }
+    };
+    check("cropped", EXACT, &|i, image, out| augment::resized_crop(image, crop(i), out));
+
+    let names = ["brightness", "contrast", "saturation", "hue"];
+    let factors = names.map(|name| fixture.f32s(&format!("{name}_factor")));
+    let adjustment = |kind: usize, i: usize| {
+        let factor = factors[kind][i];
+        match kind {
+            0 => Adjustment::Brightness(factor),
+            1 => Adjustment::Contrast(factor),
+            2 => Adjustment::Saturation(factor),
+            _ => Adjustment::Hue(factor),
+        }
+    };
+    type Adjust = fn(&mut [u8], f32);
+    let functions: [Adjust; 4] = [augment::brightness, augment::contrast, augment::saturation, augment::hue];
+    for (kind, (name, adjust)) in names.into_iter().zip(functions).enumerate() {
+        let tolerance = if name == "hue" { TWO_LEVELS } else { EXACT };
+        check(name, tolerance, &|i, image, out| {
+            out.copy_from_slice(image);
+            adjust(out, factors[kind][i]);
+        });
+    }
+
+    let order = fixture.u8s("jitter_order");
+    let [flip, jitter, gray] = ["flip", "jitter", "gray"].map(|name| fixture.u8s(name));
+    let view = |i: usize| {
+        let adjustments = std::array::from_fn(|k| adjustment(usize::from(order[i * 4 + k]), i));
+        View { crop: crop(i), flip: flip[i] == 1, jitter: (jitter[i] == 1).then_some(adjustments), gray: gray[i] == 1 }
+    };
+    check("view_u8", TWO_LEVELS, &|i, image, out| view(i).apply(image, out));
+    let input = augment::to_input(&fixture.u8s("view_u8"));
+    fixture.close("view", &input, &fixture.f32s("view"), 0.0);
+}
+
+fn compare(
+    fixture: &Fixture,
+    name: &str,
+    images: &[u8],
+    tolerance: Tolerance,
+    apply: &dyn Fn(usize, &[u8], &mut [u8]),
+) {
+    let mut ours = vec![0; images.len()];
+    for (i, (image, out)) in images.chunks_exact(IMAGE).zip(ours.chunks_exact_mut(IMAGE)).enumerate() {
+        apply(i, image, out);
+    }
+    let theirs = fixture.u8s(name);
+    assert_eq!(ours.len(), theirs.len());
+    let differences: Vec<u8> = ours.iter().zip(&theirs).map(|(a, b)| a.abs_diff(*b)).collect();
+    let worst = differences.iter().copied().max().unwrap_or(0);
+    let mean = differences.iter().map(|&d| f64::from(d)).sum::<f64>() / differences.len() as f64;
+    println!("{name}: worst {worst}, mean {mean:.5}");
+    assert!(worst <= tolerance.worst && mean <= tolerance.mean, "{name}: worst {worst}, mean {mean}");
+}

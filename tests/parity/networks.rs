@@ -1,0 +1,172 @@
+//! Forward passes, gradients and five optimizer steps of every network.
+
+use candle_core::Device;
+use fewlabel::engine::reference::{Model, Optimizer};
+use fewlabel::engine::{DropoutKey, Gradients, Objective, Target};
+use fewlabel::network::{Array, Mode, Network, PRETEXT_HEADS, Weights, Widths};
+use fewlabel::optimizer::{Rule, Schedule};
+
+use crate::fixture::{Fixture, magnitude, rms};
+
+/// The fixtures have no dropout, so that any key serves.
+const KEY: DropoutKey = DropoutKey { seed: 0, epoch: 0, first: 0 };
+
+/// Their true gradient is zero, since batch norm follows and takes any shift away; what is computed is rounding.
+const SHIFTS_BEFORE_NORM: [&str; 8] = [
+    "backbone.0.bias",
+    "backbone.4.bias",
+    "backbone.8.bias",
+    "projector.0.bias",
+    "projector.3.bias",
+    "projector.6.bias",
+    "projector.7.bias",
+    "predictor.0.bias",
+];
+
+/// The network whose tensors the fixture holds, its widths read from their shapes.
+pub fn describe(fixture: &Fixture) -> Network {
+    let shape = |name: &str| fixture.tensor(&format!("init/{name}")).dims().to_vec();
+    let channels = ["backbone.0.weight", "backbone.4.weight", "backbone.8.weight"].map(|name| shape(name)[0]);
+    let widths = Widths { channels, dropout: 0.0, ..Widths::default() };
+    match fixture.case.as_str() {
+        "supervised" => Network::supervised(&Widths { hidden: shape("fc.weight")[0], ..widths }),
+        "pretext" => Network::pretext(&Widths { hidden: shape("fc.weight")[0], ..widths }),
+        "probe" => Network::probe(&Widths { hidden: shape("classifier.0.weight")[0], ..widths }, Mode::Eval),
+        "simsiam" => {
+            let [projector, predictor] = ["projector.0.weight", "predictor.0.weight"].map(|name| shape(name)[0]);
+            Network::simsiam(&Widths { projector, predictor, ..widths })
+        }
+        other => panic!("no network for {other}"),
+    }
+}
+
+/// The weights stored under `prefix`, in the network's order.
+fn weights(fixture: &Fixture, network: &Network, prefix: &str) -> Weights {
+    let array = |spec: fewlabel::network::Spec| Array {
+        values: fixture.f32s(&format!("{prefix}{}", spec.name)),
+        name: spec.name,
+        shape: spec.shape,
+    };
+    Weights { arrays: network.tensors().map(array).collect() }
+}
+
+fn model(fixture: &Fixture, network: Network) -> Model {
+    let weights = weights(fixture, &network, "init/");
+    Model::new(network, &weights, &Device::Cpu).unwrap()
+}
+
+pub fn supervised(fixture: &Fixture) {
+    let (images, labels) = (fixture.f32s("images"), fixture.u8s("labels"));
+    let targets = [Target { head: "classification_head", labels: &labels }];
+    let objective = Objective::Classify { images: &images, targets: &targets };
+    let model = train(fixture, &objective, Rule::Adam, 1e-3, Schedule::Constant, &["train_logits"]);
+    let logits = model.predict(&images, &["classification_head"]).unwrap().remove(0);
+    fixture.close("eval_logits", &logits, &fixture.f32s("eval_logits"), 5e-3);
+}
+
+pub fn pretext(fixture: &Fixture) {
+    let images = fixture.f32s("images");
+    let labels = ["rotation_labels", "shear_labels", "color_labels"].map(|name| fixture.u8s(name));
+    let target = |((head, _), labels)| Target { head, labels };
+    let targets: Vec<_> = PRETEXT_HEADS.into_iter().zip(labels.iter().map(Vec::as_slice)).map(target).collect();
+    let objective = Objective::Classify { images: &images, targets: &targets };
+    let outputs = ["rotation_logits", "shear_logits", "color_logits"];
+    train(fixture, &objective, Rule::Adam, 1e-3, Schedule::Constant, &outputs);
+}
+
+pub fn simsiam(fixture: &Fixture) {
+    let views = [fixture.f32s("view1"), fixture.f32s("view2")];
+    let objective = Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient: true };
+    let rule = Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 };
+    train(fixture, &objective, rule, 0.05 * 64.0 / 256.0, Schedule::Cosine, &["z1", "p1", "z2", "p2"]);
+}
+
+/// Five steps: outputs and gradients of the first, every loss and rate, the weights after the last.
+fn train(
+    fixture: &Fixture,
+    objective: &Objective,
+    rule: Rule,
+    lr: f64,
+    schedule: Schedule,
+    outputs: &[&str],
+) -> Model {
+    let (outcome, gradients) = model(fixture, describe(fixture)).gradients(objective, KEY).unwrap();
+    assert_eq!(outcome.outputs.len(), outputs.len());
+    for (name, ours) in outputs.iter().zip(&outcome.outputs) {
+        fixture.close(name, ours, &fixture.f32s(name), 1e-5);
+    }
+    check_gradients(fixture, "grad/", &gradients);
+
+    let model = model(fixture, describe(fixture));
+    let mut optimizer = Optimizer::new(rule);
+    let (losses, rates) = (fixture.f64s("losses"), fixture.f64s("rates"));
+    for (step, (&loss, &rate)) in losses.iter().zip(&rates).enumerate() {
+        let ours = schedule.rate(lr, step as u64, rates.len() as u64);
+        assert!((ours - rate).abs() <= 1e-12, "{}: rate {ours}, not {rate}", fixture.path.display());
+        let outcome = model.step(objective, KEY, &mut optimizer, ours).unwrap();
+        let tolerance = if step == 0 { 1e-5 } else { 2e-4 };
+        fixture.close(&format!("loss {step}"), &[outcome.loss as f32], &[loss as f32], tolerance);
+    }
+    check_state(fixture, &model.weights().unwrap(), matches!(rule, Rule::Adam));
+    model
+}
+
+/// Every stored gradient, and no other, within 1e-4 of its tensor's largest magnitude.
+fn check_gradients(fixture: &Fixture, prefix: &str, ours: &Gradients) {
+    let mut names: Vec<_> = ours.iter().map(|array| array.name.as_str()).collect();
+    names.sort();
+    let expected: Vec<_> = fixture.below(prefix).map(|(name, _)| name).collect();
+    assert_eq!(names, expected, "{}", fixture.path.display());
+    let theirs = |name: &str| fixture.f32s(&format!("{prefix}{name}"));
+    let largest = names.iter().map(|name| magnitude(&theirs(name))).fold(0.0, f64::max);
+    for Array { name, values, .. } in ours {
+        let scale = if is_shift(name) { 1e-5 * largest } else { 1e-4 * magnitude(&theirs(name)) };
+        fixture.close(&format!("{prefix}{name}"), values, &theirs(name), scale);
+    }
+}
+
+/// Root-mean-square difference at most 2 % of the root-mean-square change since `init/`.
+fn check_state(fixture: &Fixture, ours: &Weights, adam: bool) {
+    for Array { name, values, .. } in &ours.arrays {
+        let [init, after] = ["init/", "after_5/"].map(|prefix| fixture.f32s(&format!("{prefix}{name}")));
+        if is_shift(name) {
+            fixture.close(name, values, &after, if adam { 1.1e-2 } else { 1e-5 });
+        } else {
+            let (difference, change) = (rms(values, &after), rms(&init, &after));
+            let path = fixture.path.display();
+            assert!(difference <= 0.02 * change, "{path}: {name} is off by {difference:e}, moved by {change:e}");
+        }
+    }
+}
+
+fn is_shift(name: &str) -> bool {
+    SHIFTS_BEFORE_NORM.contains(&name)
+}
+
+pub fn probe(fixture: &Fixture) {
+    let (images, labels) = (fixture.f32s("images"), fixture.u8s("labels"));
+    let targets = [Target { head: "classifier", labels: &labels }];
+    let objective = Objective::Classify { images: &images, targets: &targets };
+    for (prefix, mode) in [("strict", Mode::Eval), ("seed", Mode::Train)] {
+        let mut network = describe(fixture);
+        network.trunk[0].frozen = Some(mode);
+        let stored = |name: &str| fixture.f32s(&format!("{prefix}/{name}"));
+        let features = model(fixture, network.clone()).features(&images, mode).unwrap();
+        fixture.close("features", &features, &stored("features"), 1e-5);
+        let model = model(fixture, network);
+        let (outcome, gradients) = model.gradients(&objective, KEY).unwrap();
+        fixture.close("logits", &outcome.outputs[0], &stored("logits"), 1e-5);
+        fixture.close("loss", &[outcome.loss as f32], &stored("loss"), 1e-5);
+        let named = gradients.into_iter().map(|mut array| {
+            array.name = array.name.strip_prefix("classifier.").expect("only the head has gradients").to_owned();
+            array
+        });
+        check_gradients(fixture, &format!("{prefix}/grad/"), &named.collect());
+        for Array { name, values, .. } in model.weights().unwrap().arrays {
+            match name.strip_prefix("backbone.").filter(|rest| rest.contains("running")) {
+                Some(rest) => fixture.close(&name, &values, &stored(rest), 1e-5),
+                None => fixture.close(&name, &values, &fixture.f32s(&format!("init/{name}")), 0.0),
+            }
+        }
+    }
+}
