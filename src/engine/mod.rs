@@ -1,12 +1,50 @@
 //! How a network is evaluated and differentiated.
 //!
-//! [`reference`](mod@reference) is candle's autograd on any candle device. What every engine takes and gives is
-//! defined here, on host memory.
+//! [`cpu`] is explicit forward and backward passes with a fixed order of every sum: the engine for CPUs.
+//! [`reference`](mod@reference) is candle's autograd: the oracle in tests, and the way to a GPU. What both take and
+//! give is defined here, on host memory.
 
+pub mod cpu;
 pub mod reference;
 
-use crate::network::{Array, Layer, Network};
+use candle_core::Device;
+
+use crate::error::Result;
+use crate::network::{Array, Mode, Network, Weights};
+use crate::optimizer::{Rule, State};
 use crate::rng::{Purpose, Stream};
+
+/// A network in training.
+pub trait Engine {
+    /// One training step: forward, backward, update.
+    fn step(&mut self, objective: &Objective, dropout: DropoutKey, lr: f64) -> Result<Outcome>;
+    /// One training pass (running statistics move), and the gradient of the objective for every parameter outside
+    /// frozen blocks that it depends on.
+    fn gradients(&mut self, objective: &Objective, dropout: DropoutKey) -> Result<(Outcome, Gradients)>;
+    /// The outputs of `heads` in eval mode, each [n, classes], row by row.
+    fn predict(&mut self, images: &[f32], heads: &[&str]) -> Result<Vec<Vec<f32>>>;
+    /// The trunk's first block in `mode`: features [n, c·h·w]. In train mode running statistics move.
+    fn features(&mut self, images: &[f32], mode: Mode) -> Result<Vec<f32>>;
+    /// The present weights.
+    fn weights(&self) -> Result<Weights>;
+    /// The optimizer's present state.
+    fn state(&self) -> Result<State>;
+}
+
+/// The engine for `device`: [`cpu`] for the CPU, [`reference`](mod@reference) for others. `weights` must be in the
+/// network's order, as all [`Weights`] of that network are.
+pub fn open(
+    device: &Device,
+    network: Network,
+    weights: Weights,
+    rule: Rule,
+    state: &State,
+) -> Result<Box<dyn Engine>> {
+    Ok(match device {
+        Device::Cpu => Box::new(cpu::Model::new(network, weights, rule, state)?),
+        device => Box::new(reference::Model::new(network, &weights, rule, state, device)?),
+    })
+}
 
 /// What one training step minimises, with its batch. Images are `f32` [n, 3, 32, 32], scaled to [−1, 1].
 #[derive(Clone, Debug)]
@@ -60,9 +98,4 @@ pub fn dropout_mask(key: DropoutKey, p: f32, n: usize, width: usize) -> Vec<f32>
         (0..width).map(move |_| if stream.chance(p) { 0.0 } else { keep })
     };
     (0..n).flat_map(row).collect()
-}
-
-/// Number of dropout layers: the stream of an example's mask serves one.
-pub fn dropout_layers(network: &Network) -> usize {
-    network.blocks().flat_map(|block| &block.layers).filter(|(_, layer)| matches!(layer, Layer::Dropout { .. })).count()
 }

@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Progress, Recipe};
 use crate::augment::{plain_batch, pretext_batch, view_batch};
 use crate::data::{Data, Dataset};
-use crate::engine::reference::{Model, Optimizer};
-use crate::engine::{DropoutKey, Objective, Outcome, Target};
+use crate::engine::{DropoutKey, Engine, Objective, Outcome, Target};
 use crate::error::Result;
 use crate::evaluate;
 use crate::network::PRETEXT_HEADS;
@@ -95,8 +94,7 @@ impl Recipe {
     #[allow(clippy::too_many_arguments, reason = "one call, in the loop that holds them all")]
     pub(super) fn step(
         &self,
-        model: &Model,
-        optimizer: &mut Optimizer,
+        model: &mut dyn Engine,
         lr: f64,
         data: &Data,
         batch: &[u32],
@@ -106,7 +104,7 @@ impl Recipe {
         let (seed, epoch, sums) = (self.seed, progress.epoch, &mut progress.sums);
         let dropout = DropoutKey { seed, epoch, first: first as u32 };
         let mut step = |objective: &Objective| -> Result<Outcome> {
-            let outcome = model.step(objective, dropout, optimizer, lr)?;
+            let outcome = model.step(objective, dropout, lr)?;
             sums.images += batch.len() as f64;
             sums.loss += outcome.loss * batch.len() as f64;
             Ok(outcome)
@@ -127,7 +125,7 @@ impl Recipe {
     }
 
     /// Test metrics after `epoch`; the pretext tasks' test images are transformed at random too.
-    pub(super) fn evaluate(&self, model: &Model, test: &Dataset, epoch: u32) -> Result<BTreeMap<String, f64>> {
+    pub(super) fn evaluate(&self, model: &mut dyn Engine, test: &Dataset, epoch: u32) -> Result<BTreeMap<String, f64>> {
         let heads = self.method.heads();
         let mut sums = Sums::default();
         let all: Vec<u32> = (0..test.len() as u32).collect();

@@ -12,7 +12,7 @@ use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Data, epoch_order};
-use crate::engine::reference::{Model, Optimizer};
+use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::network::{Network, Weights};
 use crate::optimizer::{Rule, Schedule, State};
@@ -125,11 +125,11 @@ pub fn train(
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<Progress> {
-    let model = Model::new(recipe.network.clone(), &start.weights, device)?;
-    let mut optimizer = Optimizer::resume(recipe.rule, &start.optimizer, device)?;
-    let snapshot = |progress: &mut Progress, optimizer: &Optimizer| -> Result<()> {
+    let (network, weights) = (recipe.network.clone(), start.weights.clone());
+    let mut model = engine::open(device, network, weights, recipe.rule, &start.optimizer)?;
+    let snapshot = |progress: &mut Progress, model: &dyn Engine| -> Result<()> {
         progress.weights = model.weights()?;
-        progress.optimizer = optimizer.state()?;
+        progress.optimizer = model.state()?;
         Ok(())
     };
     let steps = recipe.steps(examples.len());
@@ -149,7 +149,7 @@ pub fn train(
             let batch = &order[first..(first + recipe.batch).min(order.len())];
             let done = u64::from(progress.epoch) * steps as u64 + progress.step as u64;
             let lr = recipe.schedule.rate(recipe.lr, done, u64::from(recipe.epochs) * steps as u64);
-            let loss = recipe.step(&model, &mut optimizer, lr, data, batch, first, &mut progress)?;
+            let loss = recipe.step(&mut *model, lr, data, batch, first, &mut progress)?;
             if !loss.is_finite() {
                 return Err(Error::Diverged { stage: recipe.name.clone(), epoch: progress.epoch + 1, loss });
             }
@@ -157,7 +157,7 @@ pub fn train(
             observer.step(position(&progress));
             let interrupted = observer.interrupted();
             if interrupted || observer.checkpoint_due() {
-                snapshot(&mut progress, &optimizer)?;
+                snapshot(&mut progress, &*model)?;
                 observer.save(&progress)?;
             }
             if interrupted {
@@ -165,12 +165,12 @@ pub fn train(
             }
         }
         let mut metrics = std::mem::take(&mut progress.sums).means(recipe.method);
-        metrics.extend(recipe.evaluate(&model, &data.test, progress.epoch)?);
+        metrics.extend(recipe.evaluate(&mut *model, &data.test, progress.epoch)?);
         let record = Record { epoch: progress.epoch + 1, metrics };
         let at = position(&progress);
         progress.history.push(record.clone());
         (progress.epoch, progress.step) = (progress.epoch + 1, 0);
-        snapshot(&mut progress, &optimizer)?;
+        snapshot(&mut progress, &*model)?;
         observer.epoch(&record, at)?;
         observer.save(&progress)?;
     }

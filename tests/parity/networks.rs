@@ -1,10 +1,9 @@
 //! Forward passes, gradients and five optimizer steps of every network.
 
 use candle_core::Device;
-use fewlabel::engine::reference::{Model, Optimizer};
-use fewlabel::engine::{DropoutKey, Gradients, Objective, Target};
+use fewlabel::engine::{DropoutKey, Engine, Gradients, Objective, Target, cpu, reference};
 use fewlabel::network::{Array, Mode, Network, PRETEXT_HEADS, Weights, Widths};
-use fewlabel::optimizer::{Rule, Schedule};
+use fewlabel::optimizer::{Rule, Schedule, State};
 
 use crate::fixture::{Fixture, magnitude, rms};
 
@@ -50,60 +49,71 @@ fn weights(fixture: &Fixture, network: &Network, prefix: &str) -> Weights {
     Weights { arrays: network.tensors().map(array).collect() }
 }
 
-fn model(fixture: &Fixture, network: Network) -> Model {
-    let weights = weights(fixture, &network, "init/");
-    Model::new(network, &weights, &Device::Cpu).unwrap()
+/// Which engine a parity test runs on.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    Cpu,
+    Reference,
 }
 
-pub fn supervised(fixture: &Fixture) {
+fn model(kind: Kind, fixture: &Fixture, network: Network, rule: Rule) -> Box<dyn Engine> {
+    let weights = weights(fixture, &network, "init/");
+    let fresh = State::default();
+    match kind {
+        Kind::Cpu => Box::new(cpu::Model::new(network, weights, rule, &fresh).unwrap()),
+        Kind::Reference => Box::new(reference::Model::new(network, &weights, rule, &fresh, &Device::Cpu).unwrap()),
+    }
+}
+
+pub fn supervised(kind: Kind, fixture: &Fixture) {
     let (images, labels) = (fixture.f32s("images"), fixture.u8s("labels"));
     let targets = [Target { head: "classification_head", labels: &labels }];
     let objective = Objective::Classify { images: &images, targets: &targets };
-    let model = train(fixture, &objective, Rule::Adam, 1e-3, Schedule::Constant, &["train_logits"]);
+    let mut model = train(kind, fixture, &objective, Rule::Adam, 1e-3, Schedule::Constant, &["train_logits"]);
     let logits = model.predict(&images, &["classification_head"]).unwrap().remove(0);
     fixture.close("eval_logits", &logits, &fixture.f32s("eval_logits"), 5e-3);
 }
 
-pub fn pretext(fixture: &Fixture) {
+pub fn pretext(kind: Kind, fixture: &Fixture) {
     let images = fixture.f32s("images");
     let labels = ["rotation_labels", "shear_labels", "color_labels"].map(|name| fixture.u8s(name));
     let target = |((head, _), labels)| Target { head, labels };
     let targets: Vec<_> = PRETEXT_HEADS.into_iter().zip(labels.iter().map(Vec::as_slice)).map(target).collect();
     let objective = Objective::Classify { images: &images, targets: &targets };
     let outputs = ["rotation_logits", "shear_logits", "color_logits"];
-    train(fixture, &objective, Rule::Adam, 1e-3, Schedule::Constant, &outputs);
+    train(kind, fixture, &objective, Rule::Adam, 1e-3, Schedule::Constant, &outputs);
 }
 
-pub fn simsiam(fixture: &Fixture) {
+pub fn simsiam(kind: Kind, fixture: &Fixture) {
     let views = [fixture.f32s("view1"), fixture.f32s("view2")];
     let objective = Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient: true };
     let rule = Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 };
-    train(fixture, &objective, rule, 0.05 * 64.0 / 256.0, Schedule::Cosine, &["z1", "p1", "z2", "p2"]);
+    train(kind, fixture, &objective, rule, 0.05 * 64.0 / 256.0, Schedule::Cosine, &["z1", "p1", "z2", "p2"]);
 }
 
 /// Five steps: outputs and gradients of the first, every loss and rate, the weights after the last.
 fn train(
+    kind: Kind,
     fixture: &Fixture,
     objective: &Objective,
     rule: Rule,
     lr: f64,
     schedule: Schedule,
     outputs: &[&str],
-) -> Model {
-    let (outcome, gradients) = model(fixture, describe(fixture)).gradients(objective, KEY).unwrap();
+) -> Box<dyn Engine> {
+    let (outcome, gradients) = model(kind, fixture, describe(fixture), rule).gradients(objective, KEY).unwrap();
     assert_eq!(outcome.outputs.len(), outputs.len());
     for (name, ours) in outputs.iter().zip(&outcome.outputs) {
         fixture.close(name, ours, &fixture.f32s(name), 1e-5);
     }
     check_gradients(fixture, "grad/", &gradients);
 
-    let model = model(fixture, describe(fixture));
-    let mut optimizer = Optimizer::new(rule);
+    let mut model = model(kind, fixture, describe(fixture), rule);
     let (losses, rates) = (fixture.f64s("losses"), fixture.f64s("rates"));
     for (step, (&loss, &rate)) in losses.iter().zip(&rates).enumerate() {
         let ours = schedule.rate(lr, step as u64, rates.len() as u64);
         assert!((ours - rate).abs() <= 1e-12, "{}: rate {ours}, not {rate}", fixture.path.display());
-        let outcome = model.step(objective, KEY, &mut optimizer, ours).unwrap();
+        let outcome = model.step(objective, KEY, ours).unwrap();
         let tolerance = if step == 0 { 1e-5 } else { 2e-4 };
         fixture.close(&format!("loss {step}"), &[outcome.loss as f32], &[loss as f32], tolerance);
     }
@@ -143,7 +153,7 @@ fn is_shift(name: &str) -> bool {
     SHIFTS_BEFORE_NORM.contains(&name)
 }
 
-pub fn probe(fixture: &Fixture) {
+pub fn probe(kind: Kind, fixture: &Fixture) {
     let (images, labels) = (fixture.f32s("images"), fixture.u8s("labels"));
     let targets = [Target { head: "classifier", labels: &labels }];
     let objective = Objective::Classify { images: &images, targets: &targets };
@@ -151,9 +161,9 @@ pub fn probe(fixture: &Fixture) {
         let mut network = describe(fixture);
         network.trunk[0].frozen = Some(mode);
         let stored = |name: &str| fixture.f32s(&format!("{prefix}/{name}"));
-        let features = model(fixture, network.clone()).features(&images, mode).unwrap();
+        let features = model(kind, fixture, network.clone(), Rule::Adam).features(&images, mode).unwrap();
         fixture.close("features", &features, &stored("features"), 1e-5);
-        let model = model(fixture, network);
+        let mut model = model(kind, fixture, network, Rule::Adam);
         let (outcome, gradients) = model.gradients(&objective, KEY).unwrap();
         fixture.close("logits", &outcome.outputs[0], &stored("logits"), 1e-5);
         fixture.close("loss", &[outcome.loss as f32], &stored("loss"), 1e-5);

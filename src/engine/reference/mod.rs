@@ -6,73 +6,30 @@ mod update;
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use crate::data::{CHANNELS, IMAGE, SIDE};
-use crate::engine::{DropoutKey, Gradients, Objective, Outcome, dropout_mask};
+use crate::engine::{DropoutKey, Engine, Gradients, Objective, Outcome, dropout_mask};
 use crate::network::{Array, Block, Layer, Mode, Network, Spec, Weights};
-use crate::optimizer::Rule;
-pub use update::Optimizer;
+use crate::optimizer::{Rule, State};
+use update::Optimizer;
 
-/// A network with its tensors on a candle device.
+/// A network with its tensors and its optimizer's state on a candle device.
 pub struct Model {
     network: Network,
     device: Device,
     /// In the network's stable order.
     tensors: Vec<(Spec, Var)>,
+    optimizer: Optimizer,
 }
 
 impl Model {
-    /// `weights` must be in the network's order, as all [`Weights`] of that network are.
-    pub fn new(network: Network, weights: &Weights, device: &Device) -> Result<Model> {
+    /// `weights` must be in the network's order; `state` as [`Engine::state`] gave it, or the default.
+    pub fn new(network: Network, weights: &Weights, rule: Rule, state: &State, device: &Device) -> Result<Model> {
         let var = |(spec, array): (Spec, &Array)| {
             let tensor = Tensor::from_slice(&array.values, array.shape.as_slice(), device)?;
             Ok((spec, Var::from_tensor(&tensor)?))
         };
         let tensors = network.tensors().zip(&weights.arrays).map(var).collect::<Result<_>>()?;
-        Ok(Model { network, device: device.clone(), tensors })
-    }
-
-    /// The present weights, on the host.
-    pub fn weights(&self) -> Result<Weights> {
-        let arrays = self.tensors.iter().map(|(spec, var)| to_array(&spec.name, var));
-        Ok(Weights { arrays: arrays.collect::<Result<_>>()? })
-    }
-
-    /// An optimizer with fresh state for the parameters outside frozen blocks.
-    pub fn optimizer(&self, rule: Rule) -> Optimizer {
-        Optimizer::new(rule)
-    }
-
-    /// One training step: forward, backward, update.
-    pub fn step(
-        &self,
-        objective: &Objective,
-        dropout: DropoutKey,
-        optimizer: &mut Optimizer,
-        lr: f64,
-    ) -> Result<Outcome> {
-        let (outcome, gradients) = self.differentiate(objective, dropout)?;
-        optimizer.step(&gradients, lr)?;
-        Ok(outcome)
-    }
-
-    /// One training pass (running statistics move), and the gradient of the objective for every parameter
-    /// outside frozen blocks that it depends on.
-    pub fn gradients(&self, objective: &Objective, dropout: DropoutKey) -> Result<(Outcome, Gradients)> {
-        let (outcome, gradients) = self.differentiate(objective, dropout)?;
-        let arrays = gradients.iter().map(|(name, _, gradient)| to_array(name, gradient)).collect::<Result<_>>()?;
-        Ok((outcome, arrays))
-    }
-
-    /// The heads' outputs in eval mode, for `heads` in order: each [n, classes], row by row.
-    pub fn predict(&self, images: &[f32], heads: &[&str]) -> Result<Vec<Vec<f32>>> {
-        let hidden = self.trunk(&self.images(images)?, None)?;
-        heads.iter().map(|head| to_host(&self.forward(self.head(head)?, &hidden, None)?)).collect()
-    }
-
-    /// The trunk's first block in `mode`: features [n, c·h·w], row by row. In train mode running statistics move.
-    pub fn features(&self, images: &[f32], mode: Mode) -> Result<Vec<f32>> {
-        let key = DropoutKey { seed: 0, epoch: 0, first: 0 };
-        let key = (mode == Mode::Train).then_some(key);
-        to_host(&self.forward(&self.network.trunk[0], &self.images(images)?, key)?)
+        let optimizer = Optimizer::new(rule, state, device)?;
+        Ok(Model { network, device: device.clone(), tensors, optimizer })
     }
 
     fn differentiate(
@@ -168,6 +125,41 @@ impl Model {
     fn tensor(&self, name: &str) -> Result<&Var> {
         let found = self.tensors.iter().find(|(spec, _)| spec.name == name);
         found.map(|(_, var)| var).ok_or_else(|| candle_core::Error::Msg(format!("no tensor {name}")))
+    }
+}
+
+impl Engine for Model {
+    fn step(&mut self, objective: &Objective, dropout: DropoutKey, lr: f64) -> crate::Result<Outcome> {
+        let (outcome, gradients) = self.differentiate(objective, dropout)?;
+        let moved = gradients.into_iter().map(|(name, var, gradient)| (name.to_owned(), var.clone(), gradient));
+        let moved: Vec<_> = moved.collect();
+        self.optimizer.step(&moved, lr)?;
+        Ok(outcome)
+    }
+
+    fn gradients(&mut self, objective: &Objective, dropout: DropoutKey) -> crate::Result<(Outcome, Gradients)> {
+        let (outcome, gradients) = self.differentiate(objective, dropout)?;
+        let arrays = gradients.iter().map(|(name, _, gradient)| to_array(name, gradient)).collect::<Result<_>>()?;
+        Ok((outcome, arrays))
+    }
+
+    fn predict(&mut self, images: &[f32], heads: &[&str]) -> crate::Result<Vec<Vec<f32>>> {
+        let hidden = self.trunk(&self.images(images)?, None)?;
+        heads.iter().map(|head| Ok(to_host(&self.forward(self.head(head)?, &hidden, None)?)?)).collect()
+    }
+
+    fn features(&mut self, images: &[f32], mode: Mode) -> crate::Result<Vec<f32>> {
+        let train = (mode == Mode::Train).then_some(DropoutKey { seed: 0, epoch: 0, first: 0 });
+        Ok(to_host(&self.forward(&self.network.trunk[0], &self.images(images)?, train)?)?)
+    }
+
+    fn weights(&self) -> crate::Result<Weights> {
+        let arrays = self.tensors.iter().map(|(spec, var)| to_array(&spec.name, var));
+        Ok(Weights { arrays: arrays.collect::<Result<_>>()? })
+    }
+
+    fn state(&self) -> crate::Result<State> {
+        Ok(self.optimizer.state()?)
     }
 }
 

@@ -17,15 +17,25 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    pub fn new(rule: Rule) -> Optimizer {
-        Optimizer { rule, steps: 0, slots: BTreeMap::new() }
+    /// Goes on from `state`.
+    pub fn new(rule: Rule, state: &State, device: &Device) -> Result<Optimizer> {
+        let mut slots: BTreeMap<String, Vec<Tensor>> = BTreeMap::new();
+        for slot in rule.slots() {
+            for Array { name, shape, values } in &state.arrays {
+                if let Some(parameter) = name.strip_prefix(slot).and_then(|rest| rest.strip_prefix('/')) {
+                    let tensor = Tensor::from_slice(values, shape.as_slice(), device)?;
+                    slots.entry(parameter.to_owned()).or_default().push(tensor);
+                }
+            }
+        }
+        Ok(Optimizer { rule, steps: state.steps, slots })
     }
 
     /// Moves every (name, parameter, gradient).
-    pub(super) fn step(&mut self, gradients: &[(&str, &Var, Tensor)], lr: f64) -> Result<()> {
+    pub(super) fn step(&mut self, gradients: &[(String, Var, Tensor)], lr: f64) -> Result<()> {
         self.steps += 1;
         for (name, parameter, gradient) in gradients {
-            let slots = self.slots.get(*name).map(Vec::as_slice);
+            let slots = self.slots.get(name).map(Vec::as_slice);
             let weight = parameter.as_tensor();
             let (weight, slots) = match self.rule {
                 Rule::Sgd { momentum, weight_decay } => {
@@ -50,7 +60,7 @@ impl Optimizer {
                 }
             };
             parameter.set(&weight)?;
-            self.slots.insert((*name).to_owned(), slots.iter().map(Tensor::detach).collect());
+            self.slots.insert(name.clone(), slots.iter().map(Tensor::detach).collect());
         }
         Ok(())
     }
@@ -64,19 +74,5 @@ impl Optimizer {
             }
         }
         Ok(State { steps: self.steps, arrays })
-    }
-
-    /// An optimizer that goes on from `state`.
-    pub fn resume(rule: Rule, state: &State, device: &Device) -> Result<Optimizer> {
-        let mut slots: BTreeMap<String, Vec<Tensor>> = BTreeMap::new();
-        for slot in rule.slots() {
-            for Array { name, shape, values } in &state.arrays {
-                if let Some(parameter) = name.strip_prefix(slot).and_then(|rest| rest.strip_prefix('/')) {
-                    let tensor = Tensor::from_slice(values, shape.as_slice(), device)?;
-                    slots.entry(parameter.to_owned()).or_default().push(tensor);
-                }
-            }
-        }
-        Ok(Optimizer { rule, steps: state.steps, slots })
     }
 }
