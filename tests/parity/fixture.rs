@@ -67,7 +67,6 @@ impl Fixture {
     pub fn close(&self, what: &str, ours: &[f32], theirs: &[f32], tolerance: f64) {
         assert_eq!(ours.len(), theirs.len(), "{}: {what}", self.path.display());
         let worst = ours.iter().zip(theirs).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs()).fold(0.0, nan_max);
-        if std::env::var("SHOW").is_ok() { println!("{} {what} {:.3}", self.path.display(), worst/tolerance); }
         assert!(worst <= tolerance, "{}: {what} differs by {worst:e}, over {tolerance:e}", self.path.display());
     }
 }

@@ -56,8 +56,8 @@ pub fn eval(x: &mut Vec<f32>, pixels: usize, weight: &[f32], bias: &[f32], runni
 fn affine(y: &mut [f32], x: &[f32], pixels: usize, weight: &[f32], bias: &[f32], mean: &[f32], inv_std: &[f32]) {
     for (c, (y, x)) in y.chunks_exact_mut(pixels).zip(x.chunks_exact(pixels)).enumerate() {
         let alpha = weight[c] * inv_std[c];
-        let shift = bias[c] - mean[c] * alpha;
-        y.iter_mut().zip(x).for_each(|(y, x)| *y = x * alpha + shift);
+        let (mean, bias) = (mean[c], bias[c]);
+        y.iter_mut().zip(x).for_each(|(y, x)| *y = (x - mean) * alpha + bias);
     }
 }
 
