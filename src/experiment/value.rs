@@ -1,7 +1,7 @@
 //! Numbers and names that are right by construction: each type accepts its range and says so when it does not, so
 //! that the YAML reader can point at the line.
 
-use serde::de::{Deserializer, Error as _, Unexpected};
+use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 
 /// A number type `$name` that accepts what `$ok` does, described by `$expected`.
@@ -13,15 +13,38 @@ macro_rules! number {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let value = f64::deserialize(deserializer).map_err(|_| D::Error::custom(concat!("expected ", $expected)))?;
-                let ok: fn(f64) -> bool = $ok;
-                match ok(value) {
-                    true => Ok($name(value as $inner)),
-                    false => Err(D::Error::invalid_value(Unexpected::Other(&value.to_string()), &$expected)),
-                }
+                let value = deserializer.deserialize_any(Number { expected: $expected, ok: $ok })?;
+                Ok($name(value as $inner))
             }
         }
     };
+}
+
+/// Reads a number and checks it while the reader still knows the place.
+struct Number {
+    expected: &'static str,
+    ok: fn(f64) -> bool,
+}
+
+impl Visitor<'_> for Number {
+    type Value = f64;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<f64, E> {
+        if (self.ok)(value) { Ok(value) } else { Err(E::invalid_value(Unexpected::Float(value), &self)) }
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<f64, E> {
+        // Exact up to 2^53, far above every bound here.
+        if (self.ok)(value as f64) { Ok(value as f64) } else { Err(E::invalid_value(Unexpected::Unsigned(value), &self)) }
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<f64, E> {
+        if (self.ok)(value as f64) { Ok(value as f64) } else { Err(E::invalid_value(Unexpected::Signed(value), &self)) }
+    }
 }
 
 fn whole(value: f64, low: f64, high: f64) -> bool {
@@ -55,7 +78,21 @@ pub struct Seed(pub u64);
 
 impl<'de> Deserialize<'de> for Seed {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        u64::deserialize(deserializer).map(Seed).map_err(|_| D::Error::custom("expected a whole number from 0 to 2^64 - 1"))
+        struct Bits;
+
+        impl Visitor<'_> for Bits {
+            type Value = Seed;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("a whole number from 0 to 2^64 - 1")
+            }
+
+            fn visit_u64<E: Error>(self, value: u64) -> Result<Seed, E> {
+                Ok(Seed(value))
+            }
+        }
+
+        deserializer.deserialize_any(Bits)
     }
 }
 
@@ -87,8 +124,20 @@ impl std::fmt::Display for Name {
 
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let expected = "1 to 64 letters, digits, '_' and '-', the first a letter or a digit";
-        Name::new(&text).ok_or_else(|| D::Error::invalid_value(Unexpected::Str(&text), &expected))
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = Name;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("a name: 1 to 64 letters, digits, '_' and '-', the first a letter or a digit")
+            }
+
+            fn visit_str<E: Error>(self, value: &str) -> Result<Name, E> {
+                Name::new(value).ok_or_else(|| E::invalid_value(Unexpected::Str(value), &self))
+            }
+        }
+
+        deserializer.deserialize_str(Text)
     }
 }

@@ -1,0 +1,250 @@
+//! One suite over both engines: they agree with each other, with numeric derivatives, and with themselves on any
+//! number of threads.
+
+use candle_core::Device;
+use fewlabel::data::IMAGE;
+use fewlabel::engine::{DropoutKey, Engine, Gradients, Objective, Target, cpu, reference};
+use fewlabel::network::{Array, Block, Layer, Network, Weights, Widths};
+use fewlabel::optimizer::{Rule, State};
+use fewlabel::rng::{Purpose, Stream};
+use proptest::prelude::*;
+
+const KEY: DropoutKey = DropoutKey { seed: 3, epoch: 2, first: 10 };
+const SGD: Rule = Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 };
+
+type Open = fn(Network, Weights, Rule) -> Box<dyn Engine>;
+
+fn open_cpu(network: Network, weights: Weights, rule: Rule) -> Box<dyn Engine> {
+    Box::new(cpu::Model::new(network, weights, rule, &State::default()).unwrap())
+}
+
+fn open_reference(network: Network, weights: Weights, rule: Rule) -> Box<dyn Engine> {
+    Box::new(reference::Model::new(network, &weights, rule, &State::default(), &Device::Cpu).unwrap())
+}
+
+const ENGINES: [(&str, Open); 2] = [("cpu", open_cpu), ("reference", open_reference)];
+
+/// Normal noise: pixels and activations without ties.
+fn noise(len: usize, index: u32) -> Vec<f32> {
+    let mut stream = Stream::new(0, Purpose::View1, 0, index);
+    (0..len).map(|_| stream.normal()).collect()
+}
+
+fn labels(n: usize, classes: u32) -> Vec<u8> {
+    let mut stream = Stream::new(0, Purpose::Labels, 0, 1);
+    (0..n).map(|_| stream.below(classes) as u8).collect()
+}
+
+/// A network of `layers` on images, a linear head of 5 classes, and random weights without special values.
+fn tiny(layers: &[Layer], features: usize) -> (Network, Weights) {
+    let named = |(i, layer): (usize, &Layer)| (format!("body.{i}"), *layer);
+    let body = Block { name: "body", layers: layers.iter().enumerate().map(named).collect(), frozen: None };
+    let linear = Layer::Linear { inputs: features, outputs: 5 };
+    let head = Block { name: "head", layers: vec![("head".to_owned(), linear)], frozen: None };
+    let network = Network { trunk: vec![body], heads: vec![head] };
+    let mut weights = Weights::init(&network, 1);
+    for (i, array) in weights.arrays.iter_mut().enumerate().filter(|(_, a)| !a.name.contains("running")) {
+        let noise = noise(array.values.len(), i as u32);
+        array.values.iter_mut().zip(noise).for_each(|(v, e)| *v += 0.05 * e);
+    }
+    (network, weights)
+}
+
+/// Central differences of the loss, which is summed in double precision, for some values of every parameter,
+/// against the engine's gradient. `share`: of the largest gradient of the parameter, plus rounding.
+fn check_gradient(open: Open, network: &Network, weights: &Weights, objective: &Objective, share: f64, what: &str) {
+    let run = |weights: &Weights| open(network.clone(), weights.clone(), SGD).gradients(objective, KEY).unwrap();
+    let (_, gradients) = run(weights);
+    for Array { name, values, .. } in &gradients {
+        let largest = values.iter().fold(0.0f64, |m, v| m.max(f64::from(v.abs())));
+        let step = (values.len() / 6).max(1);
+        for at in (0..values.len()).step_by(step) {
+            const EPS: f32 = 5e-4;
+            let loss = |sign: f32| {
+                let mut moved = weights.clone();
+                let array = moved.arrays.iter_mut().find(|array| array.name == *name).unwrap();
+                array.values[at] += sign * EPS;
+                run(&moved).0.loss
+            };
+            let numeric = (loss(1.0) - loss(-1.0)) / (2.0 * f64::from(EPS));
+            let error = (numeric - f64::from(values[at])).abs();
+            assert!(error <= share * largest + 5e-4, "{what}: {name}[{at}]: {} is not {numeric}", values[at]);
+        }
+    }
+    assert!(!gradients.is_empty(), "{what}");
+}
+
+#[test]
+fn every_layer_has_the_gradient_of_its_function() {
+    let conv = |inputs, outputs| Layer::Conv3x3 { inputs, outputs };
+    let norm = |channels| Layer::BatchNorm { channels };
+    let linear = |inputs, outputs| Layer::Linear { inputs, outputs };
+    let cases: [(&str, Vec<Layer>, usize); 7] = [
+        ("linear", vec![Layer::Flatten, linear(IMAGE, 6)], 6),
+        ("conv", vec![conv(3, 2), conv(2, 2), Layer::Flatten], 2048),
+        ("batch norm of channels", vec![conv(3, 2), norm(2), conv(2, 2), Layer::Flatten], 2048),
+        ("batch norm of features", vec![Layer::Flatten, linear(IMAGE, 6), norm(6), linear(6, 6)], 6),
+        ("relu", vec![Layer::Flatten, linear(IMAGE, 6), Layer::Relu, linear(6, 6)], 6),
+        ("max-pool", vec![conv(3, 2), Layer::MaxPool2, conv(2, 2), Layer::MaxPool2, Layer::Flatten], 128),
+        ("dropout", vec![Layer::Flatten, linear(IMAGE, 6), Layer::Dropout { p: 0.3 }, linear(6, 6)], 6),
+    ];
+    let images = noise(4 * IMAGE, 7);
+    let labels = labels(4, 5);
+    let targets = [Target { head: "head", labels: &labels }];
+    let objective = Objective::Classify { images: &images, targets: &targets };
+    for (engine, open) in ENGINES {
+        for (layer, layers, features) in &cases {
+            let (network, weights) = tiny(layers, *features);
+            check_gradient(open, &network, &weights, &objective, 0.02, &format!("{engine}, {layer}"));
+        }
+    }
+}
+
+/// candle's own max-pooling gives the maximum of a window a quarter of its gradient, and shares ties.
+#[test]
+fn max_pool_gives_the_whole_gradient_to_the_first_maximum() {
+    let layers = [Layer::Conv3x3 { inputs: 3, outputs: 1 }, Layer::MaxPool2, Layer::Flatten];
+    for (engine, open) in ENGINES {
+        let (network, mut weights) = tiny(&layers, 256);
+        // The convolution copies the red channel, and the head sums up the results.
+        weights.arrays[0].values.fill(0.0);
+        weights.arrays[0].values[4] = 1.0;
+        weights.arrays[1].values.fill(0.0);
+        let mut images = vec![0.0; IMAGE];
+        images[..2].copy_from_slice(&[1.0, 2.0]);
+        images[32..34].copy_from_slice(&[3.0, 4.0]);
+        let labels = [0];
+        let targets = [Target { head: "head", labels: &labels }];
+        let objective = Objective::Classify { images: &images, targets: &targets };
+        let (outcome, gradients) = open(network, weights.clone(), SGD).gradients(&objective, KEY).unwrap();
+        // ∂L/∂logits = softmax − one-hot; ∂L/∂(pooled 0) = Σ over classes of that times the head's weight.
+        let exps: Vec<f64> = outcome.outputs[0].iter().map(|&x| f64::from(x).exp()).collect();
+        let head = &weights.get("head.weight").unwrap().values;
+        let hot = |class: usize| f64::from(u8::from(class == 0));
+        let through = |pooled: usize| -> f64 {
+            let share = |class: usize| exps[class] / exps.iter().sum::<f64>() - hot(class);
+            (0..5).map(|class| share(class) * f64::from(head[class * 256 + pooled])).sum()
+        };
+        // The centre tap sees the maximum, 4, of window 0, and zeros elsewhere: 4 times its gradient, whole.
+        let centre = f64::from(gradients[0].values[4]);
+        assert!((centre - 4.0 * through(0)).abs() < 1e-6, "{engine}: {centre} is not {}", 4.0 * through(0));
+        // The tap up left of the centre sees 1 at the pixel (1, 1), where window 0 has its maximum.
+        let corner = f64::from(gradients[0].values[0]);
+        // In every window of zeros the first pixel wins: its neighbourhood holds no more of the four values but for
+        // the window to the right and below, whose first pixels are (0, 2), (2, 0) and (2, 2).
+        let expected = through(0) + 4.0 * through(17);
+        assert!((corner - expected).abs() < 1e-6, "{engine}: {corner} is not {expected}");
+    }
+}
+
+fn simsiam() -> (Network, Weights) {
+    let widths = Widths { channels: [4, 4, 4], projector: 16, predictor: 8, ..Widths::default() };
+    let network = Network::simsiam(&widths);
+    let weights = Weights::init(&network, 5);
+    (network, weights)
+}
+
+#[test]
+fn without_stop_gradient_the_gradient_is_the_full_derivative() {
+    let (network, weights) = simsiam();
+    let views = [noise(6 * IMAGE, 1), noise(6 * IMAGE, 2)];
+    let objective = Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient: false };
+    for (engine, open) in ENGINES {
+        // Batch norm over few rows is strongly curved, and single precision rounds its steep parts.
+        check_gradient(open, &network, &weights, &objective, 0.05, engine);
+    }
+}
+
+#[test]
+fn no_gradient_reaches_the_branch_of_z() {
+    let (network, mut weights) = simsiam();
+    // p is the predictor's last bias, whatever the input: only through z could a gradient reach the trunk.
+    let last = weights.arrays.iter_mut().find(|array| array.name == "predictor.3.weight").unwrap();
+    last.values.fill(0.0);
+    let views = [noise(6 * IMAGE, 1), noise(6 * IMAGE, 2)];
+    for (engine, open) in ENGINES {
+        let trunk_gradient = |stop_gradient: bool| -> f32 {
+            let objective = Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient };
+            let (_, gradients) = open(network.clone(), weights.clone(), SGD).gradients(&objective, KEY).unwrap();
+            let trunk = gradients.iter().filter(|array| !array.name.starts_with("predictor"));
+            trunk.flat_map(|array| &array.values).fold(0.0, |m, v| m.max(v.abs()))
+        };
+        assert_eq!(trunk_gradient(true), 0.0, "{engine}");
+        assert!(trunk_gradient(false) > 1e-4, "{engine}");
+    }
+}
+
+/// Every difference is at most `share` of the largest value of its tensor, plus `floor`.
+fn assert_close(a: &Gradients, b: &Gradients, share: f32, floor: f32) {
+    assert_eq!(a.len(), b.len());
+    for (a, b) in a.iter().zip(b) {
+        assert_eq!((&a.name, &a.shape), (&b.name, &b.shape));
+        let largest = b.values.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        let worst = a.values.iter().zip(&b.values).fold(0.0f32, |m, (x, y)| m.max((x - y).abs()));
+        assert!(worst <= share * largest + floor, "{}: {worst} of {largest}", a.name);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Networks of any width, batches of any size: one step of both engines gives the same outputs, gradients,
+    /// weights and running statistics, up to rounding.
+    #[test]
+    fn engines_agree_on_every_network(
+        channels in [1usize..12, 1..12, 1..12], hidden in 1usize..40, projector in 2usize..40,
+        predictor in 1usize..20, n in 2usize..11, which in 0usize..3,
+    ) {
+        let widths = Widths { channels, hidden, projector, predictor, dropout: 0.5 };
+        let views = [noise(n * IMAGE, 3), noise(n * IMAGE, 4)];
+        let labels = labels(n, 3);
+        let heads: Vec<_> = ["rotation_head", "shear_head", "color_head"].map(|head| Target { head, labels: &labels }).into();
+        let only = [Target { head: "classification_head", labels: &labels }];
+        let (network, objective) = match which {
+            0 => (Network::supervised(&widths), Objective::Classify { images: &views[0], targets: &only }),
+            1 => (Network::pretext(&widths), Objective::Classify { images: &views[0], targets: &heads }),
+            _ => {
+                let objective = Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient: true };
+                (Network::simsiam(&widths), objective)
+            }
+        };
+        let weights = Weights::init(&network, 9);
+        let [ours, theirs] = ENGINES.map(|(_, open)| {
+            let mut model = open(network.clone(), weights.clone(), SGD);
+            let (outcome, gradients) = model.gradients(&objective, KEY).unwrap();
+            model.step(&objective, KEY, 0.01).unwrap();
+            (outcome, gradients, model.weights().unwrap().arrays)
+        });
+        prop_assert!((ours.0.loss - theirs.0.loss).abs() < 1e-4);
+        let floor = theirs.1.iter().flat_map(|a| &a.values).fold(0.0f32, |m, v| m.max(v.abs())) * 1e-3;
+        assert_close(&ours.1, &theirs.1, 5e-3, floor);
+        assert_close(&ours.2, &theirs.2, 1e-3, 1e-4);
+    }
+}
+
+/// The contract: bits do not depend on the number of threads.
+#[test]
+fn any_number_of_threads_gives_the_same_weights() {
+    let widths = Widths { channels: [5, 6, 7], hidden: 33, projector: 40, predictor: 9, dropout: 0.5 };
+    let views = [noise(19 * IMAGE, 3), noise(19 * IMAGE, 4)];
+    let labels = labels(19, 10);
+    let train = |threads: usize| -> [String; 2] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let targets = [Target { head: "classification_head", labels: &labels }];
+            let supervised = Objective::Classify { images: &views[0], targets: &targets };
+            let simsiam = Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient: true };
+            let runs = [(Network::supervised(&widths), supervised, Rule::Adam), (Network::simsiam(&widths), simsiam, SGD)];
+            runs.map(|(network, objective, rule)| {
+                let weights = Weights::init(&network, 2);
+                let mut model = open_cpu(network, weights, rule);
+                (0..4).for_each(|_| drop(model.step(&objective, KEY, 0.01).unwrap()));
+                model.weights().unwrap().sha256()
+            })
+        })
+    };
+    let one = train(1);
+    for threads in [2, 3, 8] {
+        assert_eq!(train(threads), one, "{threads} threads");
+    }
+}
