@@ -1,4 +1,42 @@
-//! fewlabel
+//! Learning image classification from few labels, compared in a way that can be checked: the same experiment and
+//! seed give the same weights, to the last bit, on any number of threads of any CPU with fused multiply-add.
+//!
+//! Data flows down this list; a module uses those above it.
+//!
+//! | module | what lives there |
+//! | --- | --- |
+//! | [`error`], [`files`] | the error type; files that are whole or absent |
+//! | [`rng`] | random streams: every draw is a function of (seed, purpose, epoch, index) |
+//! | [`data`] | CIFAR-10, the synthetic set, labelled subsets, epoch orders |
+//! | [`augment`] | SimSiam's views and the pretext tasks' images, on `u8` pixels |
+//! | [`network`] | networks as descriptions, their weights, initialisation |
+//! | [`optimizer`] | update rules, schedules, savable state |
+//! | [`engine`] | forward and backward passes: explicit on the CPU, candle's autograd as the reference |
+//! | [`evaluate`] | accuracy, cross-entropy, the collapse measure |
+//! | [`train`] | the one loop, its progress and its checkpoints |
+//! | [`experiment`] | the YAML file, its stages, the run directory |
+//! | [`report`] | the result table |
+//!
+//! [`engine::cpu`] states the numeric contract. A run in a few lines:
+//!
+//! ```
+//! use fewlabel::experiment::{Experiment, Options, run};
+//!
+//! let yaml = "
+//! name: example
+//! dataset: {name: synthetic, train: 60, test: 20}
+//! labels: {count: 20, choose: stratified}
+//! network: {channels: [2, 3, 4], hidden: 8}
+//! stages:
+//!   - {name: baseline, method: supervised, epochs: 1, batch: 10}
+//! ";
+//! let experiment = Experiment::parse("example.yaml".as_ref(), yaml)?;
+//! let folder = tempfile::tempdir().unwrap();
+//! let manifest = run(&experiment, &Options::new(folder.path()))?;
+//! assert!(manifest.result["baseline"].last.metrics["test_top1"] <= 1.0);
+//! # Ok::<(), fewlabel::Error>(())
+//! ```
+
 pub mod augment;
 pub mod data;
 pub mod engine;
@@ -11,4 +49,5 @@ pub mod optimizer;
 pub mod report;
 pub mod rng;
 pub mod train;
+
 pub use error::{Error, Result};

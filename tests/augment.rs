@@ -188,7 +188,11 @@ fn batches_are_the_same_on_any_number_of_threads() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let view = augment::view_batch(&data, &indices, 4, Purpose::View1, 2);
-            (view, augment::pretext_batch(&data, &indices, 4, Purpose::Pretext, 2), augment::plain_batch(&data, &indices))
+            (
+                view,
+                augment::pretext_batch(&data, &indices, 4, Purpose::Pretext, 2),
+                augment::plain_batch(&data, &indices),
+            )
         })
     };
     let one = batches(1);

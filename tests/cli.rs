@@ -91,11 +91,15 @@ fn a_run_fills_its_folder_ends_with_the_table_and_is_not_repeated() {
     let place = Place::new();
     let said = place.good(&["run", &smoke()]);
     let rows: Vec<&str> = said.lines().rev().take(7).collect();
-    assert!(rows.iter().any(|row| row.starts_with("method") && row.contains("peak") && row.contains("claimed")), "{said}");
+    assert!(
+        rows.iter().any(|row| row.starts_with("method") && row.contains("peak") && row.contains("claimed")),
+        "{said}"
+    );
     for stage in ["baseline", "pretext-finetune", "simsiam-probe"] {
         assert!(rows.iter().any(|row| row.starts_with(stage) && row.contains('%')), "{said}");
     }
-    let mut expected = vec!["runs/smoke/.lock".to_owned(), "runs/smoke/log.txt".into(), "runs/smoke/manifest.json".into()];
+    let mut expected =
+        vec!["runs/smoke/.lock".to_owned(), "runs/smoke/log.txt".into(), "runs/smoke/manifest.json".into()];
     for stage in ["baseline", "pretext", "pretext-finetune", "simsiam", "simsiam-probe", "simsiam-probe-eval"] {
         expected.push(format!("runs/smoke/{stage}/history.json"));
         expected.push(format!("runs/smoke/{stage}/weights.safetensors"));
@@ -134,7 +138,8 @@ fn only_takes_the_stages_named_and_those_they_need() {
 #[test]
 fn another_seed_is_another_experiment() {
     let place = Place::new();
-    let run = |seed: &str, out: &str| place.good(&["run", &smoke(), "--only", "baseline", "--seed", seed, "--out", out]);
+    let run =
+        |seed: &str, out: &str| place.good(&["run", &smoke(), "--only", "baseline", "--seed", seed, "--out", out]);
     run("0", "zero");
     run("1", "one");
     assert_ne!(place.manifest("zero")["experiment_sha256"], place.manifest("one")["experiment_sha256"]);
@@ -154,8 +159,16 @@ fn experiment_files_that_cannot_be_run_get_one_message() {
         ("wrong type", format!("{head}stages: [{{name: a, method: pretext, epochs: soon}}]").into(), "epochs"),
         ("zero", format!("{head}stages: [{{name: a, method: pretext, epochs: 0}}]").into(), "epochs"),
         ("negative", format!("{head}stages: [{{name: a, method: pretext, batch: -64}}]").into(), "batch"),
-        ("absurd", format!("{head}stages: [{{name: a, method: pretext, batch: 99999999999999999999}}]").into(), "batch"),
-        ("unknown stage", format!("{head}stages: [{{name: a, method: probe, batch: 8, from: b}}]").into(), "no stage b"),
+        (
+            "absurd",
+            format!("{head}stages: [{{name: a, method: pretext, batch: 99999999999999999999}}]").into(),
+            "batch",
+        ),
+        (
+            "unknown stage",
+            format!("{head}stages: [{{name: a, method: probe, batch: 8, from: b}}]").into(),
+            "no stage b",
+        ),
         ("cycle", format!("{head}stages: [{{name: a, method: probe, batch: 8, from: a}}]").into(), "waits for itself"),
         (
             "duplicate",
@@ -188,7 +201,9 @@ fn experiment_files_that_cannot_be_run_get_one_message() {
 #[test]
 fn wrong_arguments_are_bad_use() {
     let place = Place::new();
-    for args in [&["run", "--threads", "0"][..], &["run", "--threads", "many"], &["run", "--seed", "-1"], &["walk"], &[]] {
+    for args in
+        [&["run", "--threads", "0"][..], &["run", "--threads", "many"], &["run", "--seed", "-1"], &["walk"], &[]]
+    {
         let output = place.run(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", text(&output.stderr));
     }

@@ -234,7 +234,8 @@ fn any_number_of_threads_gives_the_same_weights() {
             let targets = [Target { head: "classification_head", labels: &labels }];
             let supervised = Objective::Classify { images: &views[0], targets: &targets };
             let simsiam = Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient: true };
-            let runs = [(Network::supervised(&widths), supervised, Rule::Adam), (Network::simsiam(&widths), simsiam, SGD)];
+            let runs =
+                [(Network::supervised(&widths), supervised, Rule::Adam), (Network::simsiam(&widths), simsiam, SGD)];
             runs.map(|(network, objective, rule)| {
                 let weights = Weights::init(&network, 2);
                 let mut model = open_cpu(network, weights, rule);

@@ -1,8 +1,5 @@
 //! The smoke experiment through the library: its result is a snapshot, to the last bit.
 
-use std::sync::atomic::AtomicBool;
-
-use candle_core::Device;
 use fewlabel::experiment::{Experiment, Manifest, Options, run};
 use fewlabel::network::Weights;
 
@@ -10,16 +7,7 @@ const SMOKE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments/smoke.yaml
 
 fn smoke(out: &std::path::Path) -> (Experiment, Manifest) {
     let experiment = Experiment::load(SMOKE.as_ref()).unwrap();
-    let options = Options {
-        only: vec![],
-        out: out.to_owned(),
-        fresh: false,
-        data_dir: None,
-        device: Device::Cpu,
-        quiet: true,
-        interrupted: &AtomicBool::new(false),
-    };
-    let manifest = run(&experiment, &options).unwrap();
+    let manifest = run(&experiment, &Options::new(out)).unwrap();
     (experiment, manifest)
 }
 

@@ -1,9 +1,9 @@
 //! The embedded data set: ten shapes, drawn in code from the seed.
 //!
-//! An image shows one shape (disc, ring, square, triangle, plus, cross, half disc, hexagram, T, L) at a random
-//! place, size and tilt, in random colours on a two-coloured background, among strokes and spots, under noise.
-//! What tells the classes apart is form alone: colour, place and size say nothing. Few labels then leave room for
-//! methods that learn form without them.
+//! An image shows one shape (drop, open ring, house, triangle, latin cross, Y, half disc, arrow, T, L) at a random
+//! place, size and tilt, in random colours on a two-coloured background, with a stroke and a spot, under noise.
+//! What tells the classes apart is form alone: colour, place and size say nothing. Every shape has an upright
+//! position, so that its rotation can be told. Few labels then leave room for methods that learn form without them.
 
 use rayon::prelude::*;
 
@@ -27,7 +27,9 @@ fn draw(n: usize, seed: u64, purpose: Purpose) -> Dataset {
 type Rgb = [f32; CHANNELS];
 
 /// Standard deviation of the noise, in levels.
-const NOISE: f32 = 20.0;
+const NOISE: f32 = 8.0;
+/// Sum over the channels of the difference between shape and background, in levels.
+const CONTRAST: f32 = 180.0;
 
 fn paint(image: &mut [u8], class: u8, stream: &mut Stream) {
     let color = |stream: &mut Stream| -> Rgb { std::array::from_fn(|_| stream.uniform(0.0, 255.0)) };
@@ -37,26 +39,38 @@ fn paint(image: &mut [u8], class: u8, stream: &mut Stream) {
     let (sin, cos) = turn(stream.uniform(0.0, std::f32::consts::TAU));
     fill(&mut canvas, |x, y| ((x * cos + y * sin) / SIDE as f32 + 0.5).clamp(0.0, 1.0), far, near);
 
-    for _ in 0..2 {
-        spot(&mut canvas, stream, color);
-    }
     stroke(&mut canvas, stream, color);
 
-    let radius = stream.uniform(6.0, 11.0);
-    let [cx, cy] = [0; 2].map(|_| stream.uniform(-5.0, 5.0));
-    let (sin, cos) = turn(stream.uniform(-0.35, 0.35));
-    let ink = color(stream);
+    let radius = stream.uniform(8.0, 12.0);
+    let [cx, cy] = [0; 2].map(|_| stream.uniform(-3.0, 3.0));
+    let (sin, cos) = turn(stream.uniform(-0.25, 0.25));
+    let ink = contrasting(stream, [near, far], color);
     over(&mut canvas, ink, |x, y| {
         let (x, y) = ((x - cx) / radius, (y - cy) / radius);
         radius * shape(class, x * cos + y * sin, y * cos - x * sin)
     });
 
-    stroke(&mut canvas, stream, color);
+    spot(&mut canvas, stream, color);
     for (i, pixel) in canvas.iter().enumerate() {
         for (channel, value) in pixel.iter().enumerate() {
             image[channel * SIDE * SIDE + i] = (value + NOISE * stream.normal() + 0.5) as u8;
         }
     }
+}
+
+/// A colour that differs from both of the background's by [`CONTRAST`] in sum, if one of eight draws does.
+fn contrasting(stream: &mut Stream, background: [Rgb; 2], color: impl Fn(&mut Stream) -> Rgb) -> Rgb {
+    let far_enough = |ink: &Rgb| {
+        background.iter().all(|b| ink.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f32>() >= CONTRAST)
+    };
+    let mut ink = color(stream);
+    for _ in 1..8 {
+        if far_enough(&ink) {
+            break;
+        }
+        ink = color(stream);
+    }
+    ink
 }
 
 /// A small disc somewhere.
@@ -81,19 +95,20 @@ fn shape(class: u8, x: f32, y: f32) -> f32 {
     let bar = |x: f32, y: f32, w: f32, h: f32| (x.abs() - w).max(y.abs() - h);
     // Pointing up, its centre of mass at 0.
     let triangle = |x: f32, y: f32| (y - 0.5).max(0.866_025_4 * x.abs() - 0.5 * y - 0.5);
-    let plus = |x: f32, y: f32| bar(x, y, 0.95, 0.27).min(bar(x, y, 0.27, 0.95));
-    const HALF: f32 = std::f32::consts::FRAC_1_SQRT_2;
+    // A bar from the centre outwards, in the direction (u, v), turned around the centre.
+    let arm = |u: f32, v: f32| bar(x * v - y * u, x * u + y * v - 0.45, 0.22, 0.5);
+    const S: f32 = 0.707_106_77;
     match class {
-        0 => disc(x, y) - 0.85,
-        1 => (disc(x, y) - 0.68).abs() - 0.2,
-        2 => bar(x, y, 0.75, 0.75),
-        3 => triangle(x, y),
-        4 => plus(x, y),
-        5 => plus(HALF * (x - y), HALF * (x + y)),
+        0 => (disc(x, y - 0.3) - 0.6).min((y - 0.3).max(x.abs() - 0.36 * (y + 1.1))),
+        1 => ((disc(x, y) - 0.68).abs() - 0.22).max(0.4 - x.abs().max(-y)),
+        2 => bar(x, y - 0.35, 0.65, 0.55).min((y + 0.1).max(0.7 * (x.abs() - y - 1.05))),
+        3 => triangle(x, y - 0.2),
+        4 => bar(x, y + 0.3, 0.7, 0.2).min(bar(x, y, 0.2, 0.95)),
+        5 => arm(0.0, 1.0).min(arm(S, -S)).min(arm(-S, -S)),
         6 => (disc(x, y - 0.4) - 0.95).max(y - 0.4),
-        7 => triangle(x, y).min(triangle(x, -y)),
-        8 => bar(x, y + 0.6, 0.85, 0.25).min(bar(x, y, 0.25, 0.85)),
-        _ => bar(x + 0.5, y, 0.25, 0.85).min(bar(x, y - 0.6, 0.75, 0.25)),
+        7 => bar(x, y - 0.3, 0.2, 0.65).min((y + 0.1).max(0.7 * (x.abs() - y - 0.95))),
+        8 => bar(x, y + 0.65, 0.85, 0.22).min(bar(x, y, 0.22, 0.87)),
+        _ => bar(x + 0.5, y, 0.22, 0.87).min(bar(x, y - 0.65, 0.72, 0.22)),
     }
 }
 

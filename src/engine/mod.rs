@@ -33,13 +33,7 @@ pub trait Engine {
 
 /// The engine for `device`: [`cpu`] for the CPU, [`reference`](mod@reference) for others. `weights` must be in the
 /// network's order, as all [`Weights`] of that network are.
-pub fn open(
-    device: &Device,
-    network: Network,
-    weights: Weights,
-    rule: Rule,
-    state: &State,
-) -> Result<Box<dyn Engine>> {
+pub fn open(device: &Device, network: Network, weights: Weights, rule: Rule, state: &State) -> Result<Box<dyn Engine>> {
     Ok(match device {
         Device::Cpu => Box::new(cpu::Model::new(network, weights, rule, state)?),
         device => Box::new(reference::Model::new(network, &weights, rule, state, device)?),

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    Batch, DatasetName, Epochs, Experiment, Images, OptimizerName, Rate, Share, Stage, StageMethod,
-};
+use super::{Batch, DatasetName, Epochs, Experiment, Images, OptimizerName, Rate, Share, Stage, StageMethod};
 use crate::data::{CLASSES, Choose};
 use crate::network::Mode;
 use crate::optimizer::Schedule;
@@ -45,7 +43,7 @@ impl Experiment {
         if labels > train {
             return Err(Conflict::new("count", format!("labels.count: {labels} of only {train} training images")));
         }
-        if self.labels.choose == Choose::Stratified && labels % CLASSES != 0 {
+        if self.labels.choose == Choose::Stratified && !labels.is_multiple_of(CLASSES) {
             let message = format!("labels.count: {labels} cannot be stratified; take a multiple of {CLASSES}");
             return Err(Conflict::new("count", message));
         }
@@ -83,8 +81,7 @@ impl Stage {
         self.epochs.get_or_insert(Epochs(epochs));
         let batch = self.batch.get_or_insert(Batch(batch)).0;
         let simsiam = self.method == StageMethod::Simsiam;
-        let optimizer =
-            *self.optimizer.get_or_insert(if simsiam { OptimizerName::Sgd } else { OptimizerName::Adam });
+        let optimizer = *self.optimizer.get_or_insert(if simsiam { OptimizerName::Sgd } else { OptimizerName::Adam });
         self.schedule.get_or_insert(if simsiam { Schedule::Cosine } else { Schedule::Constant });
         let sgd = optimizer == OptimizerName::Sgd;
         // Chen and He (2021, §4): lr × batch / 256 with a base of 0.05.

@@ -38,16 +38,11 @@ pub struct StageResult {
 }
 
 impl StageResult {
-    /// `history` must not be empty.
+    /// Of a stage's whole history; none of an empty one.
     pub fn new(history: &[Record], weights: &Weights) -> Option<StageResult> {
-        let top1 = |record: &&Record| record.metrics.get("test_top1").copied();
-        let better = |best: Option<&Record>, record: &Record| best.is_none_or(|best| top1(&&*best) < top1(&record));
-        let mut peak = None;
-        for record in history.iter().filter(|record| top1(record).is_some()) {
-            if better(peak, record) {
-                peak = Some(record);
-            }
-        }
+        let top1 = |record: &Record| record.metrics.get("test_top1").copied();
+        let tested = history.iter().filter(|record| top1(record).is_some());
+        let peak = tested.reduce(|best, record| if top1(record) > top1(best) { record } else { best });
         Some(StageResult {
             last: history.last()?.clone(),
             peak: peak.cloned(),

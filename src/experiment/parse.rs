@@ -69,7 +69,9 @@ fn line_of(text: &str, word: &str) -> Option<usize> {
         let code = line.split('#').next().unwrap_or("");
         code.split(|c| !is_part(c)).filter(|part| !part.is_empty() && *part != "-").map(str::to_owned).collect()
     };
-    let last = |found: &dyn Fn(&[String]) -> bool| text.lines().collect::<Vec<_>>().iter().rposition(|line| found(&parts(line)));
+    let last = |found: &dyn Fn(&[String]) -> bool| {
+        text.lines().collect::<Vec<_>>().iter().rposition(|line| found(&parts(line)))
+    };
     let named = last(&|parts| parts.windows(2).any(|pair| pair[0] == "name" && pair[1] == word));
     named.or_else(|| last(&|parts| parts.iter().any(|part| part == word))).map(|index| index + 1)
 }

@@ -34,6 +34,22 @@ pub struct Options<'a> {
     pub interrupted: &'a AtomicBool,
 }
 
+impl Options<'_> {
+    /// All stages into `out` on the CPU, quietly.
+    pub fn new(out: &Path) -> Options<'static> {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        Options {
+            only: vec![],
+            out: out.to_owned(),
+            fresh: false,
+            data_dir: None,
+            device: Device::Cpu,
+            quiet: true,
+            interrupted: &NEVER,
+        }
+    }
+}
+
 /// Longest time between two checkpoints.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 /// What to do about a file of the run that cannot be used.
@@ -205,7 +221,9 @@ fn remove_run(path: &Path, manifest: &Path) -> Result<()> {
 
 fn remove_if_there(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::Io { action: "remove", path: path.into(), source: e }),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::Io { action: "remove", path: path.into(), source: e })
+        }
         _ => Ok(()),
     }
 }
@@ -264,7 +282,8 @@ impl Observer for StageObserver<'_> {
             && std < limit
         {
             let healthy = 4.0 * limit;
-            self.console.say(&format!("{stage}: warning: the outputs collapse: std {std:.5}, healthy near {healthy:.5}"))?;
+            self.console
+                .say(&format!("{stage}: warning: the outputs collapse: std {std:.5}, healthy near {healthy:.5}"))?;
         }
         Ok(())
     }

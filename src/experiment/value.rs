@@ -39,7 +39,11 @@ impl Visitor<'_> for Number {
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<f64, E> {
         // Exact up to 2^53, far above every bound here.
-        if (self.ok)(value as f64) { Ok(value as f64) } else { Err(E::invalid_value(Unexpected::Unsigned(value), &self)) }
+        if (self.ok)(value as f64) {
+            Ok(value as f64)
+        } else {
+            Err(E::invalid_value(Unexpected::Unsigned(value), &self))
+        }
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<f64, E> {

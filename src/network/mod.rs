@@ -6,8 +6,8 @@
 
 mod weights;
 
-pub(crate) use weights::{deserialize, serialize};
 pub use weights::{Array, Weights};
+pub(crate) use weights::{deserialize, serialize};
 
 use crate::data::{CHANNELS, CLASSES, SIDE};
 
@@ -15,18 +15,28 @@ use crate::data::{CHANNELS, CLASSES, SIDE};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Layer {
     /// 3×3, stride 1, zero padding 1, with bias.
-    Conv3x3 { inputs: usize, outputs: usize },
+    Conv3x3 {
+        inputs: usize,
+        outputs: usize,
+    },
     /// Momentum 0.1, eps 1e-5, unbiased running variance; over images and pixels of each channel.
-    BatchNorm { channels: usize },
+    BatchNorm {
+        channels: usize,
+    },
     Relu,
     /// 2×2, stride 2; ties go to the first pixel in row order.
     MaxPool2,
     /// [n, c, h, w] to [n, c·h·w].
     Flatten,
     /// y = x·Wᵀ + b with W [outputs, inputs].
-    Linear { inputs: usize, outputs: usize },
+    Linear {
+        inputs: usize,
+        outputs: usize,
+    },
     /// Zeroes with probability `p` and scales the rest by 1/(1−p), in training only.
-    Dropout { p: f32 },
+    Dropout {
+        p: f32,
+    },
 }
 
 /// What the initialiser draws for a tensor, and whether an optimizer moves it.
@@ -34,7 +44,9 @@ pub enum Layer {
 pub enum Role {
     /// U(−1/√fan_in, 1/√fan_in): PyTorch's default for weights and biases of convolutions and linear layers
     /// (`torch.nn.Linear.reset_parameters`, `torch.nn.modules.conv._ConvNd.reset_parameters`).
-    Uniform { fan_in: usize },
+    Uniform {
+        fan_in: usize,
+    },
     /// Batch norm's γ.
     Ones,
     /// Batch norm's β.
@@ -187,13 +199,8 @@ impl Network {
     pub fn simsiam(widths: &Widths) -> Network {
         let Widths { projector: d, predictor: h, .. } = *widths;
         let linear = |inputs, outputs| [Layer::Linear { inputs, outputs }, Layer::BatchNorm { channels: outputs }];
-        let projector = [
-            &linear(widths.features(), d)[..],
-            &[Layer::Relu],
-            &linear(d, d),
-            &[Layer::Relu],
-            &linear(d, d),
-        ];
+        let projector =
+            [&linear(widths.features(), d)[..], &[Layer::Relu], &linear(d, d), &[Layer::Relu], &linear(d, d)];
         let predictor = [&linear(d, h)[..], &[Layer::Relu, Layer::Linear { inputs: h, outputs: d }]];
         Network {
             trunk: vec![backbone(widths), Block::sequential("projector", projector.concat())],

@@ -15,12 +15,15 @@ const EXACT: Tolerance = Tolerance { worst: 0, mean: 0.0 };
 /// The hue's shift is truncated to 1/255 of a circle: rounding the stored factor to `f32` may move it by one.
 const TWO_LEVELS: Tolerance = Tolerance { worst: 2, mean: 0.1 };
 
+/// Makes image `i`'s result from the image.
+type Apply<'a> = &'a dyn Fn(usize, &[u8], &mut [u8]);
+
 pub fn all(fixture: &Fixture) {
     let images = fixture.u8s("images");
     let [turns, shear, color] = ["quarter_turns", "shear_index", "color_index"].map(|name| fixture.u8s(name));
     let pretext =
         |i: usize| Pretext { quarter_turns: turns[i], shear: shear[i], color: Color::ALL[usize::from(color[i])] };
-    let check = |name: &str, tolerance: Tolerance, apply: &dyn Fn(usize, &[u8], &mut [u8])| {
+    let check = |name: &str, tolerance: Tolerance, apply: Apply| {
         compare(fixture, name, &images, tolerance, apply);
     };
     check("rotated", EXACT, &|i, image, out| augment::quarter_turns(image, turns[i], out));
@@ -68,13 +71,7 @@ pub fn all(fixture: &Fixture) {
     fixture.close("view", &input, &fixture.f32s("view"), 0.0);
 }
 
-fn compare(
-    fixture: &Fixture,
-    name: &str,
-    images: &[u8],
-    tolerance: Tolerance,
-    apply: &dyn Fn(usize, &[u8], &mut [u8]),
-) {
+fn compare(fixture: &Fixture, name: &str, images: &[u8], tolerance: Tolerance, apply: Apply) {
     let mut ours = vec![0; images.len()];
     for (i, (image, out)) in images.chunks_exact(IMAGE).zip(ours.chunks_exact_mut(IMAGE)).enumerate() {
         apply(i, image, out);

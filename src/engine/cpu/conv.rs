@@ -48,7 +48,13 @@ impl Conv {
     }
 
     /// Gradients of weight and bias, and of x where `wanted`.
-    pub fn backward(self, x: &[f32], weight: &[f32], g: &[f32], wanted: bool) -> (Vec<f32>, Vec<f32>, Option<Vec<f32>>) {
+    pub fn backward(
+        self,
+        x: &[f32],
+        weight: &[f32],
+        g: &[f32],
+        wanted: bool,
+    ) -> (Vec<f32>, Vec<f32>, Option<Vec<f32>>) {
         let (input, output) = (self.inputs * self.pixels(), self.outputs * self.pixels());
         let mut dx = vec![0.0; if wanted { x.len() } else { 0 }];
         let empty: Vec<&mut [f32]> = (0..x.len().div_ceil(input * GROUP)).map(|_| &mut [][..]).collect();

@@ -14,7 +14,13 @@ pub fn forward(x: &[f32], inputs: usize, weight: &[f32], bias: &[f32]) -> Vec<f3
 }
 
 /// Gradients of weight and bias, and of x where `wanted`.
-pub fn backward(x: &[f32], inputs: usize, weight: &[f32], g: &[f32], wanted: bool) -> (Vec<f32>, Vec<f32>, Option<Vec<f32>>) {
+pub fn backward(
+    x: &[f32],
+    inputs: usize,
+    weight: &[f32],
+    g: &[f32],
+    wanted: bool,
+) -> (Vec<f32>, Vec<f32>, Option<Vec<f32>>) {
     let n = x.len() / inputs;
     let outputs = g.len() / n;
     let gradient = Matrix::new(g, n, outputs);

@@ -45,12 +45,21 @@ pub struct Model {
 
 /// What one layer leaves for its backward pass.
 enum Saved {
-    Conv { conv: Conv, x: Vec<f32> },
+    Conv {
+        conv: Conv,
+        x: Vec<f32>,
+    },
     Norm(norm::Saved, usize),
     /// y.
     Relu(Vec<f32>),
-    Pool { chosen: Vec<u8>, side: usize },
-    Linear { x: Vec<f32>, inputs: usize },
+    Pool {
+        chosen: Vec<u8>,
+        side: usize,
+    },
+    Linear {
+        x: Vec<f32>,
+        inputs: usize,
+    },
     Dropout(Vec<f32>),
 }
 
@@ -68,7 +77,9 @@ impl Model {
     pub fn new(network: Network, weights: Weights, rule: Rule, state: &State) -> Result<Model> {
         #[cfg(target_arch = "x86_64")]
         if !(std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")) {
-            return Err(Error::Usage("this CPU has no fused multiply-add (AVX2, FMA): results would differ".to_owned()));
+            return Err(Error::Usage(
+                "this CPU has no fused multiply-add (AVX2, FMA): results would differ".to_owned(),
+            ));
         }
         let specs: Vec<Spec> = network.tensors().collect();
         let find = |slot: &str, spec: &Spec| {
@@ -95,7 +106,14 @@ impl Model {
     }
 
     /// Runs `x` [n, …] through the block; in training with dropout masks of `train` and onto the `tape`.
-    fn forward(&mut self, block: &Block, mut x: Vec<f32>, n: usize, train: Option<DropoutKey>, tape: &mut Tape) -> Vec<f32> {
+    fn forward(
+        &mut self,
+        block: &Block,
+        mut x: Vec<f32>,
+        n: usize,
+        train: Option<DropoutKey>,
+        tape: &mut Tape,
+    ) -> Vec<f32> {
         let train = if block.frozen == Some(Mode::Eval) { None } else { train };
         let mut tensor = self.first(block);
         // Pixels per side: images come in, features are single values.

@@ -45,7 +45,8 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
 /// pixels of an image, then over the images.
 pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, running: [&Var; 2], train: bool) -> Result<Tensor> {
     let channels = weight.elem_count();
-    let per_channel = |t: &Tensor| if x.rank() == 4 { t.reshape((1, channels, 1, 1)) } else { t.reshape((1, channels)) };
+    let per_channel =
+        |t: &Tensor| if x.rank() == 4 { t.reshape((1, channels, 1, 1)) } else { t.reshape((1, channels)) };
     let mean = |t: &Tensor| match t.rank() {
         4 => t.flatten_from(2)?.mean(2)?.mean(0),
         _ => t.mean(0),

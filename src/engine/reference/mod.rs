@@ -11,6 +11,9 @@ use crate::network::{Array, Block, Layer, Mode, Network, Spec, Weights};
 use crate::optimizer::{Rule, State};
 use update::Optimizer;
 
+/// A parameter's name, the parameter, and its gradient.
+type Moved = (String, Var, Tensor);
+
 /// A network with its tensors and its optimizer's state on a candle device.
 pub struct Model {
     network: Network,
@@ -32,16 +35,12 @@ impl Model {
         Ok(Model { network, device: device.clone(), tensors, optimizer })
     }
 
-    fn differentiate(
-        &self,
-        objective: &Objective,
-        dropout: DropoutKey,
-    ) -> Result<(Outcome, Vec<(&str, &Var, Tensor)>)> {
+    fn differentiate(&self, objective: &Objective, dropout: DropoutKey) -> Result<(Outcome, Vec<Moved>)> {
         let (loss, outputs) = self.loss(objective, dropout)?;
         let store = loss.backward()?;
-        let frozen = |name: &str| self.network.blocks().any(|b| b.frozen.is_some() && within(name, b.name));
-        let gradients = self.tensors.iter().filter(|(spec, _)| spec.role.is_parameter() && !frozen(&spec.name));
-        let gradients = gradients.filter_map(|(spec, var)| Some((spec.name.as_str(), var, store.get(var)?.clone())));
+        // Nothing reaches a frozen block: its output is detached.
+        let moved = self.tensors.iter().filter(|(spec, _)| spec.role.is_parameter());
+        let gradients = moved.filter_map(|(spec, var)| Some((spec.name.clone(), var.clone(), store.get(var)?.clone())));
         let outcome = Outcome {
             loss: loss.to_scalar::<f32>()?.into(),
             outputs: outputs.iter().map(to_host).collect::<Result<_>>()?,
@@ -131,9 +130,7 @@ impl Model {
 impl Engine for Model {
     fn step(&mut self, objective: &Objective, dropout: DropoutKey, lr: f64) -> crate::Result<Outcome> {
         let (outcome, gradients) = self.differentiate(objective, dropout)?;
-        let moved = gradients.into_iter().map(|(name, var, gradient)| (name.to_owned(), var.clone(), gradient));
-        let moved: Vec<_> = moved.collect();
-        self.optimizer.step(&moved, lr)?;
+        self.optimizer.step(&gradients, lr)?;
         Ok(outcome)
     }
 
@@ -161,11 +158,6 @@ impl Engine for Model {
     fn state(&self) -> crate::Result<State> {
         Ok(self.optimizer.state()?)
     }
-}
-
-/// Whether the tensor `name` belongs to `block`.
-fn within(name: &str, block: &str) -> bool {
-    name.strip_prefix(block).is_some_and(|rest| rest.starts_with('.'))
 }
 
 fn to_host(tensor: &Tensor) -> Result<Vec<f32>> {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{Device, Result, Tensor};
 
-use super::to_array;
+use super::{Moved, to_array};
 use crate::network::Array;
 use crate::optimizer::{BETA1, BETA2, EPS, Rule, State, adam_corrections};
 
@@ -32,7 +32,7 @@ impl Optimizer {
     }
 
     /// Moves every (name, parameter, gradient).
-    pub(super) fn step(&mut self, gradients: &[(String, Var, Tensor)], lr: f64) -> Result<()> {
+    pub(super) fn step(&mut self, gradients: &[Moved], lr: f64) -> Result<()> {
         self.steps += 1;
         for (name, parameter, gradient) in gradients {
             let slots = self.slots.get(name).map(Vec::as_slice);

@@ -1,0 +1,84 @@
+//! Throughput of training steps, evaluation and augmentation, in images per second (a SimSiam image is two views).
+
+use std::hint::black_box;
+
+use candle_core::Device;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use fewlabel::augment;
+use fewlabel::data::{IMAGE, synthetic};
+use fewlabel::engine::{self, DropoutKey, Engine, Objective, Target};
+use fewlabel::network::{CLASSIFICATION_HEAD, Network, PRETEXT_HEADS, Weights, Widths};
+use fewlabel::optimizer::{Rule, State};
+use fewlabel::rng::{Purpose, Stream};
+
+const KEY: DropoutKey = DropoutKey { seed: 0, epoch: 0, first: 0 };
+
+fn open(network: Network, rule: Rule) -> Box<dyn Engine> {
+    let weights = Weights::init(&network, 0);
+    engine::open(&Device::Cpu, network, weights, rule, &State::default()).expect("a CPU with fused multiply-add")
+}
+
+fn training(c: &mut Criterion) {
+    let widths = Widths::default();
+    let data = synthetic(128, 10, 0).train;
+    let indices: Vec<u32> = (0..128).collect();
+    let mut group = c.benchmark_group("train_step");
+    group.sample_size(20);
+
+    let images = augment::plain_batch(&data, &indices);
+    let targets = [Target { head: CLASSIFICATION_HEAD, labels: &data.labels }];
+    let objective = Objective::Classify { images: &images, targets: &targets };
+    let mut model = open(Network::supervised(&widths), Rule::Adam);
+    group.throughput(Throughput::Elements(128));
+    group.bench_function("supervised_b128", |b| b.iter(|| model.step(&objective, KEY, 1e-3)));
+
+    let (images, draws) = augment::pretext_batch(&data, &indices[..64], 0, Purpose::Pretext, 0);
+    let labels: Vec<Vec<u8>> = (0..3).map(|task| draws.iter().map(|draw| draw.labels()[task]).collect()).collect();
+    let target = |((head, _), labels)| Target { head, labels };
+    let targets: Vec<_> = PRETEXT_HEADS.into_iter().zip(labels.iter().map(Vec::as_slice)).map(target).collect();
+    let objective = Objective::Classify { images: &images, targets: &targets };
+    let mut model = open(Network::pretext(&widths), Rule::Adam);
+    group.throughput(Throughput::Elements(64));
+    group.bench_function("pretext_b64", |b| b.iter(|| model.step(&objective, KEY, 1e-3)));
+
+    let views = [Purpose::View1, Purpose::View2].map(|view| augment::view_batch(&data, &indices[..64], 0, view, 0));
+    let objective = Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient: true };
+    let mut model = open(Network::simsiam(&widths), Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 });
+    group.bench_function("simsiam_b64", |b| b.iter(|| model.step(&objective, KEY, 0.0125)));
+}
+
+fn evaluation(c: &mut Criterion) {
+    let images = augment::plain_batch(&synthetic(128, 10, 0).train, &(0..128).collect::<Vec<_>>());
+    let mut model = open(Network::supervised(&Widths::default()), Rule::Adam);
+    let mut group = c.benchmark_group("eval");
+    group.throughput(Throughput::Elements(128));
+    group.bench_function("supervised_b128", |b| b.iter(|| model.predict(&images, &[CLASSIFICATION_HEAD])));
+}
+
+/// One image at a time, on one thread.
+fn augmentation(c: &mut Criterion) {
+    let data = synthetic(64, 10, 0).train;
+    let mut out = vec![0; IMAGE];
+    let mut group = c.benchmark_group("augment");
+    group.throughput(Throughput::Elements(64));
+    group.bench_function("simsiam_view", |b| {
+        b.iter(|| {
+            for i in 0..64 {
+                augment::View::draw(&mut Stream::new(0, Purpose::View1, 0, i)).apply(data.image(i as usize), &mut out);
+                black_box(&out);
+            }
+        })
+    });
+    group.bench_function("pretext", |b| {
+        b.iter(|| {
+            for i in 0..64 {
+                let draw = augment::Pretext::draw(&mut Stream::new(0, Purpose::Pretext, 0, i));
+                draw.apply(data.image(i as usize), &mut out);
+                black_box(&out);
+            }
+        })
+    });
+}
+
+criterion_group!(benches, training, evaluation, augmentation);
+criterion_main!(benches);
