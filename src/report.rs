@@ -47,3 +47,43 @@ fn seconds(manifest: &Manifest, stage: &str) -> f64 {
 fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::{Experiment, StageResult};
+    use crate::network::{Network, Weights, Widths};
+    use crate::train::Record;
+
+    #[test]
+    fn the_table_has_a_row_per_tested_stage() {
+        let yaml = "
+name: t
+dataset: {name: cifar10}
+stages:
+  - {name: baseline, method: supervised, claim: [63, 65.5]}
+  - {name: simsiam, method: simsiam}
+  - {name: probe, method: probe, from: simsiam}";
+        let experiment = Experiment::parse("t.yaml".as_ref(), yaml).unwrap();
+        let mut manifest = Manifest::new(&experiment, "cpu");
+        assert_eq!(table(&manifest), "no stage has been tested on the test images yet");
+        let weights = Weights::init(&Network::supervised(&Widths { channels: [1, 1, 1], ..Widths::default() }), 0);
+        let record = |epoch, name: &str, value| Record { epoch, metrics: [(name.to_owned(), value)].into() };
+        let mut add = |stage: &str, history: &[Record], seconds: f64| {
+            manifest.result.insert(stage.to_owned(), StageResult::new(history, &weights).unwrap());
+            manifest.environment.seconds.insert(stage.to_owned(), seconds);
+        };
+        let top1 = |epoch, value| record(epoch, "test_top1", value);
+        add("baseline", &[top1(1, 0.5), top1(2, 0.6612), top1(3, 0.6612), top1(4, 0.64)], 59.6);
+        add("simsiam", &[record(1, "train_loss", -0.5)], 3000.0);
+        add("probe", &[top1(1, 0.7)], 725.0);
+        assert_eq!(manifest.result["baseline"].peak.as_ref().unwrap().epoch, 2, "the first of the best");
+        insta::assert_snapshot!(table(&manifest));
+    }
+
+    #[test]
+    fn metrics_are_shares_in_per_cent_or_numbers() {
+        assert_eq!(metric("test_top1", 0.6666), "test_top1 66.7 %");
+        assert_eq!(metric("train_loss", 0.6666), "train_loss 0.6666");
+    }
+}

@@ -62,3 +62,15 @@ pub(crate) fn duration(time: Duration) -> String {
         _ => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_well() {
+        let of = |seconds: f64| duration(Duration::from_secs_f64(seconds));
+        assert_eq!([of(0.4), of(59.4), of(59.6), of(3599.0)], ["0 s", "59 s", "1 min 00 s", "59 min 59 s"]);
+        assert_eq!(of(3840.0), "1 h 04 min");
+    }
+}

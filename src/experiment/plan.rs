@@ -44,3 +44,58 @@ pub(super) fn plan(stages: &[Stage], only: &[String]) -> Result<Vec<usize>, Conf
     }
     Ok(order)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::experiment::Experiment;
+
+    /// Stages s0, s1, …; the i-th takes its weights from the one that `from` names, or from none.
+    fn stages(from: &[Option<usize>]) -> Vec<Stage> {
+        let experiment = Experiment::quick();
+        let stage = |(i, from): (usize, &Option<usize>)| {
+            let name = |i: usize| crate::experiment::Name::new(&format!("s{i}")).unwrap();
+            Stage { name: name(i), from: from.map(name), ..experiment.stages[0].clone() }
+        };
+        from.iter().enumerate().map(stage).collect()
+    }
+
+    proptest! {
+        /// Any acyclic plan runs each stage once, after the one it needs.
+        #[test]
+        fn every_stage_comes_once_after_its_source(
+            order in Just((0..12usize).collect::<Vec<_>>()).prop_shuffle(),
+            sources in proptest::collection::vec(proptest::option::of(0usize..12), 12),
+        ) {
+            // Stage order[i] may only depend on one that is earlier in `order`.
+            let mut from = vec![None; 12];
+            for (i, source) in sources.iter().enumerate() {
+                from[order[i]] = source.filter(|_| i > 0).map(|source| order[source % i.max(1)]);
+            }
+            let planned = plan(&stages(&from), &[]).ok().unwrap();
+            let mut sorted = planned.clone();
+            sorted.sort_unstable();
+            prop_assert_eq!(sorted, (0..12).collect::<Vec<_>>());
+            let at = |stage: usize| planned.iter().position(|&s| s == stage);
+            for (stage, source) in from.iter().enumerate() {
+                prop_assert!(source.is_none_or(|source| at(source) < at(stage)));
+            }
+        }
+    }
+
+    #[test]
+    fn only_brings_in_what_is_needed_and_nothing_else() {
+        let stages = stages(&[None, Some(3), None, Some(2), None]);
+        assert_eq!(plan(&stages, &["s1".to_owned()]).ok().unwrap(), [2, 3, 1]);
+        assert_eq!(plan(&stages, &[]).ok().unwrap(), [0, 2, 3, 1, 4]);
+        assert!(plan(&stages, &["s9".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn a_cycle_is_an_error_wherever_it_is() {
+        assert!(plan(&stages(&[Some(0)]), &[]).is_err());
+        assert!(plan(&stages(&[None, Some(2), Some(3), Some(1)]), &[]).is_err());
+    }
+}

@@ -132,3 +132,84 @@ pub(crate) fn deserialize(bytes: &[u8]) -> Result<(Vec<Array>, HashMap<String, S
     }
     Ok((arrays, header.metadata().clone().unwrap_or_default()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{Mode, Widths};
+
+    fn widths() -> Widths {
+        Widths { channels: [2, 3, 4], hidden: 5, projector: 6, predictor: 3, dropout: 0.5 }
+    }
+
+    #[test]
+    fn initial_values_fill_the_bounds_of_pytorch() {
+        let weights = Weights::init(&Network::supervised(&Widths::default()), 0);
+        // 1/√fan_in of each (torch.nn.Linear and Conv2d, reset_parameters).
+        for (name, fan_in) in [("backbone.0.weight", 27.0), ("backbone.8.bias", 576.0), ("fc.weight", 2048.0)] {
+            let values = &weights.get(name).unwrap().values;
+            let bound = 1.0 / f64::sqrt(fan_in);
+            let largest = values.iter().map(|v| f64::from(v.abs())).fold(0.0, f64::max);
+            assert!(largest <= bound * (1.0 + 1e-6) && largest > 0.95 * bound, "{name}: {largest} of {bound}");
+            let square = values.iter().map(|v| f64::from(v * v)).sum::<f64>() / values.len() as f64;
+            // U(−b, b) has variance b²/3; five standard deviations of its estimate, √(4/45)·b²/√n.
+            let slack = 5.0 * (4.0f64 / 45.0).sqrt() * bound * bound / (values.len() as f64).sqrt();
+            assert!((square - bound * bound / 3.0).abs() < slack, "{name}");
+        }
+        assert!(weights.get("backbone.1.weight").unwrap().values.iter().all(|&v| v == 1.0));
+        assert!(weights.get("backbone.1.running_mean").unwrap().values.iter().all(|&v| v == 0.0));
+    }
+
+    #[test]
+    fn every_method_starts_from_the_same_backbone() {
+        let networks = [Network::supervised(&widths()), Network::simsiam(&widths()), Network::pretext(&widths())];
+        let [a, b, c] = networks.map(|network| Weights::init(&network, 3));
+        for array in a.arrays.iter().filter(|array| array.name.starts_with("backbone")) {
+            assert_eq!(Some(array), b.get(&array.name));
+            assert_eq!(Some(array), c.get(&array.name));
+        }
+        assert_ne!(a, Weights::init(&Network::supervised(&widths()), 4));
+    }
+
+    #[test]
+    fn a_transfer_takes_what_both_have() {
+        let pretext = Weights::init(&Network::pretext(&widths()), 1);
+        let mut tuned = Weights::init(&Network::supervised(&widths()), 2);
+        // Three blocks of conv (2) and batch norm (4); fc and the classification head, 2 each.
+        assert_eq!(tuned.transfer(&pretext), 22);
+        assert!(tuned.arrays.iter().all(|array| pretext.get(&array.name) == Some(array)));
+        let mut probe = Weights::init(&Network::probe(&widths(), Mode::Eval), 2);
+        assert_eq!(probe.transfer(&pretext), 18);
+    }
+
+    #[test]
+    fn a_file_gives_the_same_weights_back_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.safetensors");
+        let network = Network::simsiam(&widths());
+        let weights = Weights::init(&network, 1);
+        weights.save(&path).unwrap();
+        assert_eq!(Weights::load(&path, &network).unwrap(), weights);
+        for other in [Network::supervised(&widths()), Network::simsiam(&Widths { projector: 7, ..widths() })] {
+            let error = Weights::load(&path, &other).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{error}");
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        assert!(Weights::load(&path, &network).unwrap_err().to_string().contains("not a whole safetensors file"));
+    }
+
+    #[test]
+    fn the_hash_is_over_names_shapes_and_values() {
+        let weights = Weights::init(&Network::supervised(&widths()), 1);
+        // Kept so that a change of the hash's definition or of the initial values is noticed.
+        insta::assert_snapshot!(weights.sha256(), @"93238c7336c3cb2b47e8bfade9d5ec1fb8363dcc8a1d561c33c5cef7088cadea");
+        let change = |f: fn(&mut Array)| {
+            let mut other = weights.clone();
+            f(&mut other.arrays[0]);
+            other.sha256()
+        };
+        let changes = [change(|a| a.name.push('x')), change(|a| a.shape.swap(0, 1)), change(|a| a.values[0] = -0.0)];
+        assert!(changes.iter().all(|hash| *hash != weights.sha256()));
+    }
+}
