@@ -35,7 +35,7 @@ pub enum Error {
     Download { url: String, problem: String, remedy: String },
 
     /// The loss is no longer a number.
-    #[error("stage {stage}, epoch {epoch}: the loss became {loss}\n  lower the stage's lr")]
+    #[error("stage {stage}, epoch {epoch}: the training diverged, a loss is {loss}\n  lower the stage's lr")]
     Diverged { stage: String, epoch: u32, loss: f64 },
 
     /// The run was asked to stop; its checkpoint is written.

@@ -11,7 +11,15 @@ use crate::error::{Error, Result};
 /// Replaces `path` with `bytes` so that a reader, a kill or a power cut sees the old file or the new one, whole.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io("create a file in", folder))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".fewlabel-");
+    #[cfg(unix)]
+    {
+        // As any new file, cut by the umask; a temporary file alone would be for its owner only.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(folder).map_err(Error::io("create a file in", folder))?;
     file.write_all(bytes).map_err(Error::io("write", path))?;
     file.as_file().sync_all().map_err(Error::io("sync", path))?;
     file.persist(path).map_err(|e| Error::Io { action: "replace", path: path.to_owned(), source: e.error })?;

@@ -1,5 +1,6 @@
 //! The command line: arguments in, one message and an exit code out.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -136,10 +137,15 @@ fn interrupt_at_ctrl_c() -> Result<()> {
 
 fn data(data_dir: Option<&Path>) -> Result<()> {
     let source = cifar10::locate(data_dir)?;
-    println!("CIFAR-10 in {}", source.path().display());
+    say(&format!("CIFAR-10 in {}", source.path().display()));
     let reports = cifar10::check(&source)?;
     for report in &reports {
-        println!("  {:<18} {:>10} bytes  {}", report.name, report.bytes, report.problem.as_deref().unwrap_or("whole"));
+        say(&format!(
+            "  {:<18} {:>10} bytes  {}",
+            report.name,
+            report.bytes,
+            report.problem.as_deref().unwrap_or("whole")
+        ));
     }
     match reports.iter().filter(|report| report.problem.is_some()).count() {
         0 => Ok(()),
@@ -163,6 +169,11 @@ fn fetch(data_dir: Option<&Path>, url: String) -> Result<()> {
     });
     bar.finish_and_clear();
     done?;
-    println!("CIFAR-10 is whole in {}", folder.join(cifar10::FOLDER).display());
+    say(&format!("CIFAR-10 is whole in {}", folder.join(cifar10::FOLDER).display()));
     Ok(())
+}
+
+/// Prints a line; a reader that has gone away (`| head`) is no fault.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

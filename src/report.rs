@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::experiment::{Manifest, duration};
+use crate::train::Record;
 
 /// `name value`: accuracies in per cent, other metrics with four decimals.
 pub fn metric(name: &str, value: f64) -> String {
@@ -16,10 +17,10 @@ pub fn table(manifest: &Manifest) -> String {
     for stage in &manifest.experiment.stages {
         let Some(result) = manifest.result.get(&*stage.name) else { continue };
         let Some(peak) = &result.peak else { continue };
-        let top1 = |metrics: &std::collections::BTreeMap<String, f64>| percent(metrics["test_top1"]);
+        let top1 = |record: &Record| record.metrics.get("test_top1").map_or("-".to_owned(), |&share| percent(share));
         let claim = stage.claim.map_or("-".to_owned(), |[low, high]| format!("{}–{} %", low.0, high.0));
-        let time = duration(Duration::from_secs_f64(seconds(manifest, &stage.name)));
-        rows.push([stage.name.to_string(), top1(&peak.metrics), top1(&result.last.metrics), claim, time]);
+        let time = duration(Duration::try_from_secs_f64(seconds(manifest, &stage.name)).unwrap_or_default());
+        rows.push([stage.name.to_string(), top1(peak), top1(&result.last), claim, time]);
     }
     if rows.len() == 1 {
         return "no stage has been tested on the test images yet".to_owned();
@@ -53,7 +54,6 @@ mod tests {
     use super::*;
     use crate::experiment::{Experiment, StageResult};
     use crate::network::{Network, Weights, Widths};
-    use crate::train::Record;
 
     #[test]
     fn the_table_has_a_row_per_tested_stage() {

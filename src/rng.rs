@@ -79,7 +79,7 @@ impl Stream {
         (self.bits() >> 8) as f32 * (1.0 / (1 << 24) as f32)
     }
 
-    /// Uniform in [low, high).
+    /// Uniform from `low` to `high`, which only rounding can reach.
     pub fn uniform(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.unit()
     }

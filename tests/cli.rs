@@ -90,7 +90,8 @@ fn smoke() -> String {
 fn a_run_fills_its_folder_ends_with_the_table_and_is_not_repeated() {
     let place = Place::new();
     let said = place.good(&["run", &smoke()]);
-    let rows: Vec<&str> = said.lines().rev().take(7).collect();
+    let rows: Vec<&str> = said.lines().rev().take(9).collect();
+    assert!(rows[0].contains("runs/smoke"), "{said}");
     assert!(
         rows.iter().any(|row| row.starts_with("method") && row.contains("peak") && row.contains("claimed")),
         "{said}"
@@ -100,7 +101,7 @@ fn a_run_fills_its_folder_ends_with_the_table_and_is_not_repeated() {
     }
     let mut expected =
         vec!["runs/smoke/.lock".to_owned(), "runs/smoke/log.txt".into(), "runs/smoke/manifest.json".into()];
-    for stage in ["baseline", "pretext", "pretext-finetune", "simsiam", "simsiam-probe", "simsiam-probe-eval"] {
+    for stage in ["baseline", "pretext", "pretext-finetune", "simsiam", "simsiam-probe", "simsiam-linear"] {
         expected.push(format!("runs/smoke/{stage}/history.json"));
         expected.push(format!("runs/smoke/{stage}/weights.safetensors"));
     }
@@ -175,6 +176,16 @@ fn experiment_files_that_cannot_be_run_get_one_message() {
             format!("{head}stages:\n- {{name: a, method: pretext}}\n- {{name: a, method: pretext}}").into(),
             "used twice",
         ),
+        (
+            "too large for any machine",
+            format!(
+                "{head}network: {{channels: [1024, 1024, 1024]}}\nstages: [{{name: a, method: pretext, batch: 100}}]"
+            )
+            .replace("train: 100,", "train: 100000,")
+            .replace("batch: 100", "batch: 65536")
+            .into(),
+            "GB",
+        ),
         ("empty", vec![], "name"),
         ("binary junk", (0..4096u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect(), "not text"),
         ("zeros", vec![0; 1000], ":1"),
@@ -226,16 +237,17 @@ fn an_output_folder_that_cannot_be_written_is_bad_input() {
     let manifest = place.write("mine/manifest.json", "{\"a\": 1}");
     let message = place.bad(&["run", &smoke(), "--out", "mine"], 2);
     assert!(message.contains("not a manifest"), "{message}");
+    place.bad(&["run", &smoke(), "--out", "mine", "--fresh"], 2);
     assert_eq!(std::fs::read(manifest).unwrap(), b"{\"a\": 1}", "a file that is not ours stays");
 }
 
-/// Twenty epochs of a tiny SimSiam stage: long enough to be interrupted.
+/// Twelve epochs of a tiny SimSiam stage: long enough to be interrupted.
 const LONG: &str = "name: long
 dataset: {name: synthetic, train: 400, test: 20}
 labels: {count: 20, choose: first}
 network: {channels: [4, 6, 8], hidden: 24, projector: 32, predictor: 8}
 stages:
-  - {name: simsiam, method: simsiam, epochs: 40, batch: 16}
+  - {name: simsiam, method: simsiam, epochs: 12, batch: 16}
   - {name: probe, method: probe, from: simsiam, epochs: 2, batch: 10}
 ";
 
@@ -303,7 +315,52 @@ fn damaged_or_foreign_files_of_a_run_are_refused() {
     assert!(message.contains("not the weights"), "{message}");
     std::fs::write(place.path("run/manifest.json"), "{").unwrap();
     let message = place.bad(&["run", "long.yaml", "--out", "run"], 2);
-    assert!(message.contains("manifest.json") && message.contains("--fresh"), "{message}");
+    assert!(message.contains("manifest.json") && message.contains("--out"), "{message}");
+}
+
+#[test]
+fn files_that_were_deleted_are_made_again_and_fresh_starts_over() {
+    let place = Place::new();
+    place.good(&["run", &smoke()]);
+    let whole = place.manifest("runs/smoke");
+    let weights = place.path("runs/smoke/simsiam/weights.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    std::fs::remove_file(&weights).unwrap();
+    let said = place.good(&["run", &smoke()]);
+    assert!(said.contains("simsiam: epoch 2/2") && said.contains("baseline: finished before"), "{said}");
+    assert_eq!(std::fs::read(&weights).unwrap(), bytes);
+    assert_eq!(place.manifest("runs/smoke")["result"], whole["result"]);
+
+    // A checkpoint that cannot be read, and no manifest: --fresh gets over it, and keeps what is not the run's.
+    std::fs::remove_file(place.path("runs/smoke/manifest.json")).unwrap();
+    place.write("runs/smoke/baseline/checkpoint", "junk");
+    place.write("runs/smoke/baseline/notes.txt", "mine");
+    let message = place.bad(&["run", &smoke()], 2);
+    assert!(message.contains("checkpoint") && message.contains("--fresh"), "{message}");
+    place.good(&["run", &smoke(), "--fresh"]);
+    assert_eq!(place.manifest("runs/smoke")["result"], whole["result"]);
+    assert_eq!(std::fs::read(place.path("runs/smoke/baseline/notes.txt")).unwrap(), b"mine");
+
+    // Only metrics have changed by hand: the table survives.
+    let mut edited = whole.clone();
+    edited["result"]["baseline"]["final"] = serde_json::json!({"epoch": 2});
+    edited["environment"]["seconds"]["baseline"] = serde_json::json!(-1.0);
+    place.write("runs/smoke/manifest.json", edited.to_string());
+    place.good(&["run", &smoke()]);
+}
+
+#[test]
+fn a_training_that_diverges_is_a_fault_and_says_where() {
+    let place = Place::new();
+    let text = "name: wild
+dataset: {name: synthetic, train: 100, test: 10}
+labels: {count: 100, choose: first}
+network: {channels: [2, 2, 2], hidden: 8}
+stages: [{name: a, method: supervised, batch: 10, epochs: 60, optimizer: sgd, lr: 10, momentum: 0.99}]";
+    let file = place.write("wild.yaml", text);
+    let message = place.bad(&["run", file.to_str().unwrap(), "--quiet"], 3);
+    assert!(message.contains("stage a, epoch") && message.contains("lr"), "{message}");
+    place.bad(&["run", file.to_str().unwrap(), "--quiet"], 3);
 }
 
 #[test]
@@ -346,7 +403,7 @@ fn data_that_is_missing_or_not_whole_is_bad_input() {
     std::fs::write(place.path("data/cifar-10-batches-bin/data_batch_1.bin"), [0; 3073]).unwrap();
     let message = place.bad(&["run", &seed, "--out", "run"], 2);
     assert!(message.contains("3073") && message.contains("30730000"), "{message}");
-    assert!(!place.path("run/baseline").exists(), "nothing is trained");
+    assert!(!place.path("run").exists(), "nothing is written");
     std::fs::remove_dir_all(place.path("data")).unwrap();
     place.write("data/cifar-10-binary.tar.gz", "junk");
     all("cifar-10-binary.tar.gz");
@@ -358,6 +415,12 @@ fn a_download_that_fails_is_a_fault_and_leaves_nothing() {
     // A port that was free a moment ago, and where nobody listens now.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("http://127.0.0.1:{port}/cifar.tar.gz");
+    for url in ["nonsense", "ftp://example.org/x"] {
+        place.bad(&["data", "fetch", "--url", url, "--data-dir", "here"], 2);
+    }
+    let file = place.write("file", "");
+    place.bad(&["data", "fetch", "--url", &url, "--data-dir", "file"], 2);
+    std::fs::remove_file(file).unwrap();
     let message = place.bad(&["data", "fetch", "--url", &url, "--data-dir", "here"], 3);
     assert!(message.contains(&url), "{message}");
     assert!(place.files().is_empty(), "{:?}", place.files());

@@ -30,7 +30,7 @@ fn a_frozen_backbone_keeps_its_weights() {
         Weights::load(&path, &experiment.network(stage)).unwrap()
     };
     let source = load("simsiam");
-    for (probe, statistics_move) in [("simsiam-probe", true), ("simsiam-probe-eval", false)] {
+    for (probe, statistics_move) in [("simsiam-probe", true), ("simsiam-linear", false)] {
         for array in load(probe).arrays.iter().filter(|array| array.name.starts_with("backbone")) {
             let moved = source.get(&array.name).unwrap().values != array.values;
             assert_eq!(moved, statistics_move && array.name.contains("running"), "{probe}: {}", array.name);

@@ -60,7 +60,7 @@ pub fn saturation(image: &mut [u8], factor: f32) {
 }
 
 /// Turns the hue by `shift` of a full circle, in −0.5..=0.5 (torchvision's `adjust_hue` on Pillow images: the
-/// 8-bit H of Pillow's HSV moves by ⌊255·shift⌋ towards zero, and wraps).
+/// 8-bit H of Pillow's HSV moves by 255·shift, truncated towards zero, and wraps).
 pub fn hue(image: &mut [u8], shift: f32) {
     let shift = (shift * 255.0) as i32 as u8;
     pixels(image, |r, g, b| {

@@ -52,7 +52,8 @@ fn fetch_parts(
     parts: &[Part],
     progress: &mut dyn FnMut(u64, Option<u64>),
 ) -> Result<()> {
-    fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    let cannot = |e| Error::data(folder, format!("this folder cannot be made: {e}"), "choose another with --data-dir");
+    fs::create_dir_all(folder).map_err(cannot)?;
     let workplace = Workplace::claim(folder)?;
     let target = folder.join(FOLDER);
     let present = check_parts(&Source::Folder(target.clone()), parts);
@@ -108,7 +109,9 @@ fn attempt(
         .timeout_per_read(stall)
         .timeout_per_write(stall);
     let response = ureq::Agent::new_with_config(config.build()).get(&settings.url).call().map_err(|e| match e {
-        ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => Failure::Lasting(e.to_string()),
+        ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => {
+            Failure::Here(Error::Usage(format!("{}: this is no address to fetch from: {e}", settings.url)))
+        }
         _ => Failure::Passing(e.to_string()),
     })?;
     let status = response.status();

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{CLASSES, Dataset};
+use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream};
 
 /// How the labelled images are chosen.
@@ -15,11 +16,14 @@ pub enum Choose {
     Stratified,
 }
 
-/// The indices of `count` labelled training images, in ascending order. Stratified: `count` / 10 of each class, or
-/// fewer where a class has not so many.
-pub fn labelled(train: &Dataset, choose: Choose, count: usize, seed: u64) -> Vec<u32> {
-    match choose {
-        Choose::First => (0..count as u32).collect(),
+/// The indices of `count` labelled training images, in ascending order. Stratified: `count` / 10 of each class.
+///
+/// # Errors
+/// [`Error::Usage`] if there are not so many images, or not so many of a class.
+pub fn labelled(train: &Dataset, choose: Choose, count: usize, seed: u64) -> Result<Vec<u32>> {
+    let too_few = |what: String| Error::Usage(format!("labels.count: {count}: {what}"));
+    let chosen: Vec<u32> = match choose {
+        Choose::First => (0..count.min(train.len()) as u32).collect(),
         Choose::Stratified => {
             let mut shuffled: Vec<u32> = (0..train.len() as u32).collect();
             Stream::new(seed, Purpose::Labels, 0, 0).shuffle(&mut shuffled);
@@ -30,10 +34,20 @@ pub fn labelled(train: &Dataset, choose: Choose, count: usize, seed: u64) -> Vec
                 *room -= usize::from(taken);
                 taken
             });
+            if let Some(class) = room.iter().position(|&room| room > 0) {
+                return Err(too_few(format!(
+                    "class {class} has fewer than {} of the training images",
+                    count / CLASSES
+                )));
+            }
             shuffled.sort_unstable();
             shuffled
         }
+    };
+    if chosen.len() < count {
+        return Err(too_few(format!("there are {} training images", train.len())));
     }
+    Ok(chosen)
 }
 
 /// `images` in the order of `epoch`: a new permutation for each epoch.
@@ -55,18 +69,21 @@ mod tests {
     #[test]
     fn stratified_labels_are_balanced_distinct_and_drawn_from_the_seed() {
         let train = dataset();
-        let chosen = labelled(&train, Choose::Stratified, 200, 1);
+        let draw = |count, seed| labelled(&train, Choose::Stratified, count, seed);
+        let chosen = draw(200, 1).unwrap();
         assert!(chosen.is_sorted_by(|a, b| a < b));
         for class in 0..10 {
             assert_eq!(chosen.iter().filter(|&&i| train.labels[i as usize] == class).count(), 20, "class {class}");
         }
-        assert_eq!(chosen, labelled(&train, Choose::Stratified, 200, 1));
-        assert_ne!(chosen, labelled(&train, Choose::Stratified, 200, 2));
+        assert_eq!(chosen, draw(200, 1).unwrap());
+        assert_ne!(chosen, draw(200, 2).unwrap());
+        assert!(draw(790, 1).unwrap_err().to_string().contains("class"), "no class has 79");
     }
 
     #[test]
     fn first_labels_are_the_first() {
-        assert_eq!(labelled(&dataset(), Choose::First, 3, 7), [0, 1, 2]);
+        assert_eq!(labelled(&dataset(), Choose::First, 3, 7).unwrap(), [0, 1, 2]);
+        assert!(labelled(&dataset(), Choose::First, 801, 7).is_err());
     }
 
     #[test]

@@ -58,7 +58,8 @@ pub struct Target<'a> {
     pub labels: &'a [u8],
 }
 
-/// Which dropout masks a training step draws: those of the examples `first`, `first` + 1, … of an epoch.
+/// Which dropout masks a training step draws: those of the examples `first`, `first` + 1, … of an epoch. An example's
+/// mask serves every dropout layer; the study's networks have one.
 #[derive(Clone, Copy, Debug)]
 pub struct DropoutKey {
     pub seed: u64,

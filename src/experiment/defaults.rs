@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{Batch, DatasetName, Epochs, Experiment, Images, OptimizerName, Rate, Share, Stage, StageMethod};
-use crate::data::{CLASSES, Choose};
-use crate::network::Mode;
+use crate::data::{CLASSES, Choose, IMAGE};
+use crate::network::{Mode, Probe};
 use crate::optimizer::Schedule;
 
 /// Something wrong between the parts of an experiment, and the name in the file that it is about.
@@ -21,6 +21,8 @@ impl Conflict {
 
 /// Images of the real CIFAR-10: training and test.
 const CIFAR10: [usize; 2] = [50_000, 10_000];
+/// What a stage may take of memory, in bytes: more than most machines have, and far less than a slip of a digit asks.
+const MAX_BYTES: f64 = 48e9;
 /// Images of the synthetic set unless given.
 const SYNTHETIC: [usize; 2] = [10_000, 2_000];
 
@@ -59,7 +61,32 @@ impl Experiment {
             let images = if stage.method.uses_labels() { labels } else { train };
             stage.check(images)?;
         }
+        for stage in &self.stages {
+            let bytes = self.memory(stage);
+            if bytes > MAX_BYTES {
+                let gb = |bytes: f64| (bytes / 1e9).ceil();
+                let (needs, at_most) = (gb(bytes), gb(MAX_BYTES));
+                let message = format!("its batch and widths need about {needs} GB of memory, more than {at_most} GB");
+                return Err(Conflict::new(&stage.name, format!("stage {}: {message}", stage.name)));
+            }
+        }
         super::plan(&self.stages, &[]).map(|_| ())
+    }
+}
+
+impl Experiment {
+    /// Bytes that training the stage takes, about: its data set, weights with gradients and two moments, and what a
+    /// batch leaves for the backward pass.
+    fn memory(&self, stage: &Stage) -> f64 {
+        let widths = self.network.widths();
+        let size = |spec: crate::network::Spec| spec.shape.iter().product::<usize>();
+        let weights: usize = self.network(stage).tensors().map(size).sum();
+        let pixels = [1024, 256, 64].iter().zip(widths.channels).map(|(pixels, channels)| pixels * channels);
+        // Per pixel of a convolution: its result, the normalised one, the rectified one and a gradient.
+        let activations = 4 * (pixels.sum::<usize>() + widths.features() + widths.hidden + 4 * widths.projector);
+        let batch = stage.batch.map_or(0, |batch| batch.0) * if stage.method == StageMethod::Simsiam { 2 } else { 1 };
+        let images = [self.dataset.train, self.dataset.test].map(|n| n.map_or(0, |n| n.0)).iter().sum::<usize>();
+        4.0 * (4.0 * weights as f64 + batch as f64 * activations as f64) + (images * IMAGE) as f64
     }
 }
 
@@ -94,6 +121,7 @@ impl Stage {
             self.stop_gradient.get_or_insert(true);
         }
         if self.method == StageMethod::Probe {
+            self.probe.get_or_insert(Probe::Mlp);
             self.frozen_norm.get_or_insert(Mode::Train);
         }
     }
@@ -112,6 +140,7 @@ impl Stage {
             ("momentum", self.momentum.is_some() && !sgd, "optimizer: sgd"),
             ("weight_decay", self.weight_decay.is_some() && !sgd, "optimizer: sgd"),
             ("stop_gradient", self.stop_gradient.is_some() && !of(StageMethod::Simsiam), "method: simsiam"),
+            ("probe", self.probe.is_some() && !of(StageMethod::Probe), "method: probe"),
             ("frozen_norm", self.frozen_norm.is_some() && !of(StageMethod::Probe), "method: probe"),
         ];
         if let Some((key, _, of)) = unused.into_iter().find(|(_, wrong, _)| *wrong) {

@@ -99,6 +99,16 @@ impl Manifest {
         }
     }
 
+    /// Refuses a file that no version of this program can have written.
+    pub(super) fn check_ours(path: &Path) -> Result<()> {
+        let remedy = "move it away, or choose another folder with --out";
+        let bytes = std::fs::read(path).map_err(|e| Error::run(path, format!("cannot be read: {e}"), remedy))?;
+        match serde_json::from_slice::<serde_json::Value>(&bytes) {
+            Ok(value) if value.get("experiment_sha256").is_some() => Ok(()),
+            _ => Err(Error::run(path, "is not a manifest of this program", remedy)),
+        }
+    }
+
     /// Reads a manifest whose experiment is the one that its hash names.
     pub fn load(path: &Path) -> Result<Manifest> {
         let remedy = "start over with --fresh, or choose another folder with --out";

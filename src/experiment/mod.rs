@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::Choose;
 use crate::files;
-use crate::network::{Mode, Widths};
+use crate::network::{Mode, Probe, Widths};
 use crate::optimizer::{Rule, Schedule};
 pub(crate) use console::duration;
 pub use manifest::{Manifest, StageResult};
@@ -138,6 +138,9 @@ pub struct Stage {
     /// Of `simsiam`: whether z is a constant in the loss.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_gradient: Option<bool>,
+    /// Of `probe`: the classifier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
     /// Of `probe`: the frozen backbone's batch norm uses and moves its running statistics (`train`, the study's
     /// code) or only uses them (`eval`).
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -50,7 +50,7 @@ impl Experiment {
         Ok(experiment)
     }
 
-    /// The stages to run ([`super::plan()`]); a wrong name in `only` is the caller's.
+    /// The stages to run, by index, in order; a wrong name in `only` is the caller's.
     pub fn plan(&self, only: &[String]) -> Result<Vec<usize>> {
         super::plan(&self.stages, only).map_err(|conflict| Error::Usage(format!("--only: {}", conflict.message)))
     }

@@ -62,19 +62,57 @@ const START_OVER: &str = "start over with --fresh, or choose another folder with
 /// the disk, and [`Error::Interrupted`]. The folder then holds what is needed to go on.
 pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     let plan = experiment.plan(&options.only)?;
+    let stages: Vec<&Stage> = plan.iter().map(|&index| &experiment.stages[index]).collect();
+    // Bad data is found before anything is written or thrown away.
+    let before = Manifest::of_run(&options.out, experiment, options)?;
+    let left = |manifest: &Manifest| stages.iter().any(|stage| !is_finished(manifest, &options.out, stage));
+    let data = if left(&before) { Some(load_data(experiment, options)?) } else { None };
     let mut folder = Folder::open(experiment, options)?;
-    let left: Vec<&Stage> = plan.iter().map(|&i| &experiment.stages[i]).filter(|s| !folder.is_finished(s)).collect();
-    if left.is_empty() {
-        folder.console.say(&format!("{}: finished before", options.out.display()))?;
-    } else {
-        let data = load_data(experiment, options)?;
-        folder.console.say(&format!("{}: {} stages into {}", experiment.name, left.len(), options.out.display()))?;
-        for stage in left {
-            folder.run_stage(experiment, stage, &data, options)?;
+    folder.console.say(&format!("{}: {} stages into {}", experiment.name, stages.len(), options.out.display()))?;
+    for stage in stages {
+        match &data {
+            Some(data) if !is_finished(&folder.manifest, &folder.path, stage) => {
+                folder.run_stage(experiment, stage, data, options)?;
+            }
+            _ => folder.console.say(&format!("{}: finished before", stage.name))?,
         }
     }
-    folder.console.say(&format!("\n{}", report::table(&folder.manifest)))?;
+    let table = report::table(&folder.manifest);
+    folder.console.say(&format!("\n{table}\n\nEverything else is in {}", options.out.display()))?;
     Ok(folder.manifest)
+}
+
+/// Whether the manifest has the stage's result, and the folder its files.
+fn is_finished(manifest: &Manifest, folder: &Path, stage: &Stage) -> bool {
+    let there = |file: &str| folder.join(&*stage.name).join(file).exists();
+    manifest.result.contains_key(&*stage.name) && there("weights.safetensors") && there("history.json")
+}
+
+impl Manifest {
+    /// The manifest of what the folder holds of the experiment's run; a new one if that is nothing, or to be thrown
+    /// away. A manifest that this program has not written is refused, always.
+    fn of_run(folder: &Path, experiment: &Experiment, options: &Options) -> Result<Manifest> {
+        let path = folder.join("manifest.json");
+        let device = if options.device.is_cuda() { "cuda" } else { "cpu" };
+        let new = Manifest::new(experiment, device);
+        if !path.exists() {
+            return Ok(new);
+        }
+        Manifest::check_ours(&path)?;
+        if options.fresh {
+            return Ok(new);
+        }
+        let before = Manifest::load(&path)?;
+        if before.experiment_sha256 != new.experiment_sha256 {
+            let name = &before.experiment.name;
+            let problem = format!("it is the run of another experiment ({name}, {})", before.experiment_sha256);
+            return Err(Error::run(&path, problem, START_OVER));
+        }
+        if before.environment.device != device {
+            return Err(Error::run(&path, format!("it is a run on {}", before.environment.device), START_OVER));
+        }
+        Ok(before)
+    }
 }
 
 fn load_data(experiment: &Experiment, options: &Options) -> Result<Data> {
@@ -110,27 +148,19 @@ impl Folder {
             return Err(Error::run(&path, "another run is writing into it", "wait for it, or choose another --out"));
         }
         let file = path.join("manifest.json");
-        if options.fresh && file.exists() {
-            remove_run(&path, &file)?;
+        // Again, now that nobody else writes.
+        let mut manifest = Manifest::of_run(&path, experiment, options)?;
+        if options.fresh {
+            let old = Manifest::load(&file).map(|old| old.experiment.stages).unwrap_or_default();
+            // First of all nothing is finished any more, should this be cut short.
+            manifest.save(&file)?;
+            remove_stages(&path, experiment.stages.iter().chain(&old))?;
+            remove_if_there(&path.join("log.txt"))?;
+        } else if !file.exists() {
+            manifest.save(&file)?;
         }
-        let device = if options.device.is_cuda() { "cuda" } else { "cpu" };
-        let mut manifest = Manifest::new(experiment, device);
-        if file.exists() {
-            let before = Manifest::load(&file)?;
-            if before.experiment_sha256 != manifest.experiment_sha256 {
-                let name = &before.experiment.name;
-                let problem = format!("it is the run of another experiment ({name}, {})", before.experiment_sha256);
-                return Err(Error::run(&file, problem, START_OVER));
-            }
-            manifest = before;
-        }
-        manifest.save(&file)?;
         let console = Console::open(&path, options.quiet)?;
         Ok(Folder { path, manifest, console, _lock: lock })
-    }
-
-    fn is_finished(&self, stage: &Stage) -> bool {
-        self.manifest.result.contains_key(&*stage.name)
     }
 
     fn run_stage(&mut self, experiment: &Experiment, stage: &Stage, data: &Data, options: &Options) -> Result<()> {
@@ -138,11 +168,12 @@ impl Folder {
         std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
         let recipe = experiment.recipe(stage);
         let examples = if stage.method.uses_labels() {
-            labelled(&data.train, experiment.labels.choose, experiment.labels.count.0, experiment.seed.0)
+            labelled(&data.train, experiment.labels.choose, experiment.labels.count.0, experiment.seed.0)?
         } else {
             (0..data.train.len() as u32).collect()
         };
-        let owner = format!("stage {} of experiment {}", stage.name, self.manifest.experiment_sha256);
+        let (hash, version) = (&self.manifest.experiment_sha256, env!("CARGO_PKG_VERSION"));
+        let owner = format!("stage {} of experiment {hash}, fewlabel {version}", stage.name);
         let checkpoint = folder.join("checkpoint");
         let start = match std::fs::read(&checkpoint) {
             Ok(bytes) => Progress::from_bytes(&bytes, &owner, &recipe.network)
@@ -186,7 +217,7 @@ impl Folder {
         let result = StageResult::new(&history, &weights).expect("a stage has at least one epoch");
         self.manifest.result.insert(name.to_string(), result);
         self.manifest.save(&self.path.join("manifest.json"))?;
-        std::fs::remove_file(&checkpoint).map_err(Error::io("remove", &checkpoint))
+        remove_if_there(&checkpoint)
     }
 
     /// Random weights, with those of the stage named by `from` taken over.
@@ -205,18 +236,17 @@ impl Folder {
     }
 }
 
-/// Removes what a run has written, and nothing else that may be in its folder.
-fn remove_run(path: &Path, manifest: &Path) -> Result<()> {
-    let stages = Manifest::load(manifest).map(|m| m.experiment.stages).unwrap_or_default();
-    for stage in &stages {
+/// Removes what the stages have written, and nothing else that may be in their folders.
+fn remove_stages<'a>(path: &Path, stages: impl Iterator<Item = &'a Stage>) -> Result<()> {
+    for stage in stages {
+        let folder = path.join(&*stage.name);
         for file in ["history.json", "weights.safetensors", "checkpoint"] {
-            remove_if_there(&path.join(&*stage.name).join(file))?;
+            remove_if_there(&folder.join(file))?;
         }
         // Only when empty: a folder with something else in it stays.
-        let _ = std::fs::remove_dir(path.join(&*stage.name));
+        let _ = std::fs::remove_dir(folder);
     }
-    remove_if_there(&path.join("log.txt"))?;
-    remove_if_there(manifest)
+    Ok(())
 }
 
 fn remove_if_there(path: &Path) -> Result<()> {

@@ -1,7 +1,7 @@
 //! A stage of an experiment as a recipe for [`crate::train`].
 
 use super::{Experiment, Stage, StageMethod};
-use crate::network::{CLASSIFICATION_HEAD, CLASSIFIER, Mode, Network};
+use crate::network::{CLASSIFICATION_HEAD, CLASSIFIER, Mode, Network, Probe};
 use crate::optimizer::Schedule;
 use crate::train::{Method, Recipe};
 
@@ -13,7 +13,10 @@ impl Experiment {
             StageMethod::Supervised | StageMethod::Finetune => Network::supervised(&widths),
             StageMethod::Pretext => Network::pretext(&widths),
             StageMethod::Simsiam => Network::simsiam(&widths),
-            StageMethod::Probe => Network::probe(&widths, stage.frozen_norm.unwrap_or(Mode::Train)),
+            StageMethod::Probe => {
+                let (probe, mode) = (stage.probe.unwrap_or(Probe::Mlp), stage.frozen_norm.unwrap_or(Mode::Train));
+                Network::probe(&widths, probe, mode)
+            }
         }
     }
 

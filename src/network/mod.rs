@@ -103,6 +103,16 @@ pub enum Mode {
     Eval,
 }
 
+/// The classifier on a frozen backbone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Probe {
+    /// One hidden layer: what the study calls its linear probe.
+    Mlp,
+    /// Linear indeed.
+    Linear,
+}
+
 /// Layers applied one after the other; each with the prefix of its tensors' names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
@@ -208,17 +218,19 @@ impl Network {
         }
     }
 
-    /// `backbone`, frozen in `mode` → `classifier`, an MLP with one hidden layer: what the study calls its linear
-    /// probe.
-    pub fn probe(widths: &Widths, mode: Mode) -> Network {
-        let classifier = vec![
-            Layer::Linear { inputs: widths.features(), outputs: widths.hidden },
-            Layer::Relu,
-            Layer::Dropout { p: widths.dropout },
-            Layer::Linear { inputs: widths.hidden, outputs: CLASSES },
-        ];
+    /// `backbone`, frozen in `mode` → `classifier`.
+    pub fn probe(widths: &Widths, probe: Probe, mode: Mode) -> Network {
+        let classifier = match probe {
+            Probe::Linear => Block::linear(CLASSIFIER, widths.features(), CLASSES, &[]),
+            Probe::Mlp => {
+                let hidden = Layer::Linear { inputs: widths.features(), outputs: widths.hidden };
+                let last = Layer::Linear { inputs: widths.hidden, outputs: CLASSES };
+                let layers = vec![hidden, Layer::Relu, Layer::Dropout { p: widths.dropout }, last];
+                Block::sequential(CLASSIFIER, layers)
+            }
+        };
         let trunk = vec![Block { frozen: Some(mode), ..backbone(widths) }];
-        Network { trunk, heads: vec![Block::sequential(CLASSIFIER, classifier)] }
+        Network { trunk, heads: vec![classifier] }
     }
 
     /// Trunk, then heads.

@@ -139,9 +139,11 @@ impl Recipe {
         }
         let n = test.len() as f64;
         let mut metrics = BTreeMap::new();
+        if !heads.is_empty() {
+            metrics.insert("test_loss".to_owned(), sums.loss / n);
+        }
         for (task, correct) in self.method.tasks().iter().zip(&sums.correct) {
             metrics.insert(format!("test_{task}top1"), correct / n);
-            metrics.insert("test_loss".to_owned(), sums.loss / n);
         }
         Ok(metrics)
     }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::{Data, epoch_order};
 use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
-use crate::network::{Network, Weights};
+use crate::network::{Array, Mode, Network, Weights};
 use crate::optimizer::{Rule, Schedule, State};
 pub use method::Method;
 use method::Sums;
@@ -126,6 +126,7 @@ pub fn train(
     observer: &mut dyn Observer,
 ) -> Result<Progress> {
     let (network, weights) = (recipe.network.clone(), start.weights.clone());
+    let frozen = frozen_parameters(&network, &weights);
     let mut model = engine::open(device, network, weights, recipe.rule, &start.optimizer)?;
     let snapshot = |progress: &mut Progress, model: &dyn Engine| -> Result<()> {
         progress.weights = model.weights()?;
@@ -166,6 +167,10 @@ pub fn train(
         }
         let mut metrics = std::mem::take(&mut progress.sums).means(recipe.method);
         metrics.extend(recipe.evaluate(&mut *model, &data.test, progress.epoch)?);
+        // The last update of an epoch shows in the test metrics only.
+        if let Some(&loss) = metrics.values().find(|value| !value.is_finite()) {
+            return Err(Error::Diverged { stage: recipe.name.clone(), epoch: progress.epoch + 1, loss });
+        }
         let record = Record { epoch: progress.epoch + 1, metrics };
         let at = position(&progress);
         progress.history.push(record.clone());
@@ -174,5 +179,14 @@ pub fn train(
         observer.epoch(&record, at)?;
         observer.save(&progress)?;
     }
+    assert_eq!(frozen, frozen_parameters(&recipe.network, &progress.weights), "a frozen backbone has moved");
     Ok(progress)
+}
+
+/// The arrays that must not move: of frozen blocks the parameters, and in eval mode the statistics too.
+fn frozen_parameters(network: &Network, weights: &Weights) -> Vec<Array> {
+    let frozen = network.blocks().filter_map(|block| block.frozen.map(|mode| (block, mode)));
+    let specs = frozen.flat_map(|(block, mode)| block.tensors().map(move |spec| (spec, mode)));
+    let still = specs.filter(|(spec, mode)| spec.role.is_parameter() || *mode == Mode::Eval);
+    still.filter_map(|(spec, _)| weights.get(&spec.name).cloned()).collect()
 }

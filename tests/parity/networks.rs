@@ -2,7 +2,7 @@
 
 use candle_core::Device;
 use fewlabel::engine::{DropoutKey, Engine, Gradients, Objective, Target, cpu, reference};
-use fewlabel::network::{Array, Mode, Network, PRETEXT_HEADS, Weights, Widths};
+use fewlabel::network::{Array, Mode, Network, PRETEXT_HEADS, Probe, Weights, Widths};
 use fewlabel::optimizer::{Rule, Schedule, State};
 
 use crate::fixture::{Fixture, magnitude, rms};
@@ -30,7 +30,9 @@ pub fn describe(fixture: &Fixture) -> Network {
     match fixture.case.as_str() {
         "supervised" => Network::supervised(&Widths { hidden: shape("fc.weight")[0], ..widths }),
         "pretext" => Network::pretext(&Widths { hidden: shape("fc.weight")[0], ..widths }),
-        "probe" => Network::probe(&Widths { hidden: shape("classifier.0.weight")[0], ..widths }, Mode::Eval),
+        "probe" => {
+            Network::probe(&Widths { hidden: shape("classifier.0.weight")[0], ..widths }, Probe::Mlp, Mode::Eval)
+        }
         "simsiam" => {
             let [projector, predictor] = ["projector.0.weight", "predictor.0.weight"].map(|name| shape(name)[0]);
             Network::simsiam(&Widths { projector, predictor, ..widths })

@@ -35,6 +35,11 @@ pub fn bad_file(place: &Path, part: &Part, problem: &str) -> Error {
     Error::data(place, format!("{}: {problem}", part.name), REMEDY)
 }
 
+/// For `map_err`: an [`Error::Data`] about a file that cannot be read at all.
+fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    |e| Error::data(path, format!("cannot be read: {e}"), REMEDY)
+}
+
 /// Called once for each part, in any order: its index, the length found, and its verified contents or what is wrong.
 pub type Each<'a> = &'a mut dyn FnMut(usize, u64, std::result::Result<&[u8], String>) -> Result<()>;
 
@@ -42,7 +47,7 @@ pub type Each<'a> = &'a mut dyn FnMut(usize, u64, std::result::Result<&[u8], Str
 pub fn visit(source: &Source, parts: &[Part], trust: bool, each: Each) -> Result<()> {
     match source {
         Source::Folder(folder) => visit_folder(folder, parts, trust, each),
-        Source::Archive(path) => visit_archive(File::open(path).map_err(Error::io("open", path))?, path, parts, each),
+        Source::Archive(path) => visit_archive(File::open(path).map_err(unreadable(path))?, path, parts, each),
     }
 }
 
@@ -57,7 +62,7 @@ fn visit_folder(folder: &Path, parts: &[Part], trust: bool, each: Each) -> Resul
                 each(index, 0, Err("missing".to_owned()))?;
                 continue;
             }
-            opened => opened.map_err(Error::io("open", &path))?,
+            opened => opened.map_err(unreadable(&path))?,
         };
         // Taken before reading and from the handle: a later change or a swapped file makes the stamp wrong, not true.
         let metadata = file.metadata().map_err(Error::io("read", &path))?;

@@ -8,10 +8,10 @@
 //! 2. every other sum is split by data, never by thread: lanes, pixels, images, groups of images, in order;
 //! 3. elementary functions are +, −, ×, ÷, √ and comparisons; exp and ln come from `libm`;
 //! 4. random values are keyed ([`crate::rng`]);
-//! 5. on a CPU without fused multiply-add the engine refuses to work.
+//! 5. on an x86-64 CPU without fused multiply-add the engine refuses to work (64-bit Arm always has it).
 //!
 //! # How a pass works
-//! Going forward, each layer takes its input by value and leaves on a [`Tape`] what its backward pass needs; going
+//! Going forward, each layer takes its input by value and leaves on a tape what its backward pass needs; going
 //! backward, the tape is undone from its end, and each layer turns ∂L/∂y into ∂L/∂x and its own gradients.
 
 mod conv;

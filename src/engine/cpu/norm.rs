@@ -1,7 +1,7 @@
 //! Batch norm over dimension 1 of [n, c, pixels] (features: one pixel).
 //!
-//! Forward, with μ and σ² over images and pixels: x̂ = (x − μ)/√(σ² + ε), y = γ·x̂ + β, computed as x·α + (β − μ·α) with
-//! α = γ/√(σ² + ε), as PyTorch does. Backward, with g = ∂L/∂y and means over the same values: ∂L/∂β = Σ g,
+//! Forward, with μ and σ² over images and pixels: x̂ = (x − μ)/√(σ² + ε), y = γ·x̂ + β, computed as (x − μ)·α + β with
+//! α = γ/√(σ² + ε): subtracting first rounds less where μ is large. Backward, with g = ∂L/∂y and means over the same values: ∂L/∂β = Σ g,
 //! ∂L/∂γ = Σ g·x̂, ∂L/∂x = α · (g − mean(g) − x̂·mean(g·x̂)). A channel's sums go over the pixels of an image in single
 //! precision, over the images in double.
 

@@ -16,7 +16,7 @@ fn widen(x: &Tensor) -> Result<Tensor> {
     x.to_dtype(if x.device().is_cpu() { DType::F64 } else { DType::F32 })
 }
 
-/// 3×3 convolution with padding 1: x [n, c, h, w], weight [o, c, 3, 3], bias [o] to [n, o, h, w].
+/// 3×3 convolution with padding 1: x [n, c, h, w], weight [o, c, 3, 3], bias \[o\] to [n, o, h, w].
 ///
 /// Columns [n, c·9, h·w] of every pixel's neighbourhood, times the weights [o, c·9].
 pub fn conv3x3(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
