@@ -3,6 +3,7 @@
 //! Needs `python3` with safetensors and numpy, and for the second half torch (`FEWLABEL_PYTHON` names another
 //! interpreter); says so where something is missing.
 
+use std::io::Write;
 use std::process::Command;
 
 use fewlabel::data::IMAGE;
@@ -15,7 +16,7 @@ fn a_weights_file_opens_in_python() {
     let python = std::env::var("FEWLABEL_PYTHON").unwrap_or("python3".to_owned());
     let probe = Command::new(&python).args(["-c", "import numpy, safetensors"]).output();
     if !probe.is_ok_and(|output| output.status.success()) {
-        println!("skipped: {python} has no numpy and safetensors");
+        let _ = writeln!(std::io::stderr(), "skipped: {python} has no numpy and safetensors");
         return;
     }
     let widths = Widths { channels: [4, 6, 8], hidden: 16, ..Widths::default() };
@@ -29,7 +30,7 @@ fn a_weights_file_opens_in_python() {
     let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{error}");
     let Some(theirs) = said.strip_prefix("logits ") else {
-        println!("skipped the computation: {said}");
+        let _ = writeln!(std::io::stderr(), "skipped the computation: {said}");
         return;
     };
     let theirs: Vec<f32> = theirs.split_whitespace().map(|v| v.parse().unwrap()).collect();
