@@ -242,13 +242,14 @@ fn an_output_folder_that_cannot_be_written_is_bad_input() {
     assert_eq!(std::fs::read(manifest).unwrap(), b"{\"a\": 1}", "a file that is not ours stays");
 }
 
-/// Twelve epochs of a tiny SimSiam stage: long enough to be interrupted.
+/// Twelve epochs of a tiny SimSiam stage: long enough to be interrupted. With Adam and a cosine, whose steps depend on
+/// how many were made before.
 const LONG: &str = "name: long
 dataset: {name: synthetic, train: 400, test: 20}
 labels: {count: 20, choose: first}
 network: {channels: [4, 6, 8], hidden: 24, projector: 32, predictor: 8}
 stages:
-  - {name: simsiam, method: simsiam, epochs: 12, batch: 16}
+  - {name: simsiam, method: simsiam, epochs: 12, batch: 16, optimizer: adam, lr: 1e-3, schedule: cosine}
   - {name: probe, method: probe, from: simsiam, epochs: 2, batch: 10}
 ";
 
