@@ -1,0 +1,182 @@
+"""The peer: PyTorch, torchvision and Pillow doing what `cargo bench --bench throughput` does.
+
+Prints a JSON line per benchmark, with the same ids: the median over repetitions, in images per second (a SimSiam image
+is two views). Steps run on random images in memory; augmentations start from Pillow images in memory, one process.
+
+    python pytorch.py [--compile] [--threads N] [--seconds S] [ID ...]
+"""
+
+import argparse
+import json
+import random
+import statistics
+import time
+
+import numpy
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import nn
+from torchvision import transforms
+
+
+def backbone():
+    layers, inputs = [], 3
+    for outputs in (32, 64, 128):
+        layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2)]
+        inputs = outputs
+    return nn.Sequential(*layers, nn.Flatten())
+
+
+class Classifier(nn.Module):
+    """The supervised and the pretext network: one hidden layer, linear heads."""
+
+    def __init__(self, heads):
+        super().__init__()
+        self.backbone, self.fc, self.dropout = backbone(), nn.Linear(2048, 512), nn.Dropout(0.5)
+        self.heads = nn.ModuleList(nn.Linear(512, classes) for classes in heads)
+
+    def forward(self, x):
+        hidden = self.dropout(F.relu(self.fc(self.backbone(x))))
+        return [head(hidden) for head in self.heads]
+
+
+class SimSiam(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = backbone()
+        linear = lambda: [nn.Linear(2048, 2048), nn.BatchNorm1d(2048)]
+        self.projector = nn.Sequential(*linear(), nn.ReLU(), *linear(), nn.ReLU(), *linear())
+        self.predictor = nn.Sequential(nn.Linear(2048, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 2048))
+
+    def forward(self, view1, view2):
+        z1, z2 = self.projector(self.backbone(view1)), self.projector(self.backbone(view2))
+        p1, p2 = self.predictor(z1), self.predictor(z2)
+        distance = lambda p, z: -F.cosine_similarity(p, z.detach(), dim=1, eps=1e-6).mean()
+        return distance(p1, z2) / 2 + distance(p2, z1) / 2
+
+
+def images(n):
+    return torch.rand(n, 3, 32, 32) * 2 - 1
+
+
+def training(model, optimizer, loss, compiled):
+    """One step as a function; `loss(model)` is what it minimises."""
+    model.train()
+    run = torch.compile(model) if compiled else model
+
+    def step():
+        optimizer.zero_grad()
+        loss(run).backward()
+        optimizer.step()
+
+    return step
+
+
+def supervised(compiled):
+    model, x, y = Classifier([10]), images(128), torch.randint(0, 10, (128,))
+    return training(model, torch.optim.Adam(model.parameters(), 1e-3), lambda m: F.cross_entropy(m(x)[0], y), compiled)
+
+
+def pretext(compiled):
+    model, x = Classifier([4, 3, 3]), images(64)
+    labels = [torch.randint(0, classes, (64,)) for classes in (4, 3, 3)]
+    loss = lambda m: sum(F.cross_entropy(logits, y) for logits, y in zip(m(x), labels))
+    return training(model, torch.optim.Adam(model.parameters(), 1e-3), loss, compiled)
+
+
+def simsiam(compiled):
+    model, views = SimSiam(), [images(64), images(64)]
+    rule = torch.optim.SGD(model.parameters(), 0.0125, momentum=0.9, weight_decay=5e-4)
+    return training(model, rule, lambda m: m(*views), compiled)
+
+
+def evaluation(compiled):
+    model, x = Classifier([10]).eval(), images(128)
+    run = torch.compile(model) if compiled else model
+
+    def forward():
+        with torch.no_grad():
+            run(x)
+
+    return forward
+
+
+def pictures(n=64):
+    pixels = numpy.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=numpy.uint8)
+    return [Image.fromarray(image) for image in pixels]
+
+
+def simsiam_view(_):
+    jitter = transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)
+    view = transforms.Compose([
+        transforms.RandomResizedCrop(32, scale=(0.2, 1.0)),
+        transforms.RandomHorizontalFlip(),
+        transforms.RandomApply([jitter], p=0.8),
+        transforms.RandomGrayscale(p=0.2),
+    ])
+    batch = pictures()
+    return lambda: [view(image) for image in batch]
+
+
+def pretext_image(_):
+    batch = pictures()
+
+    def transform(image):
+        image = image.rotate(90 * random.randrange(4))
+        shear = (0.0, 0.2, 0.4)[random.randrange(3)]
+        if shear:
+            image = image.transform((32, 32), Image.Transform.AFFINE, (1, shear, 0, 0, 1, 0), Image.Resampling.NEAREST)
+        color = random.randrange(3)
+        if color == 1:
+            return image.convert("L").convert("RGB")
+        return ImageOps.invert(image) if color == 2 else image
+
+    return lambda: [transform(image) for image in batch]
+
+
+def gemm(_):
+    a, b, out = torch.rand(2048, 2048), torch.rand(2048, 2048), torch.empty(2048, 2048)
+    return lambda: torch.mm(a, b, out=out)
+
+
+# id: (what makes the function that is timed, units that one call does)
+BENCHMARKS = {
+    "train_step/supervised_b128": (supervised, 128),
+    "train_step/pretext_b64": (pretext, 64),
+    "train_step/simsiam_b64": (simsiam, 64),
+    "eval/supervised_b128": (evaluation, 128),
+    "augment/simsiam_view": (simsiam_view, 64),
+    "augment/pretext": (pretext_image, 64),
+    # Multiply-adds count twice: FLOP per second.
+    "gemm/2048": (gemm, 2 * 2048**3),
+}
+
+
+def median_seconds(function, seconds):
+    end = time.perf_counter() + seconds / 3
+    while time.perf_counter() < end:
+        function()
+    times = []
+    while sum(times) < seconds or len(times) < 5:
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times), len(times)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--compile", action="store_true", help="torch.compile the networks")
+    parser.add_argument("--threads", type=int, help="threads of PyTorch [default: its own choice]")
+    parser.add_argument("--seconds", type=float, default=5.0, help="time spent on each benchmark")
+    parser.add_argument("ids", nargs="*", default=list(BENCHMARKS))
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    random.seed(0)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    for id in arguments.ids:
+        make, units = BENCHMARKS[id]
+        median, n = median_seconds(make(arguments.compile), arguments.seconds)
+        print(json.dumps({"id": id, "per_second": units / median, "n": n}), flush=True)
