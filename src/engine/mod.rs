@@ -17,7 +17,7 @@ use crate::rng::{Purpose, Stream};
 /// A network in training.
 pub trait Engine {
     /// One training step: forward, backward, update.
-    fn step(&mut self, objective: &Objective, dropout: DropoutKey, lr: f64) -> Result<Outcome>;
+    fn step(&mut self, objective: &Objective, dropout: DropoutKey, lr: f64) -> Result<&Outcome>;
     /// One training pass (running statistics move), and the gradient of the objective for every parameter outside
     /// frozen blocks that it depends on.
     fn gradients(&mut self, objective: &Objective, dropout: DropoutKey) -> Result<(Outcome, Gradients)>;
@@ -85,12 +85,16 @@ pub const COSINE_EPS: f64 = 1e-6;
 pub const NORM_EPS: f64 = 1e-5;
 pub const NORM_MOMENTUM: f64 = 0.1;
 
-/// The multipliers of one dropout layer for `n` examples of `width` values: 0 with probability `p`, else 1/(1−p).
-pub fn dropout_mask(key: DropoutKey, p: f32, n: usize, width: usize) -> Vec<f32> {
+/// The multipliers of one dropout layer for example `i` of a batch: 0 with probability `p`, else 1/(1−p).
+pub fn dropout_row(key: DropoutKey, p: f32, i: usize, row: &mut [f32]) {
     let keep = 1.0 / (1.0 - p);
-    let row = |i| {
-        let mut stream = Stream::new(key.seed, Purpose::Dropout, key.epoch, key.first + i as u32);
-        (0..width).map(move |_| if stream.chance(p) { 0.0 } else { keep })
-    };
-    (0..n).flat_map(row).collect()
+    let mut stream = Stream::new(key.seed, Purpose::Dropout, key.epoch, key.first + i as u32);
+    row.iter_mut().for_each(|m| *m = if stream.chance(p) { 0.0 } else { keep });
+}
+
+/// The multipliers of one dropout layer for `n` examples of `width` values: [n, width].
+pub fn dropout_mask(key: DropoutKey, p: f32, n: usize, width: usize) -> Vec<f32> {
+    let mut mask = vec![0.0; n * width];
+    mask.chunks_exact_mut(width).enumerate().for_each(|(i, row)| dropout_row(key, p, i, row));
+    mask
 }

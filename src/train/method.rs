@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Progress, Recipe};
 use crate::augment::{plain_batch, pretext_batch, view_batch};
 use crate::data::{Data, Dataset};
-use crate::engine::{DropoutKey, Engine, Objective, Outcome, Target};
+use crate::engine::{DropoutKey, Engine, Objective, Target};
 use crate::error::Result;
 use crate::evaluate;
 use crate::network::PRETEXT_HEADS;
@@ -103,24 +103,22 @@ impl Recipe {
     ) -> Result<f64> {
         let (seed, epoch, sums) = (self.seed, progress.epoch, &mut progress.sums);
         let dropout = DropoutKey { seed, epoch, first: first as u32 };
-        let mut step = |objective: &Objective| -> Result<Outcome> {
-            let outcome = model.step(objective, dropout, lr)?;
-            sums.images += batch.len() as f64;
-            sums.loss += outcome.loss * batch.len() as f64;
-            Ok(outcome)
-        };
         let loss = if let Method::SimSiam { stop_gradient } = self.method {
             let views = [Purpose::View1, Purpose::View2].map(|view| view_batch(&data.train, batch, seed, view, epoch));
-            let outcome = step(&Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient })?;
+            let objective = Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient };
+            let outcome = model.step(&objective, dropout, lr)?;
             sums.output_std += evaluate::output_std(&outcome.outputs[0], batch.len()) * batch.len() as f64;
             outcome.loss
         } else {
             let (images, labels) = self.labelled_batch(&data.train, batch, Purpose::Pretext, epoch);
             let targets = self.method.heads().into_iter().zip(&labels).map(|(head, labels)| Target { head, labels });
-            let outcome = step(&Objective::Classify { images: &images, targets: &targets.collect::<Vec<_>>() })?;
+            let objective = Objective::Classify { images: &images, targets: &targets.collect::<Vec<_>>() };
+            let outcome = model.step(&objective, dropout, lr)?;
             sums.add_correct(&outcome.outputs, &labels);
             outcome.loss
         };
+        sums.images += batch.len() as f64;
+        sums.loss += loss * batch.len() as f64;
         Ok(loss)
     }
 

@@ -1,39 +1,280 @@
-//! y = x·Wᵀ + b. With g = ∂L/∂y: ∂L/∂W = gᵀ·x, ∂L/∂b = Σ g over rows, ∂L/∂x = g·W.
+//! A linear layer with what follows it: batch norm → ReLU → dropout, any of them absent.
+//!
+//! Features lie batch last, X [inputs, n], so that y = x·Wᵀ + b becomes Y = W·X + b with W as it is stored, and batch
+//! norm's sums run along rows. With G = ∂L/∂Y: ∂L/∂W = G·Xᵀ, ∂L/∂b = Σ of G's rows, ∂L/∂X = Wᵀ·G. W is by far the
+//! largest of the matrices: it is read where it lies, the others are brought into panels, and a row of ∂L/∂W moves the
+//! weights while it is still in the cache.
+//!
+//! Rows go in parallel, [`ROWS`] at a time; each of them is computed by one thread.
 
-use super::product::{Matrix, product};
+use rayon::prelude::*;
 
-/// x [n, inputs] to [n, outputs]; weight [outputs, inputs].
-pub fn forward(x: &[f32], inputs: usize, weight: &[f32], bias: &[f32]) -> Vec<f32> {
-    let (n, outputs) = (x.len() / inputs, bias.len());
-    let mut y = vec![0.0; n * outputs];
-    product(&mut y, Matrix::new(x, n, inputs), Matrix::new(weight, outputs, inputs).t(), false);
-    for row in y.chunks_exact_mut(outputs) {
-        row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
-    }
-    y
+use super::Pass;
+use super::norm::{inv_std, move_running};
+use super::product::{BLOCK, Left, PANEL, Right, product};
+use super::rows::{self, affine, pack, pack_transposed, rectify, rectify_gradient, spread};
+use super::simd::{chunks_or_none, grow, scratch};
+use super::update::Sink;
+use crate::engine::dropout_row;
+
+/// Rows of W that a task takes.
+const ROWS: usize = 64;
+/// Columns of ∂L/∂W that are computed before they move the weights.
+const COLUMNS: usize = 512;
+
+/// One linear layer with what follows it, its buffers included.
+pub struct Linear {
+    inputs: usize,
+    pub outputs: usize,
+    /// Index of W's tensor; the bias is the next.
+    tensor: usize,
+    /// Index of γ's tensor.
+    norm: Option<usize>,
+    relu: bool,
+    dropout: Option<f32>,
+    /// X, or G, in panels of [`PANEL`] examples; Xᵀ in panels of features.
+    panels: Vec<f32>,
+    panels_back: Vec<f32>,
+    /// W·X + b before batch norm.
+    y: Vec<f32>,
+    /// Per row and group: mean and sum of squared distances from it in the forward pass, Σ g·x̂ and Σ g in the
+    /// backward one.
+    moments: Vec<[f64; 2]>,
+    /// Dropout's multipliers, [n, outputs].
+    mask: Vec<f32>,
+    /// [outputs, n]: what comes out, and its gradient.
+    pub out: Vec<f32>,
+    pub g: Vec<f32>,
+    /// A gradient of one value per row.
+    vector: Vec<f32>,
 }
 
-/// Gradients of weight and bias, and of x where `wanted`.
-pub fn backward(
-    x: &[f32],
-    inputs: usize,
-    weight: &[f32],
-    g: &[f32],
-    wanted: bool,
-) -> (Vec<f32>, Vec<f32>, Option<Vec<f32>>) {
-    let n = x.len() / inputs;
-    let outputs = g.len() / n;
-    let gradient = Matrix::new(g, n, outputs);
-    let mut dw = vec![0.0; weight.len()];
-    product(&mut dw, gradient.t(), Matrix::new(x, n, inputs), false);
-    let mut db = vec![0.0; outputs];
-    for row in g.chunks_exact(outputs) {
-        db.iter_mut().zip(row).for_each(|(sum, g)| *sum += g);
+impl Linear {
+    /// `tensor`: the index of its first tensor.
+    pub fn new(inputs: usize, outputs: usize, tensor: usize) -> Linear {
+        Linear {
+            inputs,
+            outputs,
+            tensor,
+            norm: None,
+            relu: false,
+            dropout: None,
+            panels: vec![],
+            panels_back: vec![],
+            y: vec![],
+            moments: vec![],
+            mask: vec![],
+            out: vec![],
+            g: vec![],
+            vector: vec![0.0; outputs],
+        }
     }
-    let dx = wanted.then(|| {
-        let mut dx = vec![0.0; x.len()];
-        product(&mut dx, gradient, Matrix::new(weight, outputs, inputs), false);
-        dx
-    });
-    (dw, db, dx)
+
+    /// Adds batch norm with its first tensor.
+    pub fn add_norm(&mut self, tensor: usize) -> bool {
+        self.norm.replace(tensor).is_none() && !self.relu && self.dropout.is_none()
+    }
+
+    pub fn add_relu(&mut self) -> bool {
+        !std::mem::replace(&mut self.relu, true) && self.dropout.is_none()
+    }
+
+    pub fn add_dropout(&mut self, p: f32) -> bool {
+        self.dropout.replace(p).is_none()
+    }
+
+    /// From X to `out`. In training batch norm takes each of the pass's groups as a batch of its own.
+    pub fn forward(&mut self, x: &[f32], pass: &mut Pass) {
+        let (n, inputs, outputs, groups) = (pass.n, self.inputs, self.outputs, pass.groups);
+        grow(&mut self.panels, n.next_multiple_of(PANEL) * inputs.max(outputs));
+        grow(&mut self.out, n * outputs);
+        self.moments.resize(outputs * groups, [0.0; 2]);
+        let train = pass.train.is_some();
+        if train {
+            grow(&mut self.g, n * outputs);
+        }
+        if train && self.norm.is_some() {
+            grow(&mut self.y, n * outputs);
+        }
+        let dropout = self.dropout.zip(pass.train);
+        if let Some((p, key)) = dropout {
+            grow(&mut self.mask, n * outputs);
+            self.mask.par_chunks_exact_mut(outputs).take(n).enumerate().for_each(|(i, row)| {
+                // Views have the same examples.
+                dropout_row(key, p, i % (n / groups), row);
+            });
+        }
+        pack(x, n, inputs, &mut self.panels);
+        let (norm, relu) = (self.norm, self.relu);
+        let Pass { weights, .. } = pass;
+        let (weight, bias) = (&weights[self.tensor].values[..], &weights[self.tensor + 1].values[..]);
+        let statistics = norm.map(|tensor| [0, 1, 2, 3].map(|i| &weights[tensor + i].values[..]));
+        let (panels, mask) = (&self.panels[..], &self.mask[..]);
+        let y = if train && norm.is_some() { &mut self.y[..outputs * n] } else { &mut [] };
+        let saved = chunks_or_none(y, ROWS * n, outputs.div_ceil(ROWS));
+        let tasks = self.out[..outputs * n].par_chunks_mut(ROWS * n);
+        let tasks = tasks.zip(self.moments.par_chunks_mut(ROWS * groups)).enumerate();
+        tasks.zip(saved).for_each(|((block, (out, moments)), saved)| {
+            let first = block * ROWS;
+            let rows = out.len() / n;
+            for (row, bias) in out.chunks_exact_mut(n).zip(&bias[first..]) {
+                row.fill(*bias);
+            }
+            scratch(ROWS * BLOCK, |a| {
+                for start in (0..inputs).step_by(BLOCK) {
+                    let terms = BLOCK.min(inputs - start);
+                    // A copy, since rows of W are often a power of two apart, which the cache cannot hold together.
+                    for (a, row) in
+                        a.chunks_exact_mut(BLOCK).zip(weight[first * inputs..].chunks_exact(inputs)).take(rows)
+                    {
+                        a[..terms].copy_from_slice(&row[start..start + terms]);
+                    }
+                    let left = Left { values: a, row: BLOCK, col: 1 };
+                    let right = Right { values: &panels[start * PANEL..], row: PANEL, panel: inputs * PANEL };
+                    product(out, n, left, right, [rows, terms, n], true);
+                }
+            });
+            if let Some([gamma, beta, mean, var]) = statistics {
+                if let Some(saved) = saved {
+                    saved.copy_from_slice(out);
+                }
+                for (r, (out, moments)) in out.chunks_exact_mut(n).zip(moments.chunks_exact_mut(groups)).enumerate() {
+                    let c = first + r;
+                    let of_group = n / groups;
+                    for (out, moments) in out.chunks_exact_mut(of_group).zip(moments) {
+                        let (mean, inv_std) = if train {
+                            *moments = rows::moments(out);
+                            (moments[0] as f32, inv_std(moments[1] / of_group as f64))
+                        } else {
+                            (mean[c], inv_std(var[c].into()))
+                        };
+                        affine(out, mean, gamma[c] * inv_std, beta[c]);
+                    }
+                }
+            }
+            if relu {
+                rectify(out);
+            }
+            if dropout.is_some() {
+                for (r, out) in out.chunks_exact_mut(n).enumerate() {
+                    out.iter_mut().zip(mask[first + r..].iter().step_by(outputs)).for_each(|(y, m)| *y *= m);
+                }
+            }
+        });
+        if let Some(tensor) = norm.filter(|_| train) {
+            let [mean, var] = &mut weights[tensor + 2..tensor + 4] else { unreachable!("batch norm has four tensors") };
+            for (c, moments) in self.moments.chunks_exact(groups).enumerate() {
+                for &[of_batch, squares] in moments {
+                    let count = (n / groups) as f64;
+                    move_running(&mut mean.values[c], &mut var.values[c], of_batch, squares, count);
+                }
+            }
+        }
+    }
+
+    /// From `g` = ∂L/∂out to the gradients of all tensors, and to ∂L/∂X in `dx` unless it is nobody's; added to what is
+    /// there with `accumulate`. `x` as the forward pass had it.
+    pub fn backward(
+        &mut self,
+        x: &[f32],
+        dx: Option<&mut [f32]>,
+        accumulate: bool,
+        n: usize,
+        groups: usize,
+        sink: &mut Sink,
+    ) {
+        let (inputs, outputs) = (self.inputs, self.outputs);
+        self.tail_backward(n, groups, sink);
+        if let Some(dx) = dx {
+            pack(&self.g, n, outputs, &mut self.panels);
+            let (weight, panels) = (&sink.weights[self.tensor].values[..], &self.panels[..]);
+            dx[..inputs * n].par_chunks_mut(ROWS * n).enumerate().for_each(|(block, dx)| {
+                let (first, rows) = (block * ROWS, dx.len() / n);
+                scratch(ROWS * BLOCK, |a| {
+                    for start in (0..outputs).step_by(BLOCK) {
+                        let terms = BLOCK.min(outputs - start);
+                        for (a, row) in
+                            a.chunks_exact_mut(rows).zip(weight[start * inputs..].chunks_exact(inputs)).take(terms)
+                        {
+                            a.copy_from_slice(&row[first..first + rows]);
+                        }
+                        let left = Left { values: a, row: 1, col: rows };
+                        let right = Right { values: &panels[start * PANEL..], row: PANEL, panel: outputs * PANEL };
+                        product(dx, n, left, right, [rows, terms, n], accumulate || start > 0);
+                    }
+                });
+            });
+        }
+        grow(&mut self.panels_back, n * inputs.next_multiple_of(PANEL));
+        pack_transposed(x, n, inputs, &mut self.panels_back);
+        let (g, panels) = (&self.g[..outputs * n], &self.panels_back[..]);
+        sink.take_rows(self.tensor, ROWS * inputs, |block, give| {
+            let first = block * ROWS;
+            let rows = ROWS.min(outputs - first);
+            scratch(ROWS * COLUMNS, |dw| {
+                for start in (0..inputs).step_by(COLUMNS) {
+                    let columns = COLUMNS.min(inputs - start);
+                    let left = Left { values: &g[first * n..], row: n, col: 1 };
+                    let right = Right::packed(&panels[start * n..], n);
+                    product(dw, COLUMNS, left, right, [rows, n, columns], false);
+                    for (r, dw) in dw.chunks_exact(COLUMNS).enumerate().take(rows) {
+                        give(r * inputs + start, &dw[..columns]);
+                    }
+                }
+            });
+        });
+    }
+
+    /// `g` goes from ∂L/∂out to ∂L/∂(W·X + b); the gradients of γ, β and b to the sink.
+    fn tail_backward(&mut self, n: usize, groups: usize, sink: &mut Sink) {
+        let of_group = n / groups;
+        let (outputs, relu, norm) = (self.outputs, self.relu, self.norm);
+        let (out, y, mask) = (&self.out[..], &self.y[..], self.dropout.map(|_| &self.mask[..]));
+        let gamma = norm.map(|tensor| &sink.weights[tensor].values[..]);
+        let tasks = self.g[..outputs * n].par_chunks_mut(ROWS * n).zip(self.moments.par_chunks_mut(ROWS * groups));
+        tasks.enumerate().for_each(|(block, (g, moments))| {
+            for (r, (g, moments)) in g.chunks_exact_mut(n).zip(moments.chunks_exact_mut(groups)).enumerate() {
+                let c = block * ROWS + r;
+                if relu {
+                    // What dropout zeroed has no gradient either.
+                    rectify_gradient(g, &out[c * n..][..n]);
+                }
+                if let Some(mask) = mask {
+                    g.iter_mut().zip(mask[c..].iter().step_by(outputs)).for_each(|(g, m)| *g *= m);
+                }
+                let Some(gamma) = gamma else {
+                    moments[0] = [0.0, rows::sum(g)];
+                    continue;
+                };
+                let groups = g.chunks_exact_mut(of_group).zip(y[c * n..].chunks_exact(of_group));
+                for ((g, y), moments) in groups.zip(moments) {
+                    let (mean, inv_std) = (moments[0] as f32, inv_std(moments[1] / of_group as f64));
+                    let [sum_g, sum_gx] = rows::gradient_sums(g, y, mean);
+                    *moments = [sum_gx * f64::from(inv_std), sum_g];
+                    let count = of_group as f64;
+                    let (mean_g, pull) = ((sum_g / count) as f32, (moments[0] / count) as f32 * inv_std);
+                    spread(g, y, [gamma[c] * inv_std, mean_g, mean, pull]);
+                }
+            }
+        });
+        let total = |moments: &[[f64; 2]], which: usize| moments.iter().map(|m| m[which]).sum::<f64>() as f32;
+        let vector = |vector: &mut [f32], moments: &[[f64; 2]], which: usize| {
+            for (value, moments) in vector.iter_mut().zip(moments.chunks_exact(groups)) {
+                // Without batch norm all groups are one.
+                *value = total(if norm.is_some() { moments } else { &moments[..1] }, which);
+            }
+        };
+        match norm {
+            Some(tensor) => {
+                for which in 0..2 {
+                    vector(&mut self.vector, &self.moments, which);
+                    sink.take(tensor + which, &self.vector);
+                }
+                // Batch norm takes any shift away.
+                self.vector.fill(0.0);
+            }
+            None => vector(&mut self.vector, &self.moments, 1),
+        }
+        sink.take(self.tensor + 1, &self.vector);
+    }
 }

@@ -1,305 +1,210 @@
 //! The engine for CPUs: explicit forward and backward passes whose every sum has a fixed order.
 //!
 //! # The numeric contract
-//! The same experiment and seed give the same weights, to the last bit, for any number of threads and on any CPU with
-//! fused multiply-add:
+//! The same experiment and seed give the same weights, to the last bit, for any number of threads and on any CPU:
 //! 1. a matrix product sums in blocks of [`product::BLOCK`] along k, inside a block by a chain of fused multiply-adds,
-//!    blocks in order ([`product`]);
-//! 2. every other sum is split by data, never by thread: lanes, pixels, images, groups of images, in order;
+//!    blocks in order ([`product`]); a convolution is such products between fixed maps ([`winograd`]);
+//! 2. every other sum is split by data, never by thread: lanes, rows, images, groups of images, in order;
 //! 3. elementary functions are +, −, ×, ÷, √ and comparisons; exp and ln come from `libm`;
 //! 4. random values are keyed ([`crate::rng`]);
-//! 5. on an x86-64 CPU without fused multiply-add the engine refuses to work (64-bit Arm always has it).
+//! 5. a CPU without fused multiply-add computes it in software: slowly, to the same bits.
 //!
 //! # How a pass works
-//! Going forward, each layer takes its input by value and leaves on a tape what its backward pass needs; going
-//! backward, the tape is undone from its end, and each layer turns ∂L/∂y into ∂L/∂x and its own gradients.
+//! A network becomes chains of operations ([`chain`]): a convolution with its batch norm, ReLU and pooling ([`conv`],
+//! [`tail`]), a linear layer with its batch norm, ReLU and dropout ([`linear`]). Each owns its buffers, which grow to
+//! the largest batch and stay: a steady step allocates nothing. Going forward, an operation leaves in them what its
+//! backward pass needs; going backward, it turns ∂L/∂y into ∂L/∂x and hands each gradient to a [`update::Sink`], which
+//! moves the weights at once. SimSiam's two views go through as one batch, of which batch norm sees two groups.
+//!
+//! Images are channels last, [n, rows, columns, channels]: then a pixel's channels are what the CPU does at once.
+//! Features are batch last, [features, n]: then a weight matrix multiplies them as it is stored. Each module says its
+//! backward pass in formulas.
 
+mod chain;
 mod conv;
+mod flatten;
 mod linear;
 mod loss;
 mod norm;
-mod pool;
 pub mod product;
-mod sums;
+mod rows;
+mod simd;
+mod tail;
 mod update;
+mod winograd;
 
-use std::collections::BTreeMap;
-
-use crate::data::{IMAGE, SIDE};
-use crate::engine::{DropoutKey, Engine, Gradients, Objective, Outcome, dropout_mask};
+use crate::data::IMAGE;
+use crate::engine::{DropoutKey, Engine, Gradients, Objective, Outcome};
 use crate::error::{Error, Result};
-use crate::network::{Array, Block, Layer, Mode, Network, Spec, Weights};
+use crate::network::{Array, Block, Mode, Network, Spec, Weights};
 use crate::optimizer::{Rule, State};
-use conv::Conv;
+use chain::{Chain, Pass};
+use loss::Cosines;
+use update::{ByTensor, Sink, Slots};
 
 /// A network with its tensors and its optimizer's state.
 pub struct Model {
-    network: Network,
     specs: Vec<Spec>,
     weights: Weights,
     rule: Rule,
     steps: u32,
-    /// Per tensor: the rule's slots, once it has had a gradient.
-    slots: Vec<Vec<Vec<f32>>>,
+    slots: Slots,
+    trunk: Chain,
+    /// Operations of the trunk's first block.
+    backbone: usize,
+    heads: Vec<(&'static str, Chain)>,
+    cosines: Cosines,
+    /// Both views, one after the other.
+    images: Vec<f32>,
+    outcome: Outcome,
 }
-
-/// What one layer leaves for its backward pass.
-enum Saved {
-    Conv {
-        conv: Conv,
-        x: Vec<f32>,
-    },
-    Norm(norm::Saved, usize),
-    /// y.
-    Relu(Vec<f32>),
-    Pool {
-        chosen: Vec<u8>,
-        side: usize,
-    },
-    Linear {
-        x: Vec<f32>,
-        inputs: usize,
-    },
-    Dropout(Vec<f32>),
-}
-
-/// Layers passed, each with the index of its first tensor.
-type Tape = Vec<(usize, Saved)>;
-
-/// Gradients by tensor index.
-type ByTensor = BTreeMap<usize, Vec<f32>>;
 
 impl Model {
     /// `weights` must be in the network's order; `state` as [`Engine::state`] gave it, or the default.
     ///
     /// # Errors
-    /// [`Error::Usage`] on a CPU without fused multiply-add.
+    /// [`Error::Usage`] for a network with layers in an order that the engine does not know.
     pub fn new(network: Network, weights: Weights, rule: Rule, state: &State) -> Result<Model> {
-        #[cfg(target_arch = "x86_64")]
-        if !(std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")) {
-            return Err(Error::Usage(
-                "this CPU has no fused multiply-add (AVX2, FMA): results would differ".to_owned(),
-            ));
-        }
         let specs: Vec<Spec> = network.tensors().collect();
         let find = |slot: &str, spec: &Spec| {
             let name = format!("{slot}/{}", spec.name);
             state.arrays.iter().find(|array| array.name == name).map(|array| array.values.clone())
         };
         let slots = specs.iter().map(|spec| rule.slots().iter().filter_map(|slot| find(slot, spec)).collect());
-        Ok(Model { slots: slots.collect(), network, specs, weights, rule, steps: state.steps })
-    }
-
-    fn values(&self, tensor: usize) -> &[f32] {
-        &self.weights.arrays[tensor].values
-    }
-
-    /// The index of the block's first tensor.
-    fn first(&self, block: &Block) -> usize {
-        let name = block.tensors().next().map(|spec| spec.name);
-        self.specs.iter().position(|spec| Some(&spec.name) == name.as_ref()).unwrap_or(0)
-    }
-
-    fn head(&self, name: &str) -> Result<Block> {
-        let found = self.network.heads.iter().find(|block| block.name == name);
-        found.cloned().ok_or_else(|| Error::Usage(format!("the network has no head {name}")))
-    }
-
-    /// Runs `x` [n, …] through the block; in training with dropout masks of `train` and onto the `tape`.
-    fn forward(
-        &mut self,
-        block: &Block,
-        mut x: Vec<f32>,
-        n: usize,
-        train: Option<DropoutKey>,
-        tape: &mut Tape,
-    ) -> Vec<f32> {
-        let train = if block.frozen == Some(Mode::Eval) { None } else { train };
-        let mut tensor = self.first(block);
-        // Pixels per side: images come in, features are single values.
-        let mut side = if block.name == self.network.trunk[0].name { SIDE } else { 1 };
-        for (_, layer) in &block.layers {
-            let saved = match *layer {
-                Layer::Conv3x3 { inputs, outputs } => {
-                    let conv = Conv { inputs, outputs, side };
-                    let y = conv.forward(&x, self.values(tensor), self.values(tensor + 1));
-                    Some(Saved::Conv { conv, x: std::mem::replace(&mut x, y) })
-                }
-                Layer::BatchNorm { .. } => {
-                    let [weight, bias, mean, var] = &mut self.weights.arrays[tensor..tensor + 4] else {
-                        unreachable!("batch norm has four tensors")
-                    };
-                    let (weight, bias) = (&weight.values, &bias.values);
-                    if train.is_some() {
-                        let running = [&mut mean.values[..], &mut var.values[..]];
-                        Some(Saved::Norm(norm::train(&mut x, side * side, weight, bias, running), side * side))
-                    } else {
-                        norm::eval(&mut x, side * side, weight, bias, [&mean.values, &var.values]);
-                        None
-                    }
-                }
-                Layer::Relu => {
-                    pool::relu(&mut x);
-                    train.map(|_| Saved::Relu(x.clone()))
-                }
-                Layer::MaxPool2 => {
-                    let (y, chosen) = pool::forward(&x, side);
-                    x = y;
-                    side /= 2;
-                    Some(Saved::Pool { chosen, side: side * 2 })
-                }
-                Layer::Flatten => {
-                    side = 1;
-                    None
-                }
-                Layer::Linear { inputs, .. } => {
-                    let y = linear::forward(&x, inputs, self.values(tensor), self.values(tensor + 1));
-                    Some(Saved::Linear { x: std::mem::replace(&mut x, y), inputs })
-                }
-                Layer::Dropout { p } => train.map(|key| {
-                    let mask = dropout_mask(key, p, n, x.len() / n);
-                    x.iter_mut().zip(&mask).for_each(|(x, m)| *x *= m);
-                    Saved::Dropout(mask)
-                }),
-            };
-            if let Some(saved) = saved.filter(|_| train.is_some() && block.frozen.is_none()) {
-                tape.push((tensor, saved));
-            }
-            tensor += layer.tensors().len();
-        }
-        x
-    }
-
-    fn trunk(&mut self, images: &[f32], train: Option<DropoutKey>, tape: &mut Tape) -> Vec<f32> {
-        let n = images.len() / IMAGE;
-        let blocks = self.network.trunk.clone();
-        blocks.iter().fold(images.to_vec(), |x, block| self.forward(block, x, n, train, tape))
-    }
-
-    /// Undoes the tape from g = ∂L/∂y, adding to `gradients`; gives ∂L/∂x, unless it is nobody's.
-    fn backward(&self, tape: Tape, mut g: Vec<f32>, gradients: &mut ByTensor, wanted: bool) -> Vec<f32> {
-        let mut add = |tensor: usize, values: Vec<f32>| match gradients.entry(tensor) {
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                entry.insert(values);
-            }
-            std::collections::btree_map::Entry::Occupied(mut entry) => {
-                entry.get_mut().iter_mut().zip(&values).for_each(|(sum, v)| *sum += v);
-            }
+        let mut tensor = 0;
+        let mut chain = |blocks: &[Block], first: bool| {
+            let chain = Chain::new(blocks, first, tensor);
+            tensor += blocks.iter().flat_map(Block::tensors).count();
+            chain
         };
-        let last = tape.len().saturating_sub(1);
-        for (depth, (tensor, saved)) in tape.into_iter().rev().enumerate() {
-            let wanted = wanted || depth < last;
-            match saved {
-                Saved::Conv { conv, x } => {
-                    let (dw, db, dx) = conv.backward(&x, self.values(tensor), &g, wanted);
-                    add(tensor, dw);
-                    add(tensor + 1, db);
-                    g = dx.unwrap_or_default();
-                }
-                Saved::Norm(saved, pixels) => {
-                    let (dw, db) = norm::backward(&saved, &mut g, pixels, self.values(tensor));
-                    add(tensor, dw);
-                    add(tensor + 1, db);
-                }
-                Saved::Relu(y) => pool::relu_backward(&mut g, &y),
-                Saved::Pool { chosen, side } => g = pool::backward(&g, &chosen, side),
-                Saved::Linear { x, inputs } => {
-                    let (dw, db, dx) = linear::backward(&x, inputs, self.values(tensor), &g, wanted);
-                    add(tensor, dw);
-                    add(tensor + 1, db);
-                    g = dx.unwrap_or_default();
-                }
-                Saved::Dropout(mask) => g.iter_mut().zip(&mask).for_each(|(g, m)| *g *= m),
-            }
-        }
-        g
+        let trunk = chain(&network.trunk, true)?;
+        let backbone = Chain::new(&network.trunk[..1], true, 0)?.len();
+        let heads = network.heads.iter().map(|block| Ok((block.name, chain(std::slice::from_ref(block), false)?)));
+        Ok(Model {
+            heads: heads.collect::<Result<_>>()?,
+            trunk,
+            backbone,
+            slots: slots.collect(),
+            specs,
+            weights,
+            rule,
+            steps: state.steps,
+            cosines: Cosines::default(),
+            images: vec![],
+            outcome: Outcome::default(),
+        })
     }
 
-    fn differentiate(&mut self, objective: &Objective, dropout: DropoutKey) -> Result<(Outcome, ByTensor)> {
-        let mut gradients = ByTensor::new();
-        let outcome = match objective {
+    fn head(&self, name: &str) -> Result<usize> {
+        let found = self.heads.iter().position(|(head, _)| *head == name);
+        found.ok_or_else(|| Error::Usage(format!("the network has no head {name}")))
+    }
+
+    /// A training pass into `outcome`; the gradients go to `kept`, or move the weights.
+    fn pass(&mut self, objective: &Objective, dropout: DropoutKey, lr: f64, kept: Option<&mut ByTensor>) -> Result<()> {
+        let (images, groups, heads) = match objective {
             Objective::Classify { images, targets } => {
-                let n = images.len() / IMAGE;
-                let mut trunk = Tape::new();
-                let hidden = self.trunk(images, Some(dropout), &mut trunk);
-                let mut dh = vec![0.0; hidden.len()];
-                let mut outcome = Outcome::default();
-                for target in *targets {
-                    let head = self.head(target.head)?;
-                    let mut tape = Tape::new();
-                    let logits = self.forward(&head, hidden.clone(), n, Some(dropout), &mut tape);
-                    let (loss, g) = loss::cross_entropy(&logits, target.labels);
-                    let g = self.backward(tape, g, &mut gradients, !trunk.is_empty());
-                    dh.iter_mut().zip(&g).for_each(|(sum, g)| *sum += g);
-                    outcome.loss += loss;
-                    outcome.outputs.push(logits);
-                }
-                self.backward(trunk, dh, &mut gradients, false);
-                outcome
+                let heads = targets.iter().map(|target| self.head(target.head)).collect::<Result<Vec<_>>>()?;
+                (*images, 1, heads)
             }
-            Objective::SimSiam { views, stop_gradient } => {
-                let predictor = self.head("predictor")?;
-                let n = views[0].len() / IMAGE;
-                let mut passes = Vec::new();
-                for view in views {
-                    let (mut trunk, mut head) = (Tape::new(), Tape::new());
-                    let z = self.trunk(view, Some(dropout), &mut trunk);
-                    let p = self.forward(&predictor, z.clone(), n, Some(dropout), &mut head);
-                    passes.push((z, p, trunk, head));
-                }
-                let (z, p) = (|i: usize| &passes[i].0, |i: usize| &passes[i].1);
-                let (loss1, dp1, dz2) = loss::negative_cosine(p(0), z(1), n);
-                let (loss2, dp2, dz1) = loss::negative_cosine(p(1), z(0), n);
-                let mut outcome = Outcome { loss: (loss1 + loss2) / 2.0, outputs: vec![] };
-                for ((z, p, trunk, head), (dp, dz)) in passes.into_iter().zip([(dp1, dz1), (dp2, dz2)]) {
-                    let half = |g: Vec<f32>| g.into_iter().map(|g| g / 2.0).collect::<Vec<_>>();
-                    let mut g = self.backward(head, half(dp), &mut gradients, true);
-                    if !stop_gradient {
-                        g.iter_mut().zip(half(dz)).for_each(|(sum, g)| *sum += g);
-                    }
-                    self.backward(trunk, g, &mut gradients, false);
-                    outcome.outputs.extend([z, p]);
-                }
-                outcome
+            Objective::SimSiam { views: [first, second], .. } => {
+                self.images.clear();
+                self.images.extend_from_slice(first);
+                self.images.extend_from_slice(second);
+                (&self.images[..], 2, vec![self.head("predictor")?])
             }
         };
-        Ok((outcome, gradients))
+        let n = images.len() / IMAGE;
+        let Model { trunk, weights, slots, outcome, cosines, .. } = self;
+        let weights = &mut weights.arrays;
+        let (rule, t) = (self.rule, self.steps + 1);
+        let mut kept = kept;
+        trunk.forward(trunk.len(), images, &mut Pass { n, groups, train: Some(dropout), weights });
+        let learns = trunk.learns();
+        outcome.loss = 0.0;
+        let outputs = &mut outcome.outputs;
+        for (at, &head) in heads.iter().enumerate() {
+            let head = &mut self.heads[head].1;
+            let (hidden, dh) = trunk.end(n);
+            head.forward(head.len(), hidden, &mut Pass { n, groups, train: Some(dropout), weights });
+            let (out, g) = head.end(n);
+            match objective {
+                Objective::Classify { targets, .. } => {
+                    outcome.loss += loss::cross_entropy(out, targets[at].labels, g);
+                    outputs.resize_with(heads.len(), Vec::new);
+                    rows_of(out, n, 0..n, &mut outputs[at]);
+                }
+                Objective::SimSiam { .. } => {
+                    outcome.loss = cosines.loss(out, hidden, n / 2, g);
+                    outputs.resize_with(4, Vec::new);
+                    for (i, of) in [&*hidden, out].into_iter().cycle().take(4).enumerate() {
+                        rows_of(of, n, i / 2 * (n / 2)..(i / 2 + 1) * (n / 2), &mut outputs[i]);
+                    }
+                }
+            }
+            let (slots, kept) = (&mut *slots, kept.as_deref_mut());
+            let mut sink = Sink { weights, slots, rule, lr, t, kept };
+            head.backward(hidden, learns.then_some(&mut *dh), at > 0, n, groups, &mut sink);
+            if let Objective::SimSiam { stop_gradient: false, .. } = objective {
+                let (p, _) = head.end(n);
+                cosines.add_gradient_of_z(p, hidden, n / 2, dh);
+            }
+        }
+        let mut sink = Sink { weights, slots, rule, lr, t, kept };
+        trunk.backward(images, None, false, n, groups, &mut sink);
+        Ok(())
     }
 }
 
+/// Columns of x [features, n], each as a row.
+fn rows_of(x: &[f32], n: usize, columns: std::ops::Range<usize>, out: &mut Vec<f32>) {
+    let features = x.len() / n;
+    out.resize(features * columns.len(), 0.0);
+    rows::transpose(&x[columns.start..], n, features, columns.len(), out);
+}
+
 impl Engine for Model {
-    fn step(&mut self, objective: &Objective, dropout: DropoutKey, lr: f64) -> Result<Outcome> {
-        let (outcome, gradients) = self.differentiate(objective, dropout)?;
+    fn step(&mut self, objective: &Objective, dropout: DropoutKey, lr: f64) -> Result<&Outcome> {
+        self.pass(objective, dropout, lr, None)?;
         self.steps += 1;
-        for (tensor, gradient) in gradients {
-            let weight = &mut self.weights.arrays[tensor].values;
-            let slots = &mut self.slots[tensor];
-            slots.resize(self.rule.slots().len(), vec![0.0; weight.len()]);
-            update::step(self.rule, weight, &gradient, slots, lr, self.steps);
-        }
-        Ok(outcome)
+        Ok(&self.outcome)
     }
 
     fn gradients(&mut self, objective: &Objective, dropout: DropoutKey) -> Result<(Outcome, Gradients)> {
-        let (outcome, gradients) = self.differentiate(objective, dropout)?;
+        let mut gradients = ByTensor::new();
+        self.pass(objective, dropout, 0.0, Some(&mut gradients))?;
         let array = |(tensor, values): (usize, Vec<f32>)| {
             let Spec { name, shape, .. } = self.specs[tensor].clone();
             Array { name, shape, values }
         };
-        Ok((outcome, gradients.into_iter().map(array).collect()))
+        Ok((self.outcome.clone(), gradients.into_iter().map(array).collect()))
     }
 
     fn predict(&mut self, images: &[f32], heads: &[&str]) -> Result<Vec<Vec<f32>>> {
-        let mut tape = Tape::new();
-        let hidden = self.trunk(images, None, &mut tape);
         let n = images.len() / IMAGE;
-        heads.iter().map(|head| Ok(self.forward(&self.head(head)?, hidden.clone(), n, None, &mut tape))).collect()
+        let weights = &mut self.weights.arrays;
+        let mut pass = Pass { n, groups: 1, train: None, weights };
+        self.trunk.forward(self.trunk.len(), images, &mut pass);
+        let (hidden, _) = self.trunk.end(n);
+        let output = |head: &&str| {
+            let found = self.heads.iter_mut().find(|(name, _)| name == head);
+            let (_, head) = found.ok_or_else(|| Error::Usage(format!("the network has no head {head}")))?;
+            head.forward(head.len(), hidden, &mut pass);
+            let mut rows = Vec::new();
+            rows_of(head.end(n).0, n, 0..n, &mut rows);
+            Ok(rows)
+        };
+        heads.iter().map(output).collect()
     }
 
     fn features(&mut self, images: &[f32], mode: Mode) -> Result<Vec<f32>> {
+        let n = images.len() / IMAGE;
         let train = (mode == Mode::Train).then_some(DropoutKey { seed: 0, epoch: 0, first: 0 });
-        let backbone = self.network.trunk[0].clone();
-        Ok(self.forward(&backbone, images.to_vec(), images.len() / IMAGE, train, &mut Tape::new()))
+        let mut pass = Pass { n, groups: 1, train, weights: &mut self.weights.arrays };
+        self.trunk.forward(self.backbone, images, &mut pass);
+        let mut rows = Vec::new();
+        rows_of(self.trunk.out(self.backbone, n), n, 0..n, &mut rows);
+        Ok(rows)
     }
 
     fn weights(&self) -> Result<Weights> {

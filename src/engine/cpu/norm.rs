@@ -1,111 +1,111 @@
-//! Batch norm over dimension 1 of [n, c, pixels] (features: one pixel).
+//! Batch norm's parameters for one batch: what normalises, and what its gradient needs.
 //!
-//! Forward, with μ and σ² over images and pixels: x̂ = (x − μ)/√(σ² + ε), y = γ·x̂ + β, computed as (x − μ)·α + β with
-//! α = γ/√(σ² + ε): subtracting first rounds less where μ is large. Backward, with g = ∂L/∂y and means over the same values: ∂L/∂β = Σ g,
-//! ∂L/∂γ = Σ g·x̂, ∂L/∂x = α · (g − mean(g) − x̂·mean(g·x̂)). A channel's sums go over the pixels of an image in single
-//! precision, over the images in double.
+//! Forward, with μ and σ² over images and pixels of a channel: x̂ = (x − μ)/√(σ² + ε), y = γ·x̂ + β, computed as
+//! (x − μ)·α + β with α = γ/√(σ² + ε): subtracting first rounds less where μ is large. Backward, with g = ∂L/∂y and
+//! means over the same values: ∂L/∂β = Σ g, ∂L/∂γ = Σ g·x̂, ∂L/∂x = α·(g − mean(g) − x̂·mean(g·x̂)). The gradient of a
+//! shift before batch norm is 0, exactly: μ takes the shift away.
 
-use rayon::prelude::*;
-
-use super::sums;
 use crate::engine::{NORM_EPS, NORM_MOMENTUM};
+use crate::network::Array;
 
-/// What the backward pass needs.
-pub struct Saved {
-    x: Vec<f32>,
-    mean: Vec<f32>,
-    /// 1/√(σ² + ε) per channel.
+/// Batch norm of some channels for one batch, or the identity.
+#[derive(Default)]
+pub struct Norm {
+    pub mean: Vec<f32>,
+    /// γ/√(σ² + ε).
+    pub alpha: Vec<f32>,
+    /// β.
+    pub beta: Vec<f32>,
+    /// 1/√(σ² + ε).
     inv_std: Vec<f32>,
+    /// mean(g) and mean(g·x̂)/√(σ² + ε), for the backward pass.
+    pub mean_g: Vec<f32>,
+    pub pull: Vec<f32>,
+    /// ∂L/∂γ and ∂L/∂β of this batch.
+    gradients: [Vec<f64>; 2],
 }
 
-/// In training: x becomes y; `running` (mean, variance) move by [`NORM_MOMENTUM`], the variance unbiased.
-pub fn train(x: &mut Vec<f32>, pixels: usize, weight: &[f32], bias: &[f32], running: [&mut [f32]; 2]) -> Saved {
-    let channels = weight.len();
-    let count = (x.len() / channels) as f64;
-    let sum = per_channel(channels, pixels, x, |_, plane| sums::sum(plane));
-    let mean: Vec<f32> = sum.iter().map(|s| (s / count) as f32).collect();
-    let squares = per_channel(channels, pixels, x, |c, plane| sums::sum_squares(plane, mean[c]));
-    let inv_std: Vec<f32> = squares.iter().map(|s| (1.0 / (s / count + NORM_EPS).sqrt()) as f32).collect();
-    let [running_mean, running_var] = running;
-    let toward = |old: f32, new: f64| ((1.0 - NORM_MOMENTUM) * f64::from(old) + NORM_MOMENTUM * new) as f32;
-    for c in 0..channels {
-        running_mean[c] = toward(running_mean[c], mean[c].into());
-        running_var[c] = toward(running_var[c], squares[c] / (count - 1.0));
-    }
-    let mut y = vec![0.0; x.len()];
-    let size = channels * pixels;
-    y.par_chunks_exact_mut(size).zip(x.par_chunks_exact(size)).for_each(|(y, x)| {
-        affine(y, x, pixels, weight, bias, &mean, &inv_std);
-    });
-    Saved { x: std::mem::replace(x, y), mean, inv_std }
+/// 1/√(variance + ε).
+pub fn inv_std(variance: f64) -> f32 {
+    (1.0 / (variance + NORM_EPS).sqrt()) as f32
 }
 
-/// In evaluation: x becomes y by the running statistics.
-pub fn eval(x: &mut Vec<f32>, pixels: usize, weight: &[f32], bias: &[f32], running: [&[f32]; 2]) {
-    let [mean, var] = running;
-    let inv_std: Vec<f32> = var.iter().map(|&v| (1.0 / (f64::from(v) + NORM_EPS).sqrt()) as f32).collect();
-    let mut y = vec![0.0; x.len()];
-    let size = weight.len() * pixels;
-    y.par_chunks_exact_mut(size).zip(x.par_chunks_exact(size)).for_each(|(y, x)| {
-        affine(y, x, pixels, weight, bias, mean, &inv_std);
-    });
-    *x = y;
+/// Moves running statistics towards a batch with this mean and sum of squared distances from it over `count` values.
+/// The running variance takes the unbiased one.
+pub fn move_running(running_mean: &mut f32, running_var: &mut f32, mean: f64, squares: f64, count: f64) {
+    let toward = |old: &mut f32, new: f64| {
+        *old = ((1.0 - NORM_MOMENTUM) * f64::from(*old) + NORM_MOMENTUM * new) as f32;
+    };
+    toward(running_mean, mean);
+    toward(running_var, squares / (count - 1.0));
 }
 
-/// One image.
-fn affine(y: &mut [f32], x: &[f32], pixels: usize, weight: &[f32], bias: &[f32], mean: &[f32], inv_std: &[f32]) {
-    for (c, (y, x)) in y.chunks_exact_mut(pixels).zip(x.chunks_exact(pixels)).enumerate() {
-        let alpha = weight[c] * inv_std[c];
-        let (mean, bias) = (mean[c], bias[c]);
-        y.iter_mut().zip(x).for_each(|(y, x)| *y = (x - mean) * alpha + bias);
-    }
-}
-
-/// g = ∂L/∂y becomes ∂L/∂x; gives ∂L/∂γ and ∂L/∂β.
-pub fn backward(saved: &Saved, g: &mut [f32], pixels: usize, weight: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let Saved { x, mean, inv_std } = saved;
-    let channels = weight.len();
-    let count = (g.len() / channels) as f64;
-    let db = per_channel(channels, pixels, g, |_, plane| sums::sum(plane));
-    let dw = per_channel_pair(channels, pixels, g, x, |c, g, x| sums::dot_centred(g, x, mean[c]) * inv_std[c]);
-    let means = |sums: &[f64]| -> Vec<f32> { sums.iter().map(|s| (s / count) as f32).collect() };
-    let (mean_g, mean_gx) = (means(&db), means(&dw));
-    let size = channels * pixels;
-    g.par_chunks_exact_mut(size).zip(x.par_chunks_exact(size)).for_each(|(g, x)| {
-        for (c, (g, x)) in g.chunks_exact_mut(pixels).zip(x.chunks_exact(pixels)).enumerate() {
-            let (alpha, mean, pull) = (weight[c] * inv_std[c], mean[c], inv_std[c] * mean_gx[c]);
-            let mean_g = mean_g[c];
-            g.iter_mut().zip(x).for_each(|(g, x)| *g = alpha * (*g - mean_g - (x - mean) * pull));
+impl Norm {
+    /// The identity on `width` channels; whatever was set before is gone.
+    pub fn identity(&mut self, width: usize) {
+        for (values, value) in [
+            (&mut self.mean, 0.0),
+            (&mut self.alpha, 1.0),
+            (&mut self.beta, 0.0),
+            (&mut self.inv_std, 1.0),
+            (&mut self.mean_g, 0.0),
+            (&mut self.pull, 0.0),
+        ] {
+            values.clear();
+            values.resize(width, value);
         }
-    });
-    let narrow = |sums: Vec<f64>| sums.into_iter().map(|s| s as f32).collect();
-    (narrow(dw), narrow(db))
-}
+    }
 
-/// Σ over images of `plane(channel, pixels)`, for each channel.
-fn per_channel(channels: usize, pixels: usize, x: &[f32], plane: impl Fn(usize, &[f32]) -> f32 + Sync) -> Vec<f64> {
-    per_channel_pair(channels, pixels, x, x, |c, x, _| plane(c, x))
-}
+    fn set(&mut self, c: usize, mean: f32, variance: f64, [weight, bias]: [&Array; 2]) {
+        let inv_std = inv_std(variance);
+        (self.mean[c], self.inv_std[c]) = (mean, inv_std);
+        (self.alpha[c], self.beta[c]) = (weight.values[c] * inv_std, bias.values[c]);
+    }
 
-/// The same over two arrays.
-fn per_channel_pair(
-    channels: usize,
-    pixels: usize,
-    a: &[f32],
-    b: &[f32],
-    plane: impl Fn(usize, &[f32], &[f32]) -> f32 + Sync,
-) -> Vec<f64> {
-    // Tasks of whole channels: the order of a channel's sum is that of the images, whoever adds it up.
-    let chunk = if pixels == 1 { 64 } else { 1 };
-    let mut sums = vec![0.0; channels];
-    sums.par_chunks_mut(chunk).enumerate().for_each(|(task, sums)| {
-        let first = task * chunk;
-        for (a, b) in a.chunks_exact(channels * pixels).zip(b.chunks_exact(channels * pixels)) {
-            for (c, sum) in (first..).zip(sums.iter_mut()) {
-                let at = c * pixels..(c + 1) * pixels;
-                *sum += f64::from(plane(c, &a[at.clone()], &b[at]));
-            }
+    /// From the moments of each image, [images, 2, width]: the sum of a channel over `pixels`, and the sum of squared
+    /// distances from its mean. Images are added in order, in double precision (Chan, Golub and LeVeque, "Updating
+    /// formulae and a pairwise algorithm for computing sample variances", 1979). Moves the running statistics.
+    /// `tensors`: γ, β, running mean, running variance.
+    pub fn from_batch(&mut self, moments: &[f32], width: usize, pixels: usize, tensors: &mut [Array]) {
+        self.identity(width);
+        let [weight, bias, running_mean, running_var] = tensors else { unreachable!("batch norm has four tensors") };
+        let images = || moments.chunks_exact(2 * width);
+        let count = (images().len() * pixels) as f64;
+        for c in 0..weight.values.len() {
+            let mean = images().map(|m| f64::from(m[c])).sum::<f64>() / count;
+            let apart = |m: &[f32]| f64::from(m[c]) / pixels as f64 - mean;
+            let squares = images().map(|m| f64::from(m[width + c]) + pixels as f64 * apart(m) * apart(m)).sum::<f64>();
+            self.set(c, mean as f32, squares / count, [weight, bias]);
+            move_running(&mut running_mean.values[c], &mut running_var.values[c], mean, squares, count);
         }
-    });
-    sums
+    }
+
+    /// From the running statistics.
+    pub fn from_running(&mut self, width: usize, tensors: &[Array]) {
+        self.identity(width);
+        let [weight, bias, mean, var] = tensors else { unreachable!("batch norm has four tensors") };
+        for c in 0..weight.values.len() {
+            self.set(c, mean.values[c], var.values[c].into(), [weight, bias]);
+        }
+    }
+
+    /// From the sums of each image, [images, 2, width]: Σ g and Σ g·(x − μ).
+    pub fn set_gradient(&mut self, sums: &[f32], pixels: usize) {
+        let width = self.mean.len();
+        let images = || sums.chunks_exact(2 * width);
+        let count = (images().len() * pixels) as f64;
+        self.gradients.iter_mut().for_each(|values| values.resize(width, 0.0));
+        for c in 0..width {
+            let total = |at: usize| images().map(|m| f64::from(m[at])).sum::<f64>();
+            let (sum_g, sum_gx) = (total(c), total(width + c) * f64::from(self.inv_std[c]));
+            (self.gradients[0][c], self.gradients[1][c]) = (sum_gx, sum_g);
+            self.mean_g[c] = (sum_g / count) as f32;
+            self.pull[c] = (sum_gx / count) as f32 * self.inv_std[c];
+        }
+    }
+
+    /// ∂L/∂γ (0) or ∂L/∂β (1) of channel `c`, added up over batches with the same tensors.
+    pub fn gradient(batches: &[Norm], which: usize, c: usize) -> f32 {
+        batches.iter().map(|norm| norm.gradients[which][c]).sum::<f64>() as f32
+    }
 }

@@ -21,6 +21,8 @@ pub struct Model {
     /// In the network's stable order.
     tensors: Vec<(Spec, Var)>,
     optimizer: Optimizer,
+    /// Of the last step.
+    outcome: Outcome,
 }
 
 impl Model {
@@ -32,7 +34,7 @@ impl Model {
         };
         let tensors = network.tensors().zip(&weights.arrays).map(var).collect::<Result<_>>()?;
         let optimizer = Optimizer::new(rule, state, device)?;
-        Ok(Model { network, device: device.clone(), tensors, optimizer })
+        Ok(Model { network, device: device.clone(), tensors, optimizer, outcome: Outcome::default() })
     }
 
     fn differentiate(&self, objective: &Objective, dropout: DropoutKey) -> Result<(Outcome, Vec<Moved>)> {
@@ -128,10 +130,11 @@ impl Model {
 }
 
 impl Engine for Model {
-    fn step(&mut self, objective: &Objective, dropout: DropoutKey, lr: f64) -> crate::Result<Outcome> {
+    fn step(&mut self, objective: &Objective, dropout: DropoutKey, lr: f64) -> crate::Result<&Outcome> {
         let (outcome, gradients) = self.differentiate(objective, dropout)?;
         self.optimizer.step(&gradients, lr)?;
-        Ok(outcome)
+        self.outcome = outcome;
+        Ok(&self.outcome)
     }
 
     fn gradients(&mut self, objective: &Objective, dropout: DropoutKey) -> crate::Result<(Outcome, Gradients)> {

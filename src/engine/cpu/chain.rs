@@ -1,0 +1,216 @@
+//! A network's layers as the engine runs them: each product together with what follows it.
+
+use super::conv::Conv;
+use super::flatten::{Flatten, Images};
+use super::linear::Linear;
+use super::update::Sink;
+use crate::data::{CHANNELS, IMAGE, SIDE};
+use crate::engine::DropoutKey;
+use crate::error::{Error, Result};
+use crate::network::{Array, Block, Layer, Mode};
+
+/// One forward pass of a batch.
+pub struct Pass<'a> {
+    /// Examples, all groups together.
+    pub n: usize,
+    /// Parts of the batch that batch norm takes on their own: SimSiam's views.
+    pub groups: usize,
+    /// Set in training: batch norm takes the batch's statistics, dropout draws by the key.
+    pub train: Option<DropoutKey>,
+    pub weights: &'a mut [Array],
+}
+
+/// One operation, with its buffers.
+enum Op {
+    Conv(Box<Conv>),
+    Flatten(Flatten),
+    Linear(Box<Linear>),
+}
+
+/// What goes from one operation to the next.
+#[derive(Clone, Copy)]
+enum Shape {
+    /// Images as they come in.
+    Input,
+    Image {
+        channels: usize,
+        side: usize,
+    },
+    Features,
+}
+
+/// The operations of some blocks in a row. A frozen block's operations get no gradient, nor does what is before them.
+pub struct Chain(Vec<(Op, Option<Mode>)>);
+
+impl Chain {
+    /// `first`: whether the blocks take images; `tensor`: the index of their first tensor.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an order of layers that the engine does not know: after a convolution it takes batch norm,
+    /// ReLU and pooling, after a linear layer batch norm, ReLU and dropout, in that order, each at most once.
+    pub fn new(blocks: &[Block], first: bool, mut tensor: usize) -> Result<Chain> {
+        let mut ops: Vec<(Op, Option<Mode>)> = Vec::new();
+        let mut shape = if first { Shape::Input } else { Shape::Features };
+        for block in blocks {
+            for (prefix, layer) in &block.layers {
+                let last = ops.last_mut().map(|(op, _)| op);
+                let added = match (*layer, last) {
+                    (Layer::BatchNorm { .. }, Some(Op::Conv(conv))) => conv.add_norm(tensor),
+                    (Layer::Relu, Some(Op::Conv(conv))) => conv.add_relu(),
+                    (Layer::MaxPool2, Some(Op::Conv(conv))) => conv.add_pool(),
+                    (Layer::BatchNorm { .. }, Some(Op::Linear(linear))) => linear.add_norm(tensor),
+                    (Layer::Relu, Some(Op::Linear(linear))) => linear.add_relu(),
+                    (Layer::Dropout { p }, Some(Op::Linear(linear))) => linear.add_dropout(p),
+                    (layer, _) => match Op::new(layer, shape, tensor) {
+                        Some(op) => {
+                            ops.push((op, block.frozen));
+                            true
+                        }
+                        None => false,
+                    },
+                };
+                if !added {
+                    let message = format!("{prefix}: the CPU engine has no {layer:?} at this place of {}", block.name);
+                    return Err(Error::Usage(message));
+                }
+                shape = match ops.last() {
+                    Some((Op::Conv(conv), _)) => {
+                        let (channels, side) = conv.shape();
+                        Shape::Image { channels, side }
+                    }
+                    _ => Shape::Features,
+                };
+                tensor += layer.tensors().len();
+            }
+        }
+        match ops.last() {
+            Some((Op::Flatten(_) | Op::Linear(_), _)) => Ok(Chain(ops)),
+            _ => Err(Error::Usage("the CPU engine needs a network that ends in features".to_owned())),
+        }
+    }
+
+    /// Whether the last operation gets a gradient.
+    pub fn learns(&self) -> bool {
+        self.0.last().is_some_and(|(_, frozen)| frozen.is_none())
+    }
+
+    /// Number of operations.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Runs `x` through the first `ops` operations.
+    pub fn forward(&mut self, ops: usize, x: &[f32], pass: &mut Pass) {
+        for i in 0..ops {
+            let (before, rest) = self.0.split_at_mut(i);
+            let x = before.last().map_or(x, |(op, _)| op.out());
+            let (op, frozen) = &mut rest[0];
+            let train = pass.train;
+            if *frozen == Some(Mode::Eval) {
+                pass.train = None;
+            }
+            match op {
+                Op::Conv(conv) => conv.forward(x, pass),
+                Op::Flatten(flatten) => flatten.forward(x, pass.n, pass.train.is_some()),
+                Op::Linear(linear) => linear.forward(x, pass),
+            }
+            pass.train = train;
+        }
+    }
+
+    /// Undoes the last forward pass, whose input was `x`, from the gradient in [`Chain::end`]; `dx` takes, or with
+    /// `accumulate` is added, the gradient of x.
+    pub fn backward(
+        &mut self,
+        x: &[f32],
+        mut dx: Option<&mut [f32]>,
+        accumulate: bool,
+        n: usize,
+        groups: usize,
+        sink: &mut Sink,
+    ) {
+        for i in (0..self.0.len()).rev() {
+            let (before, rest) = self.0.split_at_mut(i);
+            let (op, None) = &mut rest[0] else { return };
+            let (x, dx, accumulate) = match before.last_mut() {
+                Some((op, frozen)) => {
+                    let (out, g) = op.end();
+                    (&*out, frozen.is_none().then_some(g), false)
+                }
+                None => (x, dx.take(), accumulate),
+            };
+            match op {
+                Op::Conv(conv) => conv.backward(x, dx, n, groups, sink),
+                Op::Flatten(flatten) => {
+                    if let Some(dx) = dx {
+                        flatten.backward(dx, n);
+                    }
+                }
+                Op::Linear(linear) => linear.backward(x, dx, accumulate, n, groups, sink),
+            }
+        }
+    }
+
+    /// What comes out of the first `ops` operations for `n` examples, [features, n].
+    pub fn out(&self, ops: usize, n: usize) -> &[f32] {
+        let (op, _) = &self.0[ops - 1];
+        &op.out()[..op.features() * n]
+    }
+
+    /// What comes out for `n` examples, [features, n], and its gradient.
+    pub fn end(&mut self, n: usize) -> (&mut [f32], &mut [f32]) {
+        let (op, _) = self.0.last_mut().expect("a chain has operations");
+        let len = op.features() * n;
+        let (out, g) = op.end();
+        let g_len = len.min(g.len());
+        (&mut out[..len], &mut g[..g_len])
+    }
+}
+
+impl Op {
+    /// The operation that `layer` begins.
+    fn new(layer: Layer, shape: Shape, tensor: usize) -> Option<Op> {
+        Some(match (layer, shape) {
+            (Layer::Conv3x3 { inputs: CHANNELS, outputs }, Shape::Input) => {
+                Op::Conv(Box::new(Conv::new(CHANNELS, outputs, SIDE, tensor, true)))
+            }
+            (Layer::Conv3x3 { inputs, outputs }, Shape::Image { channels, side })
+                if inputs == channels && side.is_multiple_of(2) =>
+            {
+                Op::Conv(Box::new(Conv::new(inputs, outputs, side, tensor, false)))
+            }
+            (Layer::Flatten, Shape::Input) => Op::Flatten(Flatten::new(Images::Input, IMAGE)),
+            (Layer::Flatten, Shape::Image { channels, side }) => {
+                Op::Flatten(Flatten::new(Images::Padded { channels, side }, channels * side * side))
+            }
+            (Layer::Linear { inputs, outputs }, Shape::Features) => {
+                Op::Linear(Box::new(Linear::new(inputs, outputs, tensor)))
+            }
+            _ => return None,
+        })
+    }
+
+    fn features(&self) -> usize {
+        match self {
+            Op::Conv(_) => 0,
+            Op::Flatten(flatten) => flatten.features,
+            Op::Linear(linear) => linear.outputs,
+        }
+    }
+
+    fn out(&self) -> &[f32] {
+        match self {
+            Op::Conv(conv) => &conv.out,
+            Op::Flatten(flatten) => &flatten.out,
+            Op::Linear(linear) => &linear.out,
+        }
+    }
+
+    fn end(&mut self) -> (&mut [f32], &mut [f32]) {
+        match self {
+            Op::Conv(conv) => (&mut conv.out, &mut conv.g),
+            Op::Flatten(flatten) => (&mut flatten.out, &mut flatten.g),
+            Op::Linear(linear) => (&mut linear.out, &mut linear.g),
+        }
+    }
+}

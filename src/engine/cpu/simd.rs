@@ -1,0 +1,71 @@
+//! One source, several instruction sets; and what every kernel's memory looks like.
+//!
+//! A function in [`simd!`] is compiled for AVX-512, for AVX2 with FMA, and for the build's own target (64-bit Arm has
+//! all it needs there); the first that the CPU supports is taken at run time. Its bits are the same in each: the
+//! compiler may do several values at once, but never reorders a sum, and it fuses only where `mul_add` is written.
+
+use std::cell::Cell;
+
+use rayon::iter::repeat_n;
+use rayon::prelude::*;
+
+/// Compiles each function for several instruction sets. Helpers that they call must be `#[inline(always)]`.
+macro_rules! simd {
+    ($($item:item)*) => {
+        $(#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2+fma"))] $item)*
+    };
+}
+pub(crate) use simd;
+
+/// Values that kernels take at once. Every buffer's innermost dimension is padded to a multiple of it, with zeros.
+pub const LANES: usize = 16;
+
+/// [`LANES`] neighbouring values.
+pub type Lanes = [f32; LANES];
+
+/// The lanes of `values`, whose length is a multiple of [`LANES`].
+#[inline(always)]
+pub fn lanes(values: &[f32]) -> &[Lanes] {
+    values.as_chunks().0
+}
+
+/// The same to write into.
+#[inline(always)]
+pub fn lanes_mut(values: &mut [f32]) -> &mut [Lanes] {
+    values.as_chunks_mut().0
+}
+
+/// Lane by lane.
+#[inline(always)]
+pub fn map2(a: &Lanes, b: &Lanes, f: impl Fn(f32, f32) -> f32) -> Lanes {
+    std::array::from_fn(|l| f(a[l], b[l]))
+}
+
+/// Lends `len` values of this thread's scratch memory: whatever was in them last. It grows once and stays, so that a
+/// steady step allocates nothing.
+pub fn scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+    thread_local! {
+        static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    }
+    let mut values = SCRATCH.take();
+    if values.len() < len {
+        values.resize(len, 0.0);
+    }
+    let result = f(&mut values[..len]);
+    SCRATCH.set(values);
+    result
+}
+
+/// Makes room for `len` values; what is there stays.
+pub fn grow(values: &mut Vec<f32>, len: usize) {
+    values.resize(values.len().max(len), 0.0);
+}
+
+/// `count` parts of `values`, or as many times nothing where it is empty.
+pub fn chunks_or_none(
+    values: &mut [f32],
+    size: usize,
+    count: usize,
+) -> impl IndexedParallelIterator<Item = Option<&mut [f32]>> {
+    values.par_chunks_mut(size).map(Some).chain(repeat_n((), count).map(|()| None)).take(count)
+}

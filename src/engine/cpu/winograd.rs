@@ -1,0 +1,151 @@
+//! 3×3 convolution by Winograd's F(2×2, 3×3): 16 products where the definition has 36.
+//!
+//! A 4×4 tile d of the input and a 3×3 kernel w give the 2×2 outputs y = Aᵀ·[(G·w·Gᵀ) ⊙ (Bᵀ·d·B)]·A (Lavin and Gray,
+//! "Fast algorithms for convolutional neural networks", 2016, §4.1), with
+//!
+//! ```text
+//! Bᵀ = 1  0 -1  0    G =  1   0   0    Aᵀ = 1  1  1  0
+//!      0  1  1  0         ½   ½   ½         0  1 -1 -1
+//!      0 -1  1  0         ½  -½   ½
+//!      0  1  0 -1         0   0   1
+//! ```
+//!
+//! Summed over input channels, ⊙ is for each of the 16 places a matrix product: M = V·U, with V [tiles, inputs] of the
+//! transformed input and U [inputs, outputs] of the transformed kernels. All maps are linear, so the backward pass is
+//! each one transposed, in reverse: with g = ∂L/∂y
+//!
+//! - ∂L/∂M = A·g·Aᵀ,
+//! - ∂L/∂U = Vᵀ·∂L/∂M and ∂L/∂w = Gᵀ·∂L/∂U·G,
+//! - ∂L/∂V = ∂L/∂M·Uᵀ and ∂L/∂d = B·∂L/∂V·Bᵀ, added up where tiles overlap.
+//!
+//! The entries of A, B and G are so small that this rounds no more than the definition does (their table 4).
+//!
+//! Images are channels last; V and M are [16, tiles, channels], kernels [9, inputs, outputs].
+
+use std::array::from_fn;
+
+use super::product::PANEL;
+use super::simd::{LANES, Lanes, lanes, lanes_mut, map2, simd};
+
+#[inline(always)]
+fn add(a: &Lanes, b: &Lanes) -> Lanes {
+    map2(a, b, |a, b| a + b)
+}
+
+#[inline(always)]
+fn sub(a: &Lanes, b: &Lanes) -> Lanes {
+    map2(a, b, |a, b| a - b)
+}
+
+/// F·x·Fᵀ for the map F that `f` applies to a column.
+#[inline(always)]
+fn both<const N: usize, const M: usize>(x: &[[Lanes; N]; N], f: impl Fn([&Lanes; N]) -> [Lanes; M]) -> [[Lanes; M]; M] {
+    let columns: [[Lanes; M]; N] = from_fn(|j| f(from_fn(|i| &x[i][j])));
+    let rows: [[Lanes; M]; M] = from_fn(|i| f(from_fn(|j| &columns[j][i])));
+    rows
+}
+
+simd! {
+    /// V of one image: x [side + 2, side + 2, channels] with its border of zeros. Its tiles are the ones from `first`
+    /// on of `tiles`.
+    pub fn transform_input(x: &[f32], side: usize, channels: usize, v: &mut [f32], tiles: usize, first: usize) {
+        let (x, v) = (lanes(x), lanes_mut(v));
+        let (groups, wide, half) = (channels / LANES, side + 2, side / 2);
+        for tile in 0..half * half {
+            let corner = tile / half * 2 * wide + tile % half * 2;
+            for c in 0..groups {
+                let d: [[Lanes; 4]; 4] = from_fn(|i| from_fn(|j| x[(corner + i * wide + j) * groups + c]));
+                let t = both(&d, |[a, b, c, d]| [sub(a, c), add(b, c), sub(c, b), sub(b, d)]);
+                for at in 0..16 {
+                    v[(at * tiles + first + tile) * groups + c] = t[at / 4][at % 4];
+                }
+            }
+        }
+    }
+
+    /// y = Aᵀ·M·A + bias of one image, [side, side, channels].
+    pub fn transform_output(m: &[f32], tiles: usize, first: usize, bias: &[f32], side: usize, y: &mut [f32]) {
+        let (m, y, bias) = (lanes(m), lanes_mut(y), lanes(bias));
+        let (groups, half) = (bias.len(), side / 2);
+        for tile in 0..half * half {
+            let corner = tile / half * 2 * side + tile % half * 2;
+            for c in 0..groups {
+                let t: [[Lanes; 4]; 4] = from_fn(|i| from_fn(|j| m[((i * 4 + j) * tiles + first + tile) * groups + c]));
+                let out = both(&t, |[a, b, c, d]| [add(&add(a, b), c), sub(&sub(b, c), d)]);
+                for at in 0..4 {
+                    y[(corner + at / 2 * side + at % 2) * groups + c] = add(&out[at / 2][at % 2], &bias[c]);
+                }
+            }
+        }
+    }
+
+    /// ∂L/∂M = A·g·Aᵀ of one image, from g = ∂L/∂y.
+    pub fn transform_gradient(g: &[f32], side: usize, channels: usize, m: &mut [f32], tiles: usize, first: usize) {
+        let (g, m) = (lanes(g), lanes_mut(m));
+        let (groups, half) = (channels / LANES, side / 2);
+        for tile in 0..half * half {
+            let corner = tile / half * 2 * side + tile % half * 2;
+            for c in 0..groups {
+                let y: [[Lanes; 2]; 2] = from_fn(|i| from_fn(|j| g[(corner + i * side + j) * groups + c]));
+                let t = both(&y, |[a, b]| [*a, add(a, b), sub(a, b), b.map(|b| -b)]);
+                for at in 0..16 {
+                    m[(at * tiles + first + tile) * groups + c] = t[at / 4][at % 4];
+                }
+            }
+        }
+    }
+
+    /// ∂L/∂x = Σ over tiles of B·∂L/∂V·Bᵀ of one image, with the border: [side + 2, side + 2, channels].
+    pub fn fold_gradient(v: &[f32], tiles: usize, first: usize, side: usize, channels: usize, dx: &mut [f32]) {
+        dx.fill(0.0);
+        let (v, dx) = (lanes(v), lanes_mut(dx));
+        let (groups, wide, half) = (channels / LANES, side + 2, side / 2);
+        for tile in 0..half * half {
+            let corner = tile / half * 2 * wide + tile % half * 2;
+            for c in 0..groups {
+                let t: [[Lanes; 4]; 4] = from_fn(|i| from_fn(|j| v[((i * 4 + j) * tiles + first + tile) * groups + c]));
+                let d = both(&t, |[a, b, c, d]| {
+                    [*a, add(&sub(b, c), d), add(&sub(b, a), c), d.map(|d| -d)]
+                });
+                for at in 0..16 {
+                    let to = &mut dx[(corner + at / 4 * wide + at % 4) * groups + c];
+                    *to = add(to, &d[at / 4][at % 4]);
+                }
+            }
+        }
+    }
+
+    /// U = G·w·Gᵀ, from kernels [9, rows, width] to 16 matrices [rows, width] in packed panels.
+    pub fn transform_kernels(taps: &[f32], rows: usize, width: usize, u: &mut [f32]) {
+        let (taps, u) = (lanes(taps), lanes_mut(u));
+        let (groups, panel) = (width / LANES, PANEL / LANES);
+        for row in 0..rows {
+            for c in 0..groups {
+                let w: [[Lanes; 3]; 3] = from_fn(|i| from_fn(|j| taps[((i * 3 + j) * rows + row) * groups + c]));
+                let t = both(&w, |[a, b, c]| {
+                    let (outer, inner) = (add(a, c).map(|x| 0.5 * x), b.map(|b| 0.5 * b));
+                    [*a, add(&outer, &inner), sub(&outer, &inner), *c]
+                });
+                for at in 0..16 {
+                    u[at * rows * groups + (c / panel * rows + row) * panel + c % panel] = t[at / 4][at % 4];
+                }
+            }
+        }
+    }
+
+    /// ∂L/∂w = Gᵀ·∂L/∂U·G, from 16 matrices [rows, width] to kernels [9, rows, width].
+    pub fn fold_kernels(du: &[f32], rows: usize, width: usize, taps: &mut [f32]) {
+        let (du, taps) = (lanes(du), lanes_mut(taps));
+        for at in 0..rows * width / LANES {
+            let size = rows * width / LANES;
+            let u: [[Lanes; 4]; 4] = from_fn(|i| from_fn(|j| du[(i * 4 + j) * size + at]));
+            let w = both(&u, |[a, b, c, d]| {
+                let (sum, difference) = (add(b, c).map(|x| 0.5 * x), sub(b, c).map(|x| 0.5 * x));
+                [add(a, &sum), difference, add(&sum, d)]
+            });
+            for tap in 0..9 {
+                taps[tap * size + at] = w[tap / 3][tap % 3];
+            }
+        }
+    }
+}
