@@ -35,10 +35,31 @@ pub fn lanes_mut(values: &mut [f32]) -> &mut [Lanes] {
     values.as_chunks_mut().0
 }
 
-/// Lane by lane.
+/// a + b, lane by lane.
 #[inline(always)]
-pub fn map2(a: &Lanes, b: &Lanes, f: impl Fn(f32, f32) -> f32) -> Lanes {
-    std::array::from_fn(|l| f(a[l], b[l]))
+pub fn add(mut a: Lanes, b: Lanes) -> Lanes {
+    for l in 0..LANES {
+        a[l] += b[l];
+    }
+    a
+}
+
+/// a − b, lane by lane.
+#[inline(always)]
+pub fn sub(mut a: Lanes, b: Lanes) -> Lanes {
+    for l in 0..LANES {
+        a[l] -= b[l];
+    }
+    a
+}
+
+/// a · b, lane by lane.
+#[inline(always)]
+pub fn mul(mut a: Lanes, b: Lanes) -> Lanes {
+    for l in 0..LANES {
+        a[l] *= b[l];
+    }
+    a
 }
 
 /// Lends `len` values of this thread's scratch memory: whatever was in them last. It grows once and stays, so that a

@@ -7,10 +7,8 @@
 //!
 //! x is [side, side, channels]; what comes out has a border of zeros around it, for the convolution that follows.
 
-use std::array::from_fn;
-
 use super::norm::Norm;
-use super::simd::{LANES, Lanes, lanes, lanes_mut, simd};
+use super::simd::{LANES, Lanes, add, lanes, lanes_mut, mul, simd, sub};
 
 /// What a tail does; the norm may be the identity.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,17 +46,30 @@ impl<'a> Channels<'a> {
     }
 
     #[inline(always)]
-    fn apply(self, c: usize, x: &Lanes) -> Lanes {
-        let (mean, alpha, beta) = (&self.mean[c], &self.alpha[c], &self.beta[c]);
-        from_fn(|l| (x[l] - mean[l]) * alpha[l] + beta[l])
+    fn apply(self, c: usize, x: Lanes) -> Lanes {
+        add(mul(sub(x, self.mean[c]), self.alpha[c]), self.beta[c])
     }
 }
 
-/// The larger of two candidates (value, x): the first of equals. A NaN wins, so that it is seen.
+/// `chosen` becomes `other`, and with it `along` becomes `other_along`, where other is larger: the first of equals stays.
+/// A NaN wins, so that it is seen.
 #[inline(always)]
-fn larger(a: [Lanes; 2], b: [Lanes; 2]) -> [Lanes; 2] {
-    let second: [bool; LANES] = from_fn(|l| b[0][l] > a[0][l] || b[0][l].is_nan());
-    from_fn(|i| from_fn(|l| if second[l] { b[i][l] } else { a[i][l] }))
+fn choose(chosen: &mut Lanes, along: &mut Lanes, other: Lanes, other_along: Lanes) {
+    for l in 0..LANES {
+        // Without a branch (`||` is one), or the compiler goes lane by lane.
+        let larger = (other[l] > chosen[l]) | other[l].is_nan();
+        chosen[l] = if larger { other[l] } else { chosen[l] };
+        along[l] = if larger { other_along[l] } else { along[l] };
+    }
+}
+
+/// `g` where v is above the floor, else 0.
+#[inline(always)]
+fn masked(mut g: Lanes, v: Lanes, floor: f32) -> Lanes {
+    for l in 0..LANES {
+        g[l] = if v[l] <= floor { 0.0 } else { g[l] };
+    }
+    g
 }
 
 simd! {
@@ -69,17 +80,20 @@ simd! {
         for at in 0..after * after {
             let (row, column) = (at / after, at % after);
             for c in 0..groups {
-                let pixel = |i: usize, j: usize| {
-                    let x = x[((row * tail.stride() + i) * side + column * tail.stride() + j) * groups + c];
-                    [norm.apply(c, &x), x]
-                };
-                let mut best = pixel(0, 0);
+                let corner = (row * tail.stride() * side + column * tail.stride()) * groups + c;
+                let mut source_x = x[corner];
+                let mut y = norm.apply(c, source_x);
                 if tail.pool {
-                    best = larger(larger(larger(best, pixel(0, 1)), pixel(1, 0)), pixel(1, 1));
+                    for next in [groups, side * groups, (side + 1) * groups] {
+                        let x = x[corner + next];
+                        choose(&mut y, &mut source_x, norm.apply(c, x), x);
+                    }
                 }
-                let y = best[0].map(|v| if v <= floor { floor } else { v });
+                for y in &mut y {
+                    *y = if *y <= floor { floor } else { *y };
+                }
                 out[((row + 1) * (after + 2) + column + 1) * groups + c] = y;
-                source[at * groups + c] = best[1];
+                source[at * groups + c] = source_x;
             }
         }
     }
@@ -95,19 +109,14 @@ simd! {
                 // Row by row: sums of few values round less.
                 let mut of_row = [[0.0; LANES]; 2];
                 for column in 0..after {
-                    let (x, y) = (&source[(row * after + column) * groups + c], column + 1);
-                    let (v, g) = (norm.apply(c, x), &g[((row + 1) * (after + 2) + y) * groups + c]);
-                    for l in 0..LANES {
-                        let g = if v[l] <= floor { 0.0 } else { g[l] };
-                        of_row[0][l] += g;
-                        of_row[1][l] += g * (x[l] - norm.mean[c][l]);
-                    }
+                    let x = source[(row * after + column) * groups + c];
+                    let g = g[((row + 1) * (after + 2) + column + 1) * groups + c];
+                    let g = masked(g, norm.apply(c, x), floor);
+                    of_row[0] = add(of_row[0], g);
+                    of_row[1] = add(of_row[1], mul(g, sub(x, norm.mean[c])));
                 }
-                for (i, of_row) in of_row.iter().enumerate() {
-                    for l in 0..LANES {
-                        sums[i * groups + c][l] += of_row[l];
-                    }
-                }
+                sums[c] = add(sums[c], of_row[0]);
+                sums[groups + c] = add(sums[groups + c], of_row[1]);
             }
         }
     }
@@ -120,28 +129,29 @@ simd! {
         for at in 0..after * after {
             let (row, column) = (at / after, at % after);
             for c in 0..groups {
-                let place = |i: usize, j: usize| {
-                    ((row * tail.stride() + i) * side + column * tail.stride() + j) * groups + c
-                };
-                let (mean, alpha) = (&norm.mean[c], &norm.alpha[c]);
-                let g = &g[((row + 1) * (after + 2) + column + 1) * groups + c];
-                let spread = |x: &Lanes, g: &Lanes| -> Lanes {
-                    from_fn(|l| alpha[l] * (g[l] - mean_g[c][l] - (x[l] - mean[l]) * pull[c][l]))
-                };
+                let corner = (row * tail.stride() * side + column * tail.stride()) * groups + c;
+                let g = g[((row + 1) * (after + 2) + column + 1) * groups + c];
+                let (mean, alpha, mean_g, pull) = (norm.mean[c], norm.alpha[c], mean_g[c], pull[c]);
                 if !tail.pool {
-                    let (x, v) = (&x[place(0, 0)], norm.apply(c, &x[place(0, 0)]));
-                    let g = from_fn(|l| if v[l] <= floor { 0.0 } else { g[l] });
-                    dx[place(0, 0)] = spread(x, &g);
+                    let x = x[corner];
+                    let g = masked(g, norm.apply(c, x), floor);
+                    dx[corner] = mul(alpha, sub(sub(g, mean_g), mul(sub(x, mean), pull)));
                     continue;
                 }
-                let window: [Lanes; 4] = from_fn(|i| x[place(i / 2, i % 2)]);
+                let window = [0, groups, side * groups, (side + 1) * groups];
                 // Each candidate carries its place in the window along.
-                let candidate = |i: usize| [norm.apply(c, &window[i]), [i as f32; LANES]];
-                let best = (1..4).fold(candidate(0), |best, i| larger(best, candidate(i)));
-                let g: Lanes = from_fn(|l| if best[0][l] <= floor { 0.0 } else { g[l] });
-                for (i, x) in window.iter().enumerate() {
-                    let g = from_fn(|l| if best[1][l] == i as f32 { g[l] } else { 0.0 });
-                    dx[place(i / 2, i % 2)] = spread(x, &g);
+                let (mut v, mut best) = (norm.apply(c, x[corner]), [0.0; LANES]);
+                for (i, at) in window.into_iter().enumerate().skip(1) {
+                    choose(&mut v, &mut best, norm.apply(c, x[corner + at]), [i as f32; LANES]);
+                }
+                let g = masked(g, v, floor);
+                for (i, at) in window.into_iter().enumerate() {
+                    let mut of_pixel = g;
+                    for l in 0..LANES {
+                        of_pixel[l] = if best[l] == i as f32 { g[l] } else { 0.0 };
+                    }
+                    let x = x[corner + at];
+                    dx[corner + at] = mul(alpha, sub(sub(of_pixel, mean_g), mul(sub(x, mean), pull)));
                 }
             }
         }
@@ -154,27 +164,23 @@ simd! {
         let pixels = x.len() / groups;
         let (sums, squares) = lanes_mut(moments).split_at_mut(groups);
         for c in 0..groups {
-            sums[c] = sum_of(x, groups, c, |_, x| x);
-            let mean = sums[c].map(|sum| sum / pixels as f32);
-            squares[c] = sum_of(x, groups, c, |l, x| (x - mean[l]) * (x - mean[l]));
+            sums[c] = sum_of(x, groups, c, |x| x);
+            let mean = mul(sums[c], [1.0 / pixels as f32; LANES]);
+            squares[c] = sum_of(x, groups, c, |x| mul(sub(x, mean), sub(x, mean)));
         }
     }
 }
 
-/// Σ f(lane, x) over the pixels of channel group `c`, in runs of 32: sums of few values round less.
+/// Σ f(x) over the pixels of channel group `c`, in runs of 32: sums of few values round less.
 #[inline(always)]
-fn sum_of(x: &[Lanes], groups: usize, c: usize, f: impl Fn(usize, f32) -> f32) -> Lanes {
+fn sum_of(x: &[Lanes], groups: usize, c: usize, f: impl Fn(Lanes) -> Lanes) -> Lanes {
     let mut total = [0.0; LANES];
     for run in x.chunks(32 * groups) {
         let mut sum = [0.0; LANES];
         for pixel in run.chunks_exact(groups) {
-            for l in 0..LANES {
-                sum[l] += f(l, pixel[c][l]);
-            }
+            sum = add(sum, f(pixel[c]));
         }
-        for l in 0..LANES {
-            total[l] += sum[l];
-        }
+        total = add(total, sum);
     }
     total
 }

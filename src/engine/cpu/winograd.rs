@@ -22,27 +22,76 @@
 //!
 //! Images are channels last; V and M are [16, tiles, channels], kernels [9, inputs, outputs].
 
-use std::array::from_fn;
-
 use super::product::PANEL;
-use super::simd::{LANES, Lanes, lanes, lanes_mut, map2, simd};
+use super::simd::{LANES, Lanes, add, lanes, lanes_mut, mul, simd, sub};
+
+const HALF: Lanes = [0.5; LANES];
+const ZERO: Lanes = [0.0; LANES];
 
 #[inline(always)]
-fn add(a: &Lanes, b: &Lanes) -> Lanes {
-    map2(a, b, |a, b| a + b)
+fn neg(a: Lanes) -> Lanes {
+    mul(a, [-1.0; LANES])
 }
 
+/// Bᵀ·x.
 #[inline(always)]
-fn sub(a: &Lanes, b: &Lanes) -> Lanes {
-    map2(a, b, |a, b| a - b)
+fn b_t([a, b, c, d]: [Lanes; 4]) -> [Lanes; 4] {
+    [sub(a, c), add(b, c), sub(c, b), sub(b, d)]
 }
 
-/// F·x·Fᵀ for the map F that `f` applies to a column.
+/// B·x.
 #[inline(always)]
-fn both<const N: usize, const M: usize>(x: &[[Lanes; N]; N], f: impl Fn([&Lanes; N]) -> [Lanes; M]) -> [[Lanes; M]; M] {
-    let columns: [[Lanes; M]; N] = from_fn(|j| f(from_fn(|i| &x[i][j])));
-    let rows: [[Lanes; M]; M] = from_fn(|i| f(from_fn(|j| &columns[j][i])));
-    rows
+fn b([a, b, c, d]: [Lanes; 4]) -> [Lanes; 4] {
+    [a, add(sub(b, c), d), add(sub(b, a), c), neg(d)]
+}
+
+/// Aᵀ·x.
+#[inline(always)]
+fn a_t([a, b, c, d]: [Lanes; 4]) -> [Lanes; 2] {
+    [add(add(a, b), c), sub(sub(b, c), d)]
+}
+
+/// A·x.
+#[inline(always)]
+fn a([a, b]: [Lanes; 2]) -> [Lanes; 4] {
+    [a, add(a, b), sub(a, b), neg(b)]
+}
+
+/// G·x.
+#[inline(always)]
+fn g([a, b, c]: [Lanes; 3]) -> [Lanes; 4] {
+    let (outer, inner) = (mul(add(a, c), HALF), mul(b, HALF));
+    [a, add(outer, inner), sub(outer, inner), c]
+}
+
+/// Gᵀ·x.
+#[inline(always)]
+fn g_t([a, b, c, d]: [Lanes; 4]) -> [Lanes; 3] {
+    let (sum, difference) = (mul(add(b, c), HALF), mul(sub(b, c), HALF));
+    [add(a, sum), difference, add(sum, d)]
+}
+
+/// F·x·Fᵀ for a map F of `$n` values to `$m`, where the expression gives x by row and column. A macro, since all of it
+/// has to stay in registers.
+macro_rules! both {
+    ($f:ident, $n:literal => $m:literal, |$i:ident, $j:ident| $x:expr) => {{
+        let mut columns = [[ZERO; $n]; $m];
+        for $j in 0..$n {
+            let mut column = [ZERO; $n];
+            for $i in 0..$n {
+                column[$i] = $x;
+            }
+            let column = $f(column);
+            for i in 0..$m {
+                columns[i][$j] = column[i];
+            }
+        }
+        let mut rows = [[ZERO; $m]; $m];
+        for i in 0..$m {
+            rows[i] = $f(columns[i]);
+        }
+        rows
+    }};
 }
 
 simd! {
@@ -54,8 +103,7 @@ simd! {
         for tile in 0..half * half {
             let corner = tile / half * 2 * wide + tile % half * 2;
             for c in 0..groups {
-                let d: [[Lanes; 4]; 4] = from_fn(|i| from_fn(|j| x[(corner + i * wide + j) * groups + c]));
-                let t = both(&d, |[a, b, c, d]| [sub(a, c), add(b, c), sub(c, b), sub(b, d)]);
+                let t = both!(b_t, 4 => 4, |i, j| x[(corner + i * wide + j) * groups + c]);
                 for at in 0..16 {
                     v[(at * tiles + first + tile) * groups + c] = t[at / 4][at % 4];
                 }
@@ -70,10 +118,9 @@ simd! {
         for tile in 0..half * half {
             let corner = tile / half * 2 * side + tile % half * 2;
             for c in 0..groups {
-                let t: [[Lanes; 4]; 4] = from_fn(|i| from_fn(|j| m[((i * 4 + j) * tiles + first + tile) * groups + c]));
-                let out = both(&t, |[a, b, c, d]| [add(&add(a, b), c), sub(&sub(b, c), d)]);
+                let out = both!(a_t, 4 => 2, |i, j| m[((i * 4 + j) * tiles + first + tile) * groups + c]);
                 for at in 0..4 {
-                    y[(corner + at / 2 * side + at % 2) * groups + c] = add(&out[at / 2][at % 2], &bias[c]);
+                    y[(corner + at / 2 * side + at % 2) * groups + c] = add(out[at / 2][at % 2], bias[c]);
                 }
             }
         }
@@ -86,8 +133,7 @@ simd! {
         for tile in 0..half * half {
             let corner = tile / half * 2 * side + tile % half * 2;
             for c in 0..groups {
-                let y: [[Lanes; 2]; 2] = from_fn(|i| from_fn(|j| g[(corner + i * side + j) * groups + c]));
-                let t = both(&y, |[a, b]| [*a, add(a, b), sub(a, b), b.map(|b| -b)]);
+                let t = both!(a, 2 => 4, |i, j| g[(corner + i * side + j) * groups + c]);
                 for at in 0..16 {
                     m[(at * tiles + first + tile) * groups + c] = t[at / 4][at % 4];
                 }
@@ -103,13 +149,10 @@ simd! {
         for tile in 0..half * half {
             let corner = tile / half * 2 * wide + tile % half * 2;
             for c in 0..groups {
-                let t: [[Lanes; 4]; 4] = from_fn(|i| from_fn(|j| v[((i * 4 + j) * tiles + first + tile) * groups + c]));
-                let d = both(&t, |[a, b, c, d]| {
-                    [*a, add(&sub(b, c), d), add(&sub(b, a), c), d.map(|d| -d)]
-                });
+                let d = both!(b, 4 => 4, |i, j| v[((i * 4 + j) * tiles + first + tile) * groups + c]);
                 for at in 0..16 {
                     let to = &mut dx[(corner + at / 4 * wide + at % 4) * groups + c];
-                    *to = add(to, &d[at / 4][at % 4]);
+                    *to = add(*to, d[at / 4][at % 4]);
                 }
             }
         }
@@ -121,11 +164,7 @@ simd! {
         let (groups, panel) = (width / LANES, PANEL / LANES);
         for row in 0..rows {
             for c in 0..groups {
-                let w: [[Lanes; 3]; 3] = from_fn(|i| from_fn(|j| taps[((i * 3 + j) * rows + row) * groups + c]));
-                let t = both(&w, |[a, b, c]| {
-                    let (outer, inner) = (add(a, c).map(|x| 0.5 * x), b.map(|b| 0.5 * b));
-                    [*a, add(&outer, &inner), sub(&outer, &inner), *c]
-                });
+                let t = both!(g, 3 => 4, |i, j| taps[((i * 3 + j) * rows + row) * groups + c]);
                 for at in 0..16 {
                     u[at * rows * groups + (c / panel * rows + row) * panel + c % panel] = t[at / 4][at % 4];
                 }
@@ -138,11 +177,7 @@ simd! {
         let (du, taps) = (lanes(du), lanes_mut(taps));
         for at in 0..rows * width / LANES {
             let size = rows * width / LANES;
-            let u: [[Lanes; 4]; 4] = from_fn(|i| from_fn(|j| du[(i * 4 + j) * size + at]));
-            let w = both(&u, |[a, b, c, d]| {
-                let (sum, difference) = (add(b, c).map(|x| 0.5 * x), sub(b, c).map(|x| 0.5 * x));
-                [add(a, &sum), difference, add(&sum, d)]
-            });
+            let w = both!(g_t, 4 => 3, |i, j| du[(i * 4 + j) * size + at]);
             for tap in 0..9 {
                 taps[tap * size + at] = w[tap / 3][tap % 3];
             }
