@@ -1,6 +1,6 @@
 //! A network's tensors on the host: initialised, hashed, saved as safetensors, handed from stage to stage.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -91,22 +91,26 @@ impl Weights {
 
     /// Puts `arrays` into the network's order; they must be its tensors, no more and no less.
     pub(crate) fn ordered(arrays: Vec<Array>, network: &Network) -> Result<Weights, String> {
-        let mut by_name: HashMap<String, Array> = arrays.into_iter().map(|a| (a.name.clone(), a)).collect();
+        let mut by_name: BTreeMap<String, Array> = arrays.into_iter().map(|a| (a.name.clone(), a)).collect();
         let take = |spec: super::Spec| match by_name.remove(&spec.name) {
             Some(array) if array.shape == spec.shape => Ok(array),
             Some(array) => Err(format!("{} has shape {:?}, not {:?}", spec.name, array.shape, spec.shape)),
             None => Err(format!("{} is missing", spec.name)),
         };
         let arrays = network.tensors().map(take).collect::<Result<Vec<_>, _>>()?;
-        match by_name.keys().min() {
+        match by_name.keys().next() {
             Some(name) => Err(format!("{name} does not belong to this network")),
             None => Ok(Weights { arrays }),
         }
     }
 }
 
+/// What a safetensors file says of itself.
+#[allow(clippy::disallowed_types, reason = "as safetensors has it; looked up, never iterated")]
+pub(crate) type Metadata = std::collections::HashMap<String, String>;
+
 /// A safetensors file of `arrays`.
-pub(crate) fn serialize(arrays: &[Array], metadata: Option<HashMap<String, String>>) -> Vec<u8> {
+pub(crate) fn serialize(arrays: &[Array], metadata: Option<Metadata>) -> Vec<u8> {
     let bytes: Vec<Vec<u8>> = arrays.iter().map(Array::bytes).collect();
     let views = arrays.iter().zip(&bytes).map(|(array, bytes)| {
         let view = TensorView::new(Dtype::F32, array.shape.clone(), bytes).expect("shape and values agree");
@@ -116,7 +120,7 @@ pub(crate) fn serialize(arrays: &[Array], metadata: Option<HashMap<String, Strin
 }
 
 /// The arrays of a safetensors file, in the file's order, and its metadata; or what is wrong with it.
-pub(crate) fn deserialize(bytes: &[u8]) -> Result<(Vec<Array>, HashMap<String, String>), String> {
+pub(crate) fn deserialize(bytes: &[u8]) -> Result<(Vec<Array>, Metadata), String> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| format!("not a whole safetensors file ({e})"))?;
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| e.to_string())?;
     let mut arrays = Vec::new();

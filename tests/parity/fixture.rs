@@ -83,6 +83,6 @@ pub fn magnitude(values: &[f32]) -> f64 {
 
 /// √(mean of (a − b)²).
 pub fn rms(a: &[f32], b: &[f32]) -> f64 {
-    let sum: f64 = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+    let sum: f64 = a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b)).map(|d| d * d).sum();
     (sum / a.len() as f64).sqrt()
 }
