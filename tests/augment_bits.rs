@@ -4,7 +4,7 @@
 //! changes every weight that any experiment trains.
 
 use fewlabel::augment::{self, CropBox, Pretext, View};
-use fewlabel::data::{IMAGE, SIDE};
+use fewlabel::data::{Dataset, IMAGE, SIDE};
 use fewlabel::files::sha256;
 use fewlabel::rng::{Purpose, Stream};
 
@@ -74,4 +74,28 @@ fn every_function_keeps_its_bits_for_any_parameter() {
         }
     });
     assert_eq!(hash, "48ac97ce091ca157cefebe12f7fd60c6a7580b4614033b02ad19a683926ff099");
+}
+
+#[test]
+fn batches_keep_their_bits_whatever_the_buffers_held() {
+    let data = Dataset { images: images().concat(), labels: vec![0; 64] };
+    let indices: Vec<u32> = (0..64).rev().collect();
+    let mut all = vec![f32::NAN; 3 * 64 * IMAGE];
+    let (view, rest) = all.split_at_mut(64 * IMAGE);
+    let (pretext, plain) = rest.split_at_mut(64 * IMAGE);
+    let mut draws = vec![Pretext { quarter_turns: 9, shear: 9, color: augment::Color::Inverted }; 7];
+    augment::view_batch(&data, &indices, 4, Purpose::View1, 2, view);
+    augment::pretext_batch(&data, &indices, 4, Purpose::Pretext, 2, pretext, &mut draws);
+    augment::plain_batch(&data, &indices, plain);
+    let bytes: Vec<u8> = all.iter().flat_map(|v| v.to_le_bytes()).collect();
+    assert_eq!(sha256(&bytes), "fcabf12a033114ec7cfc037c1f334f29d7db1faac7e03480fba0769b1d4e19a4");
+    let drawn = |index: &u32| Pretext::draw(&mut Stream::new(4, Purpose::Pretext, 2, *index));
+    assert_eq!(draws, indices.iter().map(drawn).collect::<Vec<_>>());
+}
+
+#[test]
+#[should_panic(expected = "a batch of 2 images")]
+fn a_buffer_of_another_size_is_a_caller_s_error() {
+    let data = Dataset { images: images().concat(), labels: vec![0; 64] };
+    augment::plain_batch(&data, &[0, 1], &mut vec![0.0; 3 * IMAGE]);
 }

@@ -1,5 +1,9 @@
 //! Random resized crop: torchvision's choice of the box, Pillow's bilinear resampling.
 
+use std::sync::LazyLock;
+
+use super::geometry::transpose;
+use super::{PLANE, Plane, planes, planes_mut, simd};
 use crate::data::SIDE;
 use crate::rng::Stream;
 
@@ -36,64 +40,98 @@ impl CropBox {
     }
 }
 
-/// The box of `image`, resized to 32×32 with Pillow's antialiased bilinear filter (`ImagingResample`: two passes,
-/// 22-bit fixed-point weights, 8-bit rows between them).
-///
-/// # Panics
-/// If the box is empty or reaches outside the image.
-pub fn resized_crop(image: &[u8], crop: CropBox, out: &mut [u8]) {
-    let CropBox { top, left, height, width } = crop;
-    assert!(height > 0 && width > 0 && top + height <= SIDE && left + width <= SIDE, "{crop:?} is not inside");
-    let columns = Taps::new(width);
-    let rows = Taps::new(height);
-    let mut wide = [0u8; SIDE * SIDE];
-    for (plane, out) in image.chunks_exact(SIDE * SIDE).zip(out.chunks_exact_mut(SIDE * SIDE)) {
-        let source = &plane[top * SIDE..(top + height) * SIDE];
-        for (row, wide) in source.chunks_exact(SIDE).zip(wide.chunks_exact_mut(SIDE)) {
-            for (x, out) in wide.iter_mut().enumerate() {
-                *out = columns.sum(x, |i| row[left + i]);
-            }
-        }
-        for (y, out) in out.chunks_exact_mut(SIDE).enumerate() {
-            for (x, out) in out.iter_mut().enumerate() {
-                *out = rows.sum(y, |i| wide[i * SIDE + x]);
-            }
+simd! {
+    /// The box of `image`, resized to 32×32 with Pillow's antialiased bilinear filter (`ImagingResample`: two passes,
+    /// 22-bit fixed-point weights, 8-bit rows between them).
+    ///
+    /// # Panics
+    /// If the box is empty or reaches outside the image.
+    pub fn resized_crop(image: &[u8], crop: CropBox, out: &mut [u8]) {
+        let CropBox { top, left, height, width } = crop;
+        assert!(height > 0 && width > 0 && top + height <= SIDE && left + width <= SIDE, "{crop:?} is not inside");
+        let (columns, rows) = (&TAPS[width - 1], &TAPS[height - 1]);
+        for (plane, out) in planes(image).iter().zip(planes_mut(out)) {
+            // Whole rows at a time in both passes: the first goes along x, so it sees the plane transposed.
+            let wide = transpose(&resampled_rows(&transpose(plane), left, columns));
+            *out = resampled_rows(&wide, top, rows);
         }
     }
 }
 
+/// Each result is the weighted sum of two neighbouring rows, the first of which is `start` further down than its tap
+/// says.
+#[inline(always)]
+fn resampled_rows(plane: &Plane, start: usize, taps: &Taps) -> Plane {
+    let rows = plane.as_chunks::<SIDE>().0;
+    let mut out = [0; PLANE];
+    for (out, Tap { first, second, weights: [a, b] }) in out.as_chunks_mut::<SIDE>().0.iter_mut().zip(taps) {
+        for ((out, x), y) in out.iter_mut().zip(&rows[start + first]).zip(&rows[start + second]) {
+            // The weights sum to 2^BITS, give or take one: there is nothing to cut.
+            *out = ((a * i32::from(*x) + b * i32::from(*y) + (1 << (BITS - 1))) >> BITS) as u8;
+        }
+    }
+    out
+}
+
 /// Fractional bits of a weight: Pillow's `PRECISION_BITS`.
 const BITS: u32 = 32 - 8 - 2;
-/// A crop is never larger than its result, so that the filter spans at most three pixels.
-const SPAN: usize = 3;
 
-/// For each of 32 results: the first source pixel, and the fixed-point weights from there.
-struct Taps([(usize, [i32; SPAN]); SIDE]);
+/// A result's two source pixels and their fixed-point weights. At an edge, and where one pixel is the result, the
+/// second's weight is 0.
+#[derive(Clone, Copy, Debug)]
+struct Tap {
+    first: usize,
+    second: usize,
+    weights: [i32; 2],
+}
 
-impl Taps {
-    /// The triangle filter from `from` ≤ 32 pixels to 32 (Pillow's `precompute_coeffs` and
-    /// `normalize_coeffs_8bpc`).
-    fn new(from: usize) -> Taps {
-        let scale = from as f64 / SIDE as f64;
-        Taps(std::array::from_fn(|i| {
-            let center = (i as f64 + 0.5) * scale;
-            let first = (center - 1.0 + 0.5).max(0.0) as usize;
-            let end = ((center + 1.0 + 0.5) as usize).min(from);
-            let mut weights = [0.0; SPAN];
-            for (k, weight) in weights.iter_mut().enumerate().take(end - first) {
-                *weight = (1.0 - ((first + k) as f64 - center + 0.5).abs()).max(0.0);
+type Taps = [Tap; SIDE];
+
+/// The taps from 1, 2, …, 32 pixels to 32.
+static TAPS: LazyLock<[Taps; SIDE]> = LazyLock::new(|| std::array::from_fn(|i| taps(i + 1)));
+
+/// The triangle filter from `from` ≤ 32 pixels to 32 (Pillow's `precompute_coeffs` and `normalize_coeffs_8bpc`).
+fn taps(from: usize) -> Taps {
+    let scale = from as f64 / SIDE as f64;
+    std::array::from_fn(|i| {
+        let center = (i as f64 + 0.5) * scale;
+        let first = (center - 1.0 + 0.5).max(0.0) as usize;
+        let end = ((center + 1.0 + 0.5) as usize).min(from);
+        let triangle = |k: usize| (1.0 - (k as f64 - center + 0.5).abs()).max(0.0);
+        let sum: f64 = (first..end).map(triangle).sum();
+        let fixed = |k: usize| (0.5 + triangle(k) / sum * f64::from(1u32 << BITS)) as i32;
+        // Pillow sums over first..end, three pixels at most. The triangle is as wide as two: one weight of three is 0.
+        let first = (first..end).find(|&k| fixed(k) > 0).expect("the nearest pixel has a weight");
+        let second = (first + 1).min(end - 1);
+        Tap { first, second, weights: [fixed(first), if second > first { fixed(second) } else { 0 }] }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pillow's three weights, before the one that is 0 was left out.
+    #[test]
+    fn two_taps_hold_all_the_weight_of_pillow_s_three() {
+        for from in 1..=SIDE {
+            let scale = from as f64 / SIDE as f64;
+            for (i, tap) in TAPS[from - 1].iter().enumerate() {
+                let center = (i as f64 + 0.5) * scale;
+                let first = (center - 1.0 + 0.5).max(0.0) as usize;
+                let count = ((center + 1.0 + 0.5) as usize).min(from) - first;
+                assert!(count <= 3);
+                let mut weights = [0.0; 3];
+                for (k, weight) in weights.iter_mut().enumerate().take(count) {
+                    *weight = (1.0 - ((first + k) as f64 - center + 0.5).abs()).max(0.0);
+                }
+                let sum: f64 = weights.iter().sum();
+                let mut ours = [0; 3];
+                ours[tap.first - first] += tap.weights[0];
+                ours[tap.second - first] += tap.weights[1];
+                assert_eq!(ours, weights.map(|w| (0.5 + w / sum * f64::from(1u32 << BITS)) as i32), "{from}, {i}");
+                assert!(ours.iter().sum::<i32>().abs_diff(1 << BITS) <= 1);
             }
-            let sum: f64 = weights.iter().sum();
-            let fixed = |w: f64| (0.5 + w / sum * f64::from(1u32 << BITS)) as i32;
-            (first, weights.map(fixed))
-        }))
-    }
-
-    /// The weighted sum of result `i`, rounded to 8 bits.
-    fn sum(&self, i: usize, source: impl Fn(usize) -> u8) -> u8 {
-        let (first, weights) = &self.0[i];
-        let taps = weights.iter().enumerate().filter(|(_, weight)| **weight != 0);
-        let sum: i32 = taps.map(|(k, weight)| weight * i32::from(source(first + k))).sum();
-        ((sum + (1 << (BITS - 1))) >> BITS).clamp(0, 255) as u8
+        }
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Progress, Recipe};
 use crate::augment::{plain_batch, pretext_batch, view_batch};
-use crate::data::{Data, Dataset};
+use crate::data::{Data, Dataset, IMAGE};
 use crate::engine::{DropoutKey, Engine, Objective, Outcome, Target};
 use crate::error::Result;
 use crate::evaluate;
@@ -110,7 +110,11 @@ impl Recipe {
             Ok(outcome)
         };
         let loss = if let Method::SimSiam { stop_gradient } = self.method {
-            let views = [Purpose::View1, Purpose::View2].map(|view| view_batch(&data.train, batch, seed, view, epoch));
+            let views = [Purpose::View1, Purpose::View2].map(|view| {
+                let mut images = vec![0.0; batch.len() * IMAGE];
+                view_batch(&data.train, batch, seed, view, epoch, &mut images);
+                images
+            });
             let outcome = step(&Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient })?;
             sums.output_std += evaluate::output_std(&outcome.outputs[0], batch.len()) * batch.len() as f64;
             outcome.loss
@@ -150,13 +154,16 @@ impl Recipe {
 
     /// Images as network input, and for each head the labels.
     fn labelled_batch(&self, data: &Dataset, batch: &[u32], purpose: Purpose, epoch: u32) -> (Vec<f32>, Vec<Vec<u8>>) {
+        let mut images = vec![0.0; batch.len() * IMAGE];
         if self.method == Method::Pretext {
-            let (images, draws) = pretext_batch(data, batch, self.seed, purpose, epoch);
+            let mut draws = vec![];
+            pretext_batch(data, batch, self.seed, purpose, epoch, &mut images, &mut draws);
             let labels = (0..TASKS.len()).map(|task| draws.iter().map(|draw| draw.labels()[task]).collect());
             (images, labels.collect())
         } else {
             let labels = batch.iter().map(|&index| data.labels[index as usize]).collect();
-            (plain_batch(data, batch), vec![labels])
+            plain_batch(data, batch, &mut images);
+            (images, vec![labels])
         }
     }
 }
