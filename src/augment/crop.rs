@@ -1,7 +1,5 @@
 //! Random resized crop: torchvision's choice of the box, Pillow's bilinear resampling.
 
-use std::sync::LazyLock;
-
 use super::geometry::transpose;
 use super::{PLANE, Plane, planes, planes_mut, simd};
 use crate::data::SIDE;
@@ -49,89 +47,64 @@ simd! {
     pub fn resized_crop(image: &[u8], crop: CropBox, out: &mut [u8]) {
         let CropBox { top, left, height, width } = crop;
         assert!(height > 0 && width > 0 && top + height <= SIDE && left + width <= SIDE, "{crop:?} is not inside");
-        let (columns, rows) = (&TAPS[width - 1], &TAPS[height - 1]);
         for (plane, out) in planes(image).iter().zip(planes_mut(out)) {
             // Whole rows at a time in both passes: the first goes along x, so it sees the plane transposed.
-            let wide = transpose(&resampled_rows(&transpose(plane), left, columns));
-            *out = resampled_rows(&wide, top, rows);
+            let wide = transpose(&resampled_rows(&transpose(plane), left, width));
+            *out = resampled_rows(&wide, top, height);
         }
     }
 }
 
-/// Each result is the weighted sum of two neighbouring rows, the first of which is `start` further down than its tap
-/// says.
+/// 32 rows from the `from` rows that begin at `start`.
 #[inline(always)]
-fn resampled_rows(plane: &Plane, start: usize, taps: &Taps) -> Plane {
-    let rows = plane.as_chunks::<SIDE>().0;
+fn resampled_rows(plane: &Plane, start: usize, from: usize) -> Plane {
+    let rows = &plane.as_chunks::<SIDE>().0[start..][..from];
     let mut out = [0; PLANE];
-    for (out, Tap { first, second, weights: [a, b] }) in out.as_chunks_mut::<SIDE>().0.iter_mut().zip(taps) {
-        for ((out, x), y) in out.iter_mut().zip(&rows[start + first]).zip(&rows[start + second]) {
-            // The weights sum to 2^BITS, give or take one: there is nothing to cut.
-            *out = ((a * i32::from(*x) + b * i32::from(*y) + (1 << (BITS - 1))) >> BITS) as u8;
+    for (i, out) in out.as_chunks_mut::<SIDE>().0.iter_mut().enumerate() {
+        let ([first, second], [a, b]) = taps(i, from);
+        for ((out, x), y) in out.iter_mut().zip(&rows[first]).zip(&rows[second]) {
+            *out = ((a * u16::from(*x) + b * u16::from(*y) + 32) >> 6) as u8;
         }
     }
     out
 }
 
-/// Fractional bits of a weight: Pillow's `PRECISION_BITS`.
-const BITS: u32 = 32 - 8 - 2;
-
-/// A result's two source pixels and their fixed-point weights. At an edge, and where one pixel is the result, the
-/// second's weight is 0.
-#[derive(Clone, Copy, Debug)]
-struct Tap {
-    first: usize,
-    second: usize,
-    weights: [i32; 2],
-}
-
-type Taps = [Tap; SIDE];
-
-/// The taps from 1, 2, …, 32 pixels to 32.
-static TAPS: LazyLock<[Taps; SIDE]> = LazyLock::new(|| std::array::from_fn(|i| taps(i + 1)));
-
-/// The triangle filter from `from` ≤ 32 pixels to 32 (Pillow's `precompute_coeffs` and `normalize_coeffs_8bpc`).
-fn taps(from: usize) -> Taps {
-    let scale = from as f64 / SIDE as f64;
-    std::array::from_fn(|i| {
-        let center = (i as f64 + 0.5) * scale;
-        let first = (center - 1.0 + 0.5).max(0.0) as usize;
-        let end = ((center + 1.0 + 0.5) as usize).min(from);
-        let triangle = |k: usize| (1.0 - (k as f64 - center + 0.5).abs()).max(0.0);
-        let sum: f64 = (first..end).map(triangle).sum();
-        let fixed = |k: usize| (0.5 + triangle(k) / sum * f64::from(1u32 << BITS)) as i32;
-        // Pillow sums over first..end, three pixels at most. The triangle is as wide as two: one weight of three is 0.
-        let first = (first..end).find(|&k| fixed(k) > 0).expect("the nearest pixel has a weight");
-        let second = (first + 1).min(end - 1);
-        Tap { first, second, weights: [fixed(first), if second > first { fixed(second) } else { 0 }] }
-    })
+/// The two source pixels of result `i` of 32 and their weights, in 64ths.
+///
+/// From at most 32 pixels to 32, Pillow's triangle filter is plain interpolation between pixel centres, and these are
+/// a whole number of 64ths apart: of its weights' 22 bits, the upper 6 hold everything.
+#[inline(always)]
+fn taps(i: usize, from: usize) -> ([usize; 2], [u16; 2]) {
+    // The result's centre, seen from the first source pixel's.
+    let center = ((2 * i + 1) * from).saturating_sub(32);
+    let (first, beyond) = (center / 64, (center % 64) as u16);
+    ([first, (first + 1).min(from - 1)], [64 - beyond, beyond])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Pillow's three weights, before the one that is 0 was left out.
+    /// Pillow's `precompute_coeffs` and `normalize_coeffs_8bpc`, for all sizes and results.
     #[test]
-    fn two_taps_hold_all_the_weight_of_pillow_s_three() {
-        for from in 1..=SIDE {
-            let scale = from as f64 / SIDE as f64;
-            for (i, tap) in TAPS[from - 1].iter().enumerate() {
-                let center = (i as f64 + 0.5) * scale;
-                let first = (center - 1.0 + 0.5).max(0.0) as usize;
-                let count = ((center + 1.0 + 0.5) as usize).min(from) - first;
-                assert!(count <= 3);
-                let mut weights = [0.0; 3];
-                for (k, weight) in weights.iter_mut().enumerate().take(count) {
-                    *weight = (1.0 - ((first + k) as f64 - center + 0.5).abs()).max(0.0);
-                }
-                let sum: f64 = weights.iter().sum();
-                let mut ours = [0; 3];
-                ours[tap.first - first] += tap.weights[0];
-                ours[tap.second - first] += tap.weights[1];
-                assert_eq!(ours, weights.map(|w| (0.5 + w / sum * f64::from(1u32 << BITS)) as i32), "{from}, {i}");
-                assert!(ours.iter().sum::<i32>().abs_diff(1 << BITS) <= 1);
+    fn taps_are_pillow_s_weights() {
+        const BITS: u32 = 32 - 8 - 2; // its PRECISION_BITS
+        for (from, i) in (1..=SIDE).flat_map(|from| (0..SIDE).map(move |i| (from, i))) {
+            let center = (i as f64 + 0.5) * (from as f64 / SIDE as f64);
+            let first = (center - 1.0 + 0.5).max(0.0) as usize;
+            let end = ((center + 1.0 + 0.5) as usize).min(from);
+            let mut pillow = [0.0; SIDE];
+            for (k, weight) in pillow.iter_mut().enumerate().take(end).skip(first) {
+                *weight = (1.0 - (k as f64 - center + 0.5).abs()).max(0.0);
             }
+            let sum: f64 = pillow.iter().sum();
+            let pillow = pillow.map(|w| (0.5 + w / sum * f64::from(1u32 << BITS)) as u32);
+            let mut ours = [0; SIDE];
+            let (pixels, weights) = taps(i, from);
+            for (pixel, weight) in pixels.into_iter().zip(weights) {
+                ours[pixel] += u32::from(weight) << (BITS - 6);
+            }
+            assert_eq!(ours, pillow, "{i} from {from}");
         }
     }
 }

@@ -15,14 +15,14 @@ simd! {
         pixels(image, |r, g, b| {
             let [h, s, v] = rgb_to_hsv(r, g, b);
             let h = h + shift;
-            hsv_to_rgb([if h < 256.0 { h } else { h - 256.0 }, s, v]).map(level)
+            hsv_to_rgb(if h < 256.0 { h } else { h - 256.0 }, s, v)
         });
     }
 }
 
-/// The 8 bits of an integer in 0..=255.
+/// The nearest integer, in 0..=255.
 #[inline(always)]
-fn level(x: f32) -> u8 {
+fn rounded(x: f32) -> u8 {
     (x + ROUND).to_bits() as u8
 }
 
@@ -38,37 +38,37 @@ fn floor_255(q: f32) -> f32 {
 /// any, its saturation 0.
 #[inline(always)]
 fn rgb_to_hsv(r: u8, g: u8, b: u8) -> [f32; 3] {
-    let [max, min] = [r.max(g).max(b), r.min(g).min(b)].map(f32::from);
-    let [r, g, b] = [r, g, b].map(f32::from);
-    let range = max - min;
+    let (low, high) = (r.min(g), r.max(g));
+    let (min, middle, max) = (low.min(b), low.max(high.min(b)), high.max(b));
     // Pillow's hue, in sixths of the circle, is the difference of two quotients (max − c)/range from 0, 2 or 4, as
-    // the largest channel is r, g or b. The quotient of the smallest channel is 1, and its sign that of `order`.
-    let (center, order) = if r == max {
-        (0.0, g - b)
+    // the largest channel is r, g or b. The quotient of the smallest channel is 1.
+    let (center, falling) = if r == max {
+        (0, g >= b)
     } else if g == max {
-        (2.0, b - r)
+        (2, b >= r)
     } else {
-        (4.0, r - g)
+        (4, r >= g)
     };
-    let one = 1f32.copysign(order);
-    let middle = r + g + b - max - min;
-    let sixths: f32 = (center + one) - one * ((max - middle) / range.max(1.0));
+    let below = i16::from(max - middle);
+    let (start, step) = if falling { (center + 1i16, -below) } else { (center - 1, below) };
+    let range = max - min;
+    let sixths = f32::from(start) + f32::from(step) / f32::from(range.max(1));
     let turn = sixths / 6.0;
     let turn = if turn < 0.0 { turn + 1.0 } else { turn };
-    [floor_255(turn), floor_255(range / max.max(1.0)), max]
+    [floor_255(turn), floor_255(f32::from(range) / f32::from(max.max(1))), f32::from(max)]
 }
 
-/// Pillow's conversion (`hsv2rgb` in its `Convert.c`); all values are integers in 0..=255.
+/// Pillow's conversion (`hsv2rgb` in its `Convert.c`) of integers in 0..=255.
 ///
-/// Around the circle of 510 = 6 · 85 steps (2h), a channel lies below v by v·s/255 · u/85, rounded, where u goes from
-/// 0 to 85 and back in straight lines. The product v·s·u is exact, and it is never halfway between two levels.
+/// Around the circle of 255 = 6 · 42.5 steps, a channel lies below v by v · s/255 · u/42.5, rounded, where u goes from
+/// 0 to 42.5 and back in straight lines. That is never halfway between two levels.
 #[inline(always)]
-fn hsv_to_rgb([h, s, v]: [f32; 3]) -> [f32; 3] {
-    let angle = 2.0 * h;
-    let red = 170.0 - (angle - 255.0).abs();
-    let green = (angle - 170.0).abs() - 85.0;
-    let blue = (angle - 340.0).abs() - 85.0;
-    [red, green, blue].map(|u: f32| v - (((v * s) * u.clamp(0.0, 85.0) * (1.0 / 21675.0) + ROUND) - ROUND))
+fn hsv_to_rgb(h: f32, s: f32, v: f32) -> [u8; 3] {
+    let red = 85.0 - (h - 127.5).abs();
+    let green = (h - 85.0).abs() - 42.5;
+    let blue = (h - 170.0).abs() - 42.5;
+    let scale = v * s * (1.0 / (255.0 * 42.5));
+    [red, green, blue].map(|u: f32| rounded(v).wrapping_sub(rounded(scale * u.clamp(0.0, 42.5))))
 }
 
 #[cfg(test)]
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn every_rgb_color_has_pillow_s_hsv() {
         for_every_color(|rgb| {
-            let [h, s, v] = rgb_to_hsv(rgb[0], rgb[1], rgb[2]).map(level);
+            let [h, s, v] = rgb_to_hsv(rgb[0], rgb[1], rgb[2]).map(rounded);
             let pillow = pillow_rgb_to_hsv(rgb);
             assert_eq!([if s == 0 { 0 } else { h }, s, v], pillow, "{rgb:?}");
         });
@@ -141,7 +141,8 @@ mod tests {
     #[test]
     fn every_hsv_color_has_pillow_s_rgb() {
         for_every_color(|hsv| {
-            assert_eq!(hsv_to_rgb(hsv.map(f32::from)).map(level), pillow_hsv_to_rgb(hsv), "{hsv:?}");
+            let [h, s, v] = hsv.map(f32::from);
+            assert_eq!(hsv_to_rgb(h, s, v), pillow_hsv_to_rgb(hsv), "{hsv:?}");
         });
     }
 }
