@@ -25,14 +25,16 @@ fn training(c: &mut Criterion) {
     let mut group = c.benchmark_group("train_step");
     group.sample_size(20);
 
-    let images = augment::plain_batch(&data, &indices);
+    let mut images = vec![0.0; 128 * IMAGE];
+    augment::plain_batch(&data, &indices, &mut images);
     let targets = [Target { head: CLASSIFICATION_HEAD, labels: &data.labels }];
     let objective = Objective::Classify { images: &images, targets: &targets };
     let mut model = open(Network::supervised(&widths), Rule::Adam);
     group.throughput(Throughput::Elements(128));
     group.bench_function("supervised_b128", |b| b.iter(|| model.step(&objective, KEY, 1e-3)));
 
-    let (images, draws) = augment::pretext_batch(&data, &indices[..64], 0, Purpose::Pretext, 0);
+    let (mut images, mut draws) = (vec![0.0; 64 * IMAGE], vec![]);
+    augment::pretext_batch(&data, &indices[..64], 0, Purpose::Pretext, 0, &mut images, &mut draws);
     let labels: Vec<Vec<u8>> = (0..3).map(|task| draws.iter().map(|draw| draw.labels()[task]).collect()).collect();
     let target = |((head, _), labels)| Target { head, labels };
     let targets: Vec<_> = PRETEXT_HEADS.into_iter().zip(labels.iter().map(Vec::as_slice)).map(target).collect();
@@ -41,14 +43,19 @@ fn training(c: &mut Criterion) {
     group.throughput(Throughput::Elements(64));
     group.bench_function("pretext_b64", |b| b.iter(|| model.step(&objective, KEY, 1e-3)));
 
-    let views = [Purpose::View1, Purpose::View2].map(|view| augment::view_batch(&data, &indices[..64], 0, view, 0));
+    let views = [Purpose::View1, Purpose::View2].map(|view| {
+        let mut images = vec![0.0; 64 * IMAGE];
+        augment::view_batch(&data, &indices[..64], 0, view, 0, &mut images);
+        images
+    });
     let objective = Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient: true };
     let mut model = open(Network::simsiam(&widths), Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 });
     group.bench_function("simsiam_b64", |b| b.iter(|| model.step(&objective, KEY, 0.0125)));
 }
 
 fn evaluation(c: &mut Criterion) {
-    let images = augment::plain_batch(&synthetic(128, 10, 0).train, &(0..128).collect::<Vec<_>>());
+    let mut images = vec![0.0; 128 * IMAGE];
+    augment::plain_batch(&synthetic(128, 10, 0).train, &(0..128).collect::<Vec<_>>(), &mut images);
     let mut model = open(Network::supervised(&Widths::default()), Rule::Adam);
     let mut group = c.benchmark_group("eval");
     group.throughput(Throughput::Elements(128));

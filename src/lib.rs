@@ -1,5 +1,5 @@
 //! Learning image classification from few labels, compared in a way that can be checked: the same experiment and
-//! seed give the same weights, to the last bit, on any number of threads of any CPU with fused multiply-add.
+//! seed give the same weights, to the last bit, on any number of threads of any CPU.
 //!
 //! Data flows down this list; a module uses those above it.
 //!
@@ -48,6 +48,7 @@ pub mod network;
 pub mod optimizer;
 pub mod report;
 pub mod rng;
+mod simd;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -187,12 +187,12 @@ fn batches_are_the_same_on_any_number_of_threads() {
     let batches = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let view = augment::view_batch(&data, &indices, 4, Purpose::View1, 2);
-            (
-                view,
-                augment::pretext_batch(&data, &indices, 4, Purpose::Pretext, 2),
-                augment::plain_batch(&data, &indices),
-            )
+            let [mut view, mut pretext, mut plain] = [0; 3].map(|_| vec![0.0; 50 * IMAGE]);
+            let mut draws = vec![];
+            augment::view_batch(&data, &indices, 4, Purpose::View1, 2, &mut view);
+            augment::pretext_batch(&data, &indices, 4, Purpose::Pretext, 2, &mut pretext, &mut draws);
+            augment::plain_batch(&data, &indices, &mut plain);
+            (view, (pretext, draws), plain)
         })
     };
     let one = batches(1);

@@ -1,5 +1,7 @@
 //! Random resized crop: torchvision's choice of the box, Pillow's bilinear resampling.
 
+use super::geometry::transpose;
+use super::{PLANE, Plane, planes, planes_mut, simd};
 use crate::data::SIDE;
 use crate::rng::Stream;
 
@@ -36,64 +38,73 @@ impl CropBox {
     }
 }
 
-/// The box of `image`, resized to 32×32 with Pillow's antialiased bilinear filter (`ImagingResample`: two passes,
-/// 22-bit fixed-point weights, 8-bit rows between them).
-///
-/// # Panics
-/// If the box is empty or reaches outside the image.
-pub fn resized_crop(image: &[u8], crop: CropBox, out: &mut [u8]) {
-    let CropBox { top, left, height, width } = crop;
-    assert!(height > 0 && width > 0 && top + height <= SIDE && left + width <= SIDE, "{crop:?} is not inside");
-    let columns = Taps::new(width);
-    let rows = Taps::new(height);
-    let mut wide = [0u8; SIDE * SIDE];
-    for (plane, out) in image.chunks_exact(SIDE * SIDE).zip(out.chunks_exact_mut(SIDE * SIDE)) {
-        let source = &plane[top * SIDE..(top + height) * SIDE];
-        for (row, wide) in source.chunks_exact(SIDE).zip(wide.chunks_exact_mut(SIDE)) {
-            for (x, out) in wide.iter_mut().enumerate() {
-                *out = columns.sum(x, |i| row[left + i]);
-            }
-        }
-        for (y, out) in out.chunks_exact_mut(SIDE).enumerate() {
-            for (x, out) in out.iter_mut().enumerate() {
-                *out = rows.sum(y, |i| wide[i * SIDE + x]);
-            }
+simd! {
+    /// The box of `image`, resized to 32×32 with Pillow's antialiased bilinear filter (`ImagingResample`: two passes,
+    /// 22-bit fixed-point weights, 8-bit rows between them).
+    ///
+    /// # Panics
+    /// If the box is empty or reaches outside the image.
+    pub fn resized_crop(image: &[u8], crop: CropBox, out: &mut [u8]) {
+        let CropBox { top, left, height, width } = crop;
+        assert!(height > 0 && width > 0 && top + height <= SIDE && left + width <= SIDE, "{crop:?} is not inside");
+        for (plane, out) in planes(image).iter().zip(planes_mut(out)) {
+            // Whole rows at a time in both passes: the first goes along x, so it sees the plane transposed.
+            let wide = transpose(&resampled_rows(&transpose(plane), left, width));
+            *out = resampled_rows(&wide, top, height);
         }
     }
 }
 
-/// Fractional bits of a weight: Pillow's `PRECISION_BITS`.
-const BITS: u32 = 32 - 8 - 2;
-/// A crop is never larger than its result, so that the filter spans at most three pixels.
-const SPAN: usize = 3;
+/// 32 rows from the `from` rows that begin at `start`.
+#[inline(always)]
+fn resampled_rows(plane: &Plane, start: usize, from: usize) -> Plane {
+    let rows = &plane.as_chunks::<SIDE>().0[start..][..from];
+    let mut out = [0; PLANE];
+    for (i, out) in out.as_chunks_mut::<SIDE>().0.iter_mut().enumerate() {
+        let ([first, second], [a, b]) = taps(i, from);
+        for ((out, x), y) in out.iter_mut().zip(&rows[first]).zip(&rows[second]) {
+            *out = ((a * u16::from(*x) + b * u16::from(*y) + 32) >> 6) as u8;
+        }
+    }
+    out
+}
 
-/// For each of 32 results: the first source pixel, and the fixed-point weights from there.
-struct Taps([(usize, [i32; SPAN]); SIDE]);
+/// The two source pixels of result `i` of 32 and their weights, in 64ths.
+///
+/// From at most 32 pixels to 32, Pillow's triangle filter is plain interpolation between pixel centres, and these are
+/// a whole number of 64ths apart: of its weights' 22 bits, the upper 6 hold everything.
+#[inline(always)]
+fn taps(i: usize, from: usize) -> ([usize; 2], [u16; 2]) {
+    // The result's centre, seen from the first source pixel's.
+    let center = ((2 * i + 1) * from).saturating_sub(32);
+    let (first, beyond) = (center / 64, (center % 64) as u16);
+    ([first, (first + 1).min(from - 1)], [64 - beyond, beyond])
+}
 
-impl Taps {
-    /// The triangle filter from `from` ≤ 32 pixels to 32 (Pillow's `precompute_coeffs` and
-    /// `normalize_coeffs_8bpc`).
-    fn new(from: usize) -> Taps {
-        let scale = from as f64 / SIDE as f64;
-        Taps(std::array::from_fn(|i| {
-            let center = (i as f64 + 0.5) * scale;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pillow's `precompute_coeffs` and `normalize_coeffs_8bpc`, for all sizes and results.
+    #[test]
+    fn taps_are_pillow_s_weights() {
+        const BITS: u32 = 32 - 8 - 2; // its PRECISION_BITS
+        for (from, i) in (1..=SIDE).flat_map(|from| (0..SIDE).map(move |i| (from, i))) {
+            let center = (i as f64 + 0.5) * (from as f64 / SIDE as f64);
             let first = (center - 1.0 + 0.5).max(0.0) as usize;
             let end = ((center + 1.0 + 0.5) as usize).min(from);
-            let mut weights = [0.0; SPAN];
-            for (k, weight) in weights.iter_mut().enumerate().take(end - first) {
-                *weight = (1.0 - ((first + k) as f64 - center + 0.5).abs()).max(0.0);
+            let mut pillow = [0.0; SIDE];
+            for (k, weight) in pillow.iter_mut().enumerate().take(end).skip(first) {
+                *weight = (1.0 - (k as f64 - center + 0.5).abs()).max(0.0);
             }
-            let sum: f64 = weights.iter().sum();
-            let fixed = |w: f64| (0.5 + w / sum * f64::from(1u32 << BITS)) as i32;
-            (first, weights.map(fixed))
-        }))
-    }
-
-    /// The weighted sum of result `i`, rounded to 8 bits.
-    fn sum(&self, i: usize, source: impl Fn(usize) -> u8) -> u8 {
-        let (first, weights) = &self.0[i];
-        let taps = weights.iter().enumerate().filter(|(_, weight)| **weight != 0);
-        let sum: i32 = taps.map(|(k, weight)| weight * i32::from(source(first + k))).sum();
-        ((sum + (1 << (BITS - 1))) >> BITS).clamp(0, 255) as u8
+            let sum: f64 = pillow.iter().sum();
+            let pillow = pillow.map(|w| (0.5 + w / sum * f64::from(1u32 << BITS)) as u32);
+            let mut ours = [0; SIDE];
+            let (pixels, weights) = taps(i, from);
+            for (pixel, weight) in pixels.into_iter().zip(weights) {
+                ours[pixel] += u32::from(weight) << (BITS - 6);
+            }
+            assert_eq!(ours, pillow, "{i} from {from}");
+        }
     }
 }

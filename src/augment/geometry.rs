@@ -1,47 +1,78 @@
 //! Quarter turns, shear and flip: pixels moved, never mixed.
 
+use super::{PLANE, Plane, planes, planes_mut, simd};
 use crate::data::SIDE;
 
-/// Turns counter-clockwise by `turns` · 90° (Pillow's `Image.rotate`).
-pub fn quarter_turns(image: &[u8], turns: u8, out: &mut [u8]) {
-    let last = SIDE - 1;
-    move_pixels(image, out, |y, x| {
-        Some(match turns % 4 {
-            0 => (y, x),
-            1 => (x, last - y),
-            2 => (last - y, last - x),
-            _ => (last - x, y),
-        })
-    });
-}
-
-/// Mirrors left and right.
-pub fn flip(image: &mut [u8]) {
-    image.chunks_exact_mut(SIDE).for_each(<[u8]>::reverse);
-}
-
-/// Shears along x: the pixel (x, y) is taken from (x + `shear`·y, y), the nearest one, black outside.
-///
-/// Pillow's `Image.transform` with `AFFINE` (1, shear, 0, 0, 1, 0) and `NEAREST`: pixel centres mapped in 16.16
-/// fixed point (`affine_fixed` in its `Geometry.c`).
-pub fn shear_x(image: &[u8], shear: f64, out: &mut [u8]) {
-    let fixed = |v: f64| (v * 65536.0 + 0.5).floor() as i64;
-    let (step, start) = (fixed(shear), fixed(0.5 + shear * 0.5));
-    move_pixels(image, out, |y, x| {
-        let from = (start + step * y as i64 + 65536 * x as i64) >> 16;
-        (0..SIDE as i64).contains(&from).then_some((y, from as usize))
-    });
-}
-
-/// Fills every plane of `out`: the pixel (y, x) comes from `source(y, x)`, or is black.
-fn move_pixels(image: &[u8], out: &mut [u8], source: impl Fn(usize, usize) -> Option<(usize, usize)>) {
-    const PLANE: usize = SIDE * SIDE;
-    for y in 0..SIDE {
-        for x in 0..SIDE {
-            let from = source(y, x).map(|(y, x)| y * SIDE + x);
-            for plane in (0..image.len()).step_by(PLANE) {
-                out[plane + y * SIDE + x] = from.map_or(0, |from| image[plane + from]);
+simd! {
+    /// Turns counter-clockwise by `turns` · 90° (Pillow's `Image.rotate`).
+    pub fn quarter_turns(image: &[u8], turns: u8, out: &mut [u8]) {
+        for (plane, out) in planes(image).iter().zip(planes_mut(out)) {
+            match turns % 4 {
+                0 => *out = *plane,
+                1 => *out = upside_down(&transpose(plane)),
+                2 => {
+                    *out = *plane;
+                    out.reverse();
+                }
+                _ => *out = transpose(&upside_down(plane)),
             }
         }
     }
+
+    /// Mirrors left and right.
+    pub fn flip(image: &mut [u8]) {
+        for row in image.as_chunks_mut::<SIDE>().0 {
+            row.reverse();
+        }
+    }
+
+    /// Shears along x: the pixel (x, y) is taken from (x + `shear`·y, y), the nearest one, black outside.
+    ///
+    /// Pillow's `Image.transform` with `AFFINE` (1, shear, 0, 0, 1, 0) and `NEAREST`: pixel centres mapped in 16.16
+    /// fixed point (`affine_fixed` in its `Geometry.c`).
+    pub fn shear_x(image: &[u8], shear: f64, out: &mut [u8]) {
+        let fixed = |v: f64| (v * 65536.0 + 0.5).floor() as i64;
+        let (step, start) = (fixed(shear), fixed(0.5 + shear * 0.5));
+        // A row moves as a whole, and no further than out of sight.
+        const SIGHT: i64 = SIDE as i64;
+        let moves: [i64; SIDE] = std::array::from_fn(|y| ((start + step * y as i64) >> 16).clamp(-SIGHT, SIGHT));
+        let inside: [[bool; SIDE]; SIDE] =
+            moves.map(|by| std::array::from_fn(|x| (0..SIDE as i8).contains(&(x as i8 + by as i8))));
+        // A row's width before and after the plane, so that every moved row can be read.
+        let mut padded = [0; SIDE + PLANE + SIDE];
+        for (plane, out) in planes(image).iter().zip(planes_mut(out)) {
+            padded[SIDE..][..PLANE].copy_from_slice(plane);
+            for (y, out) in out.as_chunks_mut::<SIDE>().0.iter_mut().enumerate() {
+                let row = &padded[((1 + y) as i64 * SIGHT + moves[y]) as usize..][..SIDE];
+                for x in 0..SIDE {
+                    out[x] = row[x] * u8::from(inside[y][x]);
+                }
+            }
+        }
+    }
+}
+
+/// The rows in reverse order.
+#[inline(always)]
+fn upside_down(plane: &Plane) -> Plane {
+    let mut out = *plane;
+    out.as_chunks_mut::<SIDE>().0.reverse();
+    out
+}
+
+/// Rows become columns.
+///
+/// An element's index is 5 bits of y and 5 bits of x. A perfect shuffle of the plane (its halves merged, element by
+/// element) turns these ten bits left by one; five shuffles exchange y and x. Each is a loop that vectorises.
+#[inline(always)]
+pub(super) fn transpose(plane: &Plane) -> Plane {
+    let shuffled = |from: &Plane| {
+        let mut out = [0; PLANE];
+        let (low, high) = from.split_at(PLANE / 2);
+        for ((out, low), high) in out.as_chunks_mut::<2>().0.iter_mut().zip(low).zip(high) {
+            *out = [*low, *high];
+        }
+        out
+    };
+    shuffled(&shuffled(&shuffled(&shuffled(&shuffled(plane)))))
 }

@@ -6,56 +6,93 @@
 mod color;
 mod crop;
 mod geometry;
+mod hue;
 mod pretext;
 mod view;
 
-pub use color::{brightness, contrast, grayscale, hue, invert, saturation};
+pub use color::{brightness, contrast, grayscale, invert, saturation};
 pub use crop::{CropBox, resized_crop};
 pub use geometry::{flip, quarter_turns, shear_x};
+pub use hue::hue;
 pub use pretext::{Color, Pretext, SHEARS};
 pub use view::{Adjustment, Jitter, View};
 
 use rayon::prelude::*;
 
-use crate::data::{Dataset, IMAGE};
+use crate::data::{Dataset, IMAGE, SIDE};
 use crate::rng::{Purpose, Stream};
+use crate::simd::simd;
 
-/// A batch's images scaled to network input, [n, 3, 32, 32]: (x/255 − 0.5)/0.5 as PyTorch computes it in `f32`.
-pub fn to_input(images: &[u8]) -> Vec<f32> {
-    let scaled: [f32; 256] = std::array::from_fn(|x| (x as f32 / 255.0 - 0.5) / 0.5);
-    images.iter().map(|&x| scaled[usize::from(x)]).collect()
+const PLANE: usize = SIDE * SIDE;
+/// One channel, row by row.
+type Plane = [u8; PLANE];
+
+#[inline(always)]
+fn planes(image: &[u8]) -> &[Plane] {
+    image.as_chunks().0
 }
 
-/// The images at `indices`, as network input.
-pub fn plain_batch(data: &Dataset, indices: &[u32]) -> Vec<f32> {
-    batch(data, indices, |_, image, out| out.copy_from_slice(image))
+#[inline(always)]
+fn planes_mut(image: &mut [u8]) -> &mut [Plane] {
+    image.as_chunks_mut().0
 }
 
-/// One SimSiam view of each image at `indices`, as network input; `purpose` says the first or the second.
-pub fn view_batch(data: &Dataset, indices: &[u32], seed: u64, purpose: Purpose, epoch: u32) -> Vec<f32> {
-    batch(data, indices, |index, image, out| {
-        View::draw(&mut Stream::new(seed, purpose, epoch, index)).apply(image, out);
+simd! {
+    /// Images scaled to network input: (x/255 − 0.5)/0.5 as PyTorch computes it in `f32`.
+    pub fn to_input(images: &[u8], out: &mut [f32]) {
+        for (out, &x) in out.iter_mut().zip(images) {
+            *out = (f32::from(x) / 255.0 - 0.5) / 0.5;
+        }
+    }
+}
+
+/// The images at `indices`, as network input, in `out`, [n, 3, 32, 32].
+pub fn plain_batch(data: &Dataset, indices: &[u32], out: &mut [f32]) {
+    batch(indices, out, |index, out| to_input(data.image(index as usize), out)).collect()
+}
+
+/// One SimSiam view of each image at `indices`, as network input, in `out`, [n, 3, 32, 32]; `purpose` says the first
+/// or the second.
+pub fn view_batch(data: &Dataset, indices: &[u32], seed: u64, purpose: Purpose, epoch: u32, out: &mut [f32]) {
+    batch(indices, out, |index, out| {
+        let mut image = [0; IMAGE];
+        View::draw(&mut Stream::new(seed, purpose, epoch, index)).apply(data.image(index as usize), &mut image);
+        to_input(&image, out);
     })
+    .collect()
 }
 
-/// The pretext draw of each image at `indices`, and the transformed images as network input.
+/// The pretext draw of each image at `indices`, in `draws`, and the transformed images as network input, in `out`,
+/// [n, 3, 32, 32].
 pub fn pretext_batch(
     data: &Dataset,
     indices: &[u32],
     seed: u64,
     purpose: Purpose,
     epoch: u32,
-) -> (Vec<f32>, Vec<Pretext>) {
-    let draw = |index| Pretext::draw(&mut Stream::new(seed, purpose, epoch, index));
-    let images = batch(data, indices, |index, image, out| draw(index).apply(image, out));
-    (images, indices.iter().map(|&index| draw(index)).collect())
+    out: &mut [f32],
+    draws: &mut Vec<Pretext>,
+) {
+    batch(indices, out, |index, out| {
+        let mut image = [0; IMAGE];
+        let draw = Pretext::draw(&mut Stream::new(seed, purpose, epoch, index));
+        draw.apply(data.image(index as usize), &mut image);
+        to_input(&image, out);
+        draw
+    })
+    .collect_into_vec(draws)
 }
 
-/// `transform(index, image, out)` for each of `indices`, in parallel; each writes only its own image.
-fn batch(data: &Dataset, indices: &[u32], transform: impl Fn(u32, &[u8], &mut [u8]) + Sync) -> Vec<f32> {
-    let mut out = vec![0; indices.len() * IMAGE];
-    out.par_chunks_exact_mut(IMAGE).zip(indices).for_each(|(out, &index)| {
-        transform(index, data.image(index as usize), out);
-    });
-    to_input(&out)
+/// `make(index, out)` for each of `indices`, in parallel; each writes only its own image.
+///
+/// # Panics
+/// If `out` does not hold just as many images.
+fn batch<T: Send>(
+    indices: &[u32],
+    out: &mut [f32],
+    make: impl Fn(u32, &mut [f32]) -> T + Sync + Send,
+) -> impl IndexedParallelIterator<Item = T> {
+    assert_eq!(out.len(), indices.len() * IMAGE, "a batch of {} images", indices.len());
+    // An image takes some microseconds, about as long as it takes to wake a thread.
+    indices.par_iter().zip(out.par_chunks_exact_mut(IMAGE)).with_min_len(8).map(move |(&index, out)| make(index, out))
 }

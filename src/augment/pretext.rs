@@ -1,6 +1,7 @@
 //! The pretext tasks' image: rotated, then sheared, then recoloured; which, is what the network must tell.
 
 use super::{color, geometry};
+use crate::data::IMAGE;
 use crate::rng::Stream;
 
 /// The shears to choose from.
@@ -45,10 +46,12 @@ impl Pretext {
 
     /// The transformed `image`, both [3, 32, 32].
     pub fn apply(&self, image: &[u8], out: &mut [u8]) {
-        geometry::quarter_turns(image, self.quarter_turns, out);
-        if self.shear > 0 {
-            let rotated = out.to_vec();
-            geometry::shear_x(&rotated, SHEARS[usize::from(self.shear)], out);
+        if self.shear == 0 {
+            geometry::quarter_turns(image, self.quarter_turns, out);
+        } else {
+            let mut turned = [0; IMAGE];
+            geometry::quarter_turns(image, self.quarter_turns, &mut turned);
+            geometry::shear_x(&turned, SHEARS[usize::from(self.shear)], out);
         }
         match self.color {
             Color::Original => {}

@@ -1,7 +1,7 @@
 //! SimSiam's view: crop, flip, colour jitter, grayscale.
 
 use super::crop::{CropBox, resized_crop};
-use super::{color, geometry};
+use super::{color, geometry, hue};
 use crate::rng::Stream;
 
 /// One adjustment of the jitter, with its factor (for hue: its shift).
@@ -19,7 +19,7 @@ impl Adjustment {
             Adjustment::Brightness(factor) => color::brightness(image, factor),
             Adjustment::Contrast(factor) => color::contrast(image, factor),
             Adjustment::Saturation(factor) => color::saturation(image, factor),
-            Adjustment::Hue(shift) => color::hue(image, shift),
+            Adjustment::Hue(shift) => hue::hue(image, shift),
         }
     }
 }

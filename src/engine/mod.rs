@@ -15,7 +15,7 @@ use crate::optimizer::{Rule, State};
 use crate::rng::{Purpose, Stream};
 
 /// A network in training.
-pub trait Engine {
+pub trait Engine: Send {
     /// One training step: forward, backward, update.
     fn step(&mut self, objective: &Objective, dropout: DropoutKey, lr: f64) -> Result<&Outcome>;
     /// One training pass (running statistics move), and the gradient of the objective for every parameter outside

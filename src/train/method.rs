@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Progress, Recipe};
-use crate::augment::{plain_batch, pretext_batch, view_batch};
-use crate::data::{Data, Dataset};
+use super::Recipe;
+use crate::augment::{Pretext, plain_batch, pretext_batch, view_batch};
+use crate::data::{Dataset, IMAGE};
 use crate::engine::{DropoutKey, Engine, Objective, Target};
 use crate::error::Result;
 use crate::evaluate;
@@ -24,8 +24,10 @@ pub enum Method {
     SimSiam { stop_gradient: bool },
 }
 
-/// The pretext tasks' names in metrics, in the order of [`PRETEXT_HEADS`].
-const TASKS: [&str; 3] = ["rotation", "shear", "color"];
+/// Heads that a method trains at most.
+const MAX_HEADS: usize = PRETEXT_HEADS.len();
+/// The pretext tasks' heads.
+const PRETEXT_NAMES: [&str; MAX_HEADS] = [PRETEXT_HEADS[0].0, PRETEXT_HEADS[1].0, PRETEXT_HEADS[2].0];
 /// Images per forward pass of an evaluation.
 const EVAL_BATCH: usize = 128;
 
@@ -35,19 +37,19 @@ impl Method {
     }
 
     /// The metric's prefix of each head: none for the labels', the task's for the others.
-    fn tasks(self) -> Vec<String> {
+    fn tasks(self) -> &'static [&'static str] {
         match self {
-            Method::Classify { .. } => vec![String::new()],
-            Method::Pretext => TASKS.map(|task| format!("{task}_")).to_vec(),
-            Method::SimSiam { .. } => vec![],
+            Method::Classify { .. } => &[""],
+            Method::Pretext => &["rotation_", "shear_", "color_"],
+            Method::SimSiam { .. } => &[],
         }
     }
 
-    fn heads(self) -> Vec<&'static str> {
+    fn heads(&self) -> &[&'static str] {
         match self {
-            Method::Classify { head } => vec![head],
-            Method::Pretext => PRETEXT_HEADS.map(|(head, _)| head).to_vec(),
-            Method::SimSiam { .. } => vec![],
+            Method::Classify { head } => std::slice::from_ref(head),
+            Method::Pretext => &PRETEXT_NAMES,
+            Method::SimSiam { .. } => &[],
         }
     }
 }
@@ -81,45 +83,93 @@ impl Sums {
     }
 
     fn add_correct(&mut self, outputs: &[Vec<f32>], labels: &[Vec<u8>]) {
-        self.correct.resize(labels.len(), 0.0);
+        self.correct.resize(outputs.len(), 0.0);
         for ((sum, logits), labels) in self.correct.iter_mut().zip(outputs).zip(labels) {
             *sum += f64::from(evaluate::correct(logits, labels));
         }
     }
 }
 
+/// A batch as the engine takes it. Two of them take turns: one is trained on while the next is made.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    len: usize,
+    /// Where its first image is in the epoch's order.
+    first: usize,
+    /// Network input: the images, or SimSiam's two views.
+    images: [Vec<f32>; 2],
+    draws: Vec<Pretext>,
+    /// The labels of each head.
+    labels: [Vec<u8>; MAX_HEADS],
+}
+
 impl Recipe {
-    /// One step on the images `batch`, whose first is at `first` in the epoch's order. Adds to the progress's sums
-    /// and gives the loss.
-    #[allow(clippy::too_many_arguments, reason = "one call, in the loop that holds them all")]
+    /// Makes the batch of the images `indices`, whose first is at `first` in the order of `epoch`. `purpose` keys the
+    /// pretext draws. The labels of a plain image are the data's.
+    fn fill(&self, batch: &mut Batch, data: &Dataset, indices: &[u32], first: usize, purpose: Purpose, epoch: u32) {
+        (batch.len, batch.first) = (indices.len(), first);
+        let views = if let Method::SimSiam { .. } = self.method { 2 } else { 1 };
+        batch.images[..views].iter_mut().for_each(|images| images.resize(indices.len() * IMAGE, 0.0));
+        batch.labels.iter_mut().for_each(Vec::clear);
+        let Batch { images: [images, second], draws, labels, .. } = batch;
+        match self.method {
+            Method::Classify { .. } => {
+                plain_batch(data, indices, images);
+                labels[0].extend(indices.iter().map(|&index| data.labels[index as usize]));
+            }
+            Method::Pretext => {
+                pretext_batch(data, indices, self.seed, purpose, epoch, images, draws);
+                for (task, labels) in labels.iter_mut().enumerate() {
+                    labels.extend(draws.iter().map(|draw| draw.labels()[task]));
+                }
+            }
+            Method::SimSiam { .. } => {
+                view_batch(data, indices, self.seed, Purpose::View1, epoch, images);
+                view_batch(data, indices, self.seed, Purpose::View2, epoch, second);
+            }
+        }
+    }
+
+    /// The training batch of `step` in `order`, the order of `epoch`.
+    pub(super) fn fill_training(&self, batch: &mut Batch, data: &Dataset, order: &[u32], step: usize, epoch: u32) {
+        let first = step * self.batch;
+        let indices = &order[first..order.len().min(first + self.batch)];
+        self.fill(batch, data, indices, first, Purpose::Pretext, epoch);
+    }
+
+    /// One training step on `batch`. Adds to the sums of `epoch` and gives the loss.
     pub(super) fn step(
         &self,
         model: &mut dyn Engine,
         lr: f64,
-        data: &Data,
-        batch: &[u32],
-        first: usize,
-        progress: &mut Progress,
+        batch: &Batch,
+        epoch: u32,
+        sums: &mut Sums,
     ) -> Result<f64> {
-        let (seed, epoch, sums) = (self.seed, progress.epoch, &mut progress.sums);
-        let dropout = DropoutKey { seed, epoch, first: first as u32 };
-        let loss = if let Method::SimSiam { stop_gradient } = self.method {
-            let views = [Purpose::View1, Purpose::View2].map(|view| view_batch(&data.train, batch, seed, view, epoch));
-            let objective = Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient };
-            let outcome = model.step(&objective, dropout, lr)?;
-            sums.output_std += evaluate::output_std(&outcome.outputs[0], batch.len()) * batch.len() as f64;
-            outcome.loss
-        } else {
-            let (images, labels) = self.labelled_batch(&data.train, batch, Purpose::Pretext, epoch);
-            let targets = self.method.heads().into_iter().zip(&labels).map(|(head, labels)| Target { head, labels });
-            let objective = Objective::Classify { images: &images, targets: &targets.collect::<Vec<_>>() };
-            let outcome = model.step(&objective, dropout, lr)?;
-            sums.add_correct(&outcome.outputs, &labels);
-            outcome.loss
+        let dropout = DropoutKey { seed: self.seed, epoch, first: batch.first as u32 };
+        let images = batch.len as f64;
+        let outcome = match self.method {
+            Method::SimSiam { stop_gradient } => {
+                let views = [&batch.images[0][..], &batch.images[1][..]];
+                let outcome = model.step(&Objective::SimSiam { views, stop_gradient }, dropout, lr)?;
+                sums.output_std += evaluate::output_std(&outcome.outputs[0], batch.len) * images;
+                outcome
+            }
+            _ => {
+                let heads = self.method.heads();
+                let targets: [Target; MAX_HEADS] = std::array::from_fn(|i| Target {
+                    head: heads[i % heads.len()],
+                    labels: &batch.labels[i],
+                });
+                let objective = Objective::Classify { images: &batch.images[0], targets: &targets[..heads.len()] };
+                let outcome = model.step(&objective, dropout, lr)?;
+                sums.add_correct(&outcome.outputs, &batch.labels);
+                outcome
+            }
         };
-        sums.images += batch.len() as f64;
-        sums.loss += loss * batch.len() as f64;
-        Ok(loss)
+        sums.images += images;
+        sums.loss += outcome.loss * images;
+        Ok(outcome.loss)
     }
 
     /// Test metrics after `epoch`; the pretext tasks' test images are transformed at random too.
@@ -127,13 +177,23 @@ impl Recipe {
         let heads = self.method.heads();
         let mut sums = Sums::default();
         let all: Vec<u32> = (0..test.len() as u32).collect();
-        for batch in all.chunks(EVAL_BATCH).filter(|_| !heads.is_empty()) {
-            let (images, labels) = self.labelled_batch(test, batch, Purpose::PretextTest, epoch);
-            let outputs = model.predict(&images, &heads)?;
-            sums.add_correct(&outputs, &labels);
-            for (logits, labels) in outputs.iter().zip(&labels) {
+        let batches: Vec<&[u32]> = all.chunks(EVAL_BATCH).filter(|_| !heads.is_empty()).collect();
+        let fill = |batch: &mut Batch, at: usize| {
+            if let Some(indices) = batches.get(at) {
+                self.fill(batch, test, indices, at * EVAL_BATCH, Purpose::PretextTest, epoch);
+            }
+        };
+        let [mut batch, mut next] = <[Batch; 2]>::default();
+        fill(&mut batch, 0);
+        for at in 0..batches.len() {
+            let (outputs, ()) =
+                rayon::join(|| model.predict(&batch.images[0], heads), || fill(&mut next, at + 1));
+            let outputs = outputs?;
+            sums.add_correct(&outputs, &batch.labels);
+            for (logits, labels) in outputs.iter().zip(&batch.labels) {
                 sums.loss += evaluate::cross_entropy_sum(logits, labels);
             }
+            std::mem::swap(&mut batch, &mut next);
         }
         let n = test.len() as f64;
         let mut metrics = BTreeMap::new();
@@ -144,17 +204,5 @@ impl Recipe {
             metrics.insert(format!("test_{task}top1"), correct / n);
         }
         Ok(metrics)
-    }
-
-    /// Images as network input, and for each head the labels.
-    fn labelled_batch(&self, data: &Dataset, batch: &[u32], purpose: Purpose, epoch: u32) -> (Vec<f32>, Vec<Vec<u8>>) {
-        if self.method == Method::Pretext {
-            let (images, draws) = pretext_batch(data, batch, self.seed, purpose, epoch);
-            let labels = (0..TASKS.len()).map(|task| draws.iter().map(|draw| draw.labels()[task]).collect());
-            (images, labels.collect())
-        } else {
-            let labels = batch.iter().map(|&index| data.labels[index as usize]).collect();
-            (plain_batch(data, batch), vec![labels])
-        }
     }
 }

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::network::{Array, Mode, Network, Weights};
 use crate::optimizer::{Rule, Schedule, State};
 pub use method::Method;
-use method::Sums;
+use method::{Batch, Sums};
 
 /// One stage's training.
 #[derive(Clone, Debug)]
@@ -135,6 +135,7 @@ pub fn train(
     };
     let steps = recipe.steps(examples.len());
     let mut progress = start;
+    let [mut batch, mut next] = <[Batch; 2]>::default();
     while progress.epoch < recipe.epochs {
         let order = epoch_order(examples, recipe.seed, progress.epoch);
         let position = |progress: &Progress| Position {
@@ -145,12 +146,24 @@ pub fn train(
             batch: recipe.batch,
             loss: progress.sums.mean_loss(),
         };
+        let epoch = progress.epoch;
+        let fill = |batch: &mut Batch, step: usize| {
+            if step < steps {
+                recipe.fill_training(batch, &data.train, &order, step, epoch);
+            }
+        };
+        fill(&mut batch, progress.step);
         while progress.step < steps {
-            let first = progress.step * recipe.batch;
-            let batch = &order[first..(first + recipe.batch).min(order.len())];
             let done = u64::from(progress.epoch) * steps as u64 + progress.step as u64;
             let lr = recipe.schedule.rate(recipe.lr, done, u64::from(recipe.epochs) * steps as u64);
-            let loss = recipe.step(&mut *model, lr, data, batch, first, &mut progress)?;
+            let Progress { step, sums, .. } = &mut progress;
+            // Where the step leaves a core idle, it makes the next batch; neither reads what the other writes.
+            let (loss, ()) = rayon::join(
+                || recipe.step(&mut *model, lr, &batch, epoch, sums),
+                || fill(&mut next, *step + 1),
+            );
+            std::mem::swap(&mut batch, &mut next);
+            let loss = loss?;
             if !loss.is_finite() {
                 return Err(Error::Diverged { stage: recipe.name.clone(), epoch: progress.epoch + 1, loss });
             }

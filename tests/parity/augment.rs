@@ -67,7 +67,9 @@ pub fn all(fixture: &Fixture) {
         View { crop: crop(i), flip: flip[i] == 1, jitter: (jitter[i] == 1).then_some(adjustments), gray: gray[i] == 1 }
     };
     check("view_u8", TWO_LEVELS, &|i, image, out| view(i).apply(image, out));
-    let input = augment::to_input(&fixture.u8s("view_u8"));
+    let images = fixture.u8s("view_u8");
+    let mut input = vec![0.0; images.len()];
+    augment::to_input(&images, &mut input);
     fixture.close("view", &input, &fixture.f32s("view"), 0.0);
 }
 

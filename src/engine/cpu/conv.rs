@@ -11,12 +11,13 @@ use rayon::prelude::*;
 
 use super::norm::Norm;
 use super::product::{Left, PANEL, Right, product};
-use super::simd::{chunks_or_none, grow, scratch, simd};
+use super::lanes::{chunks_or_none, grow, scratch};
 use super::tail::{self, Tail};
 use super::update::Sink;
 use super::{Pass, winograd};
 use crate::data::{CHANNELS, SIDE};
 use crate::network::Array;
+use crate::simd::simd;
 
 /// Images whose kernel gradients are added up in one go.
 const GROUP: usize = 8;
@@ -136,7 +137,7 @@ impl Conv {
         self.prepare(n, pass.train.is_some(), &pass.weights[self.tensor..self.tensor + 2]);
         let (width, chunk) = (padded(self.outputs), self.chunk());
         let (x_len, y_len, out_len, source_len) = (self.in_len(), self.y_len(), self.out_len(), self.source_len());
-        self.norms.resize_with(pass.groups, Norm::default);
+        self.norms.resize_with(pass.groups.max(self.norms.len()), Norm::default);
         if pass.train.is_none() {
             self.norms.iter_mut().for_each(|norm| match self.norm {
                 Some(tensor) => norm.from_running(width, &pass.weights[tensor..tensor + 4]),
@@ -171,7 +172,7 @@ impl Conv {
         });
         (self.y, self.moments) = (y, moments);
         let of_group = n / pass.groups;
-        for (norm, moments) in self.norms.iter_mut().zip(self.moments.chunks_exact(of_group * 2 * width)) {
+        for (norm, moments) in self.norms.iter_mut().zip(self.moments[..n * 2 * width].chunks_exact(of_group * 2 * width)) {
             match self.norm {
                 Some(tensor) => {
                     norm.from_batch(moments, width, self.side * self.side, &mut pass.weights[tensor..tensor + 4]);
@@ -314,12 +315,13 @@ impl Conv {
         sums.zip(images).enumerate().for_each(|(i, (sums, (source, g)))| {
             tail::gradient_sums(self.tail, &self.norms[i / of_group], self.side, source, g, sums);
         });
-        for (norm, sums) in self.norms.iter_mut().zip(self.moments.chunks_exact(of_group * 2 * width)) {
+        let sums = self.moments[..n * 2 * width].chunks_exact(of_group * 2 * width);
+        for (norm, sums) in self.norms.iter_mut().zip(sums) {
             norm.set_gradient(sums, self.side * self.side);
         }
         self.dw.resize(self.outputs, 0.0);
         for which in 0..2 {
-            self.dw.iter_mut().enumerate().for_each(|(c, g)| *g = Norm::gradient(&self.norms, which, c));
+            self.dw.iter_mut().enumerate().for_each(|(c, g)| *g = Norm::gradient(&self.norms[..n / of_group], which, c));
             sink.take(tensor + which, &self.dw);
         }
     }

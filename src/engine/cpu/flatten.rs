@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::product::PANEL;
 use super::rows::transpose;
-use super::simd::{LANES, grow};
+use super::lanes::{LANES, grow};
 
 /// What is flattened.
 #[derive(Clone, Copy)]

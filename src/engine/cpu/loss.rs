@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::simd::simd;
+use crate::simd::simd;
 use crate::engine::COSINE_EPS;
 
 /// The mean over examples of −ln softmax(logits)\[label\]; `g` takes its gradient (softmax − one-hot)/n. Both are

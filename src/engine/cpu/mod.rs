@@ -23,12 +23,12 @@
 mod chain;
 mod conv;
 mod flatten;
+mod lanes;
 mod linear;
 mod loss;
 mod norm;
 pub mod product;
 mod rows;
-mod simd;
 mod tail;
 mod update;
 mod winograd;
@@ -95,25 +95,23 @@ impl Model {
         })
     }
 
-    fn head(&self, name: &str) -> Result<usize> {
-        let found = self.heads.iter().position(|(head, _)| *head == name);
-        found.ok_or_else(|| Error::Usage(format!("the network has no head {name}")))
-    }
-
     /// A training pass into `outcome`; the gradients go to `kept`, or move the weights.
     fn pass(&mut self, objective: &Objective, dropout: DropoutKey, lr: f64, kept: Option<&mut ByTensor>) -> Result<()> {
         let (images, groups, heads) = match objective {
-            Objective::Classify { images, targets } => {
-                let heads = targets.iter().map(|target| self.head(target.head)).collect::<Result<Vec<_>>>()?;
-                (*images, 1, heads)
-            }
+            Objective::Classify { images, targets } => (*images, 1, targets.len()),
             Objective::SimSiam { views: [first, second], .. } => {
                 self.images.clear();
                 self.images.extend_from_slice(first);
                 self.images.extend_from_slice(second);
-                (&self.images[..], 2, vec![self.head("predictor")?])
+                (&self.images[..], 2, 1)
             }
         };
+        let name = |at: usize| match objective {
+            Objective::Classify { targets, .. } => targets[at].head,
+            Objective::SimSiam { .. } => "predictor",
+        };
+        // Before anything moves.
+        (0..heads).try_for_each(|at| find(&mut self.heads, name(at)).map(|_| ()))?;
         let n = images.len() / IMAGE;
         let Model { trunk, weights, slots, outcome, cosines, .. } = self;
         let weights = &mut weights.arrays;
@@ -123,15 +121,15 @@ impl Model {
         let learns = trunk.learns();
         outcome.loss = 0.0;
         let outputs = &mut outcome.outputs;
-        for (at, &head) in heads.iter().enumerate() {
-            let head = &mut self.heads[head].1;
+        for at in 0..heads {
+            let head = find(&mut self.heads, name(at))?;
             let (hidden, dh) = trunk.end(n);
             head.forward(head.len(), hidden, &mut Pass { n, groups, train: Some(dropout), weights });
             let (out, g) = head.end(n);
             match objective {
                 Objective::Classify { targets, .. } => {
                     outcome.loss += loss::cross_entropy(out, targets[at].labels, g);
-                    outputs.resize_with(heads.len(), Vec::new);
+                    outputs.resize_with(heads, Vec::new);
                     rows_of(out, n, 0..n, &mut outputs[at]);
                 }
                 Objective::SimSiam { .. } => {
@@ -154,6 +152,12 @@ impl Model {
         trunk.backward(images, None, false, n, groups, &mut sink);
         Ok(())
     }
+}
+
+/// The head called `name`.
+fn find<'a>(heads: &'a mut [(&'static str, Chain)], name: &str) -> Result<&'a mut Chain> {
+    let found = heads.iter_mut().find(|(head, _)| *head == name);
+    found.map(|(_, chain)| chain).ok_or_else(|| Error::Usage(format!("the network has no head {name}")))
 }
 
 /// Columns of x [features, n], each as a row.
@@ -187,8 +191,7 @@ impl Engine for Model {
         self.trunk.forward(self.trunk.len(), images, &mut pass);
         let (hidden, _) = self.trunk.end(n);
         let output = |head: &&str| {
-            let found = self.heads.iter_mut().find(|(name, _)| name == head);
-            let (_, head) = found.ok_or_else(|| Error::Usage(format!("the network has no head {head}")))?;
+            let head = find(&mut self.heads, head)?;
             head.forward(head.len(), hidden, &mut pass);
             let mut rows = Vec::new();
             rows_of(head.end(n).0, n, 0..n, &mut rows);

@@ -8,7 +8,7 @@
 //! The kernel keeps a tile of up to 8 × 32 sums in registers. It is written with arrays: `[f32; 16]` becomes one
 //! AVX-512 register, and measured at 99 % of the multiply-add rate of a Zen 4 core it leaves nothing for intrinsics.
 
-use super::simd::simd;
+use crate::simd::simd;
 
 /// Terms in one chain. Shorter chains round less than long ones, and SimSiam's z needs that to stay within 1e-5 of
 /// PyTorch's; below 64 the additions between them begin to cost.

@@ -7,7 +7,8 @@
 use rayon::prelude::*;
 
 use super::product::PANEL;
-use super::simd::{LANES, simd};
+use super::lanes::LANES;
+use crate::simd::simd;
 
 /// Σ f(i).
 #[inline(always)]

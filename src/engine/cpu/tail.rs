@@ -8,7 +8,8 @@
 //! x is [side, side, channels]; what comes out has a border of zeros around it, for the convolution that follows.
 
 use super::norm::Norm;
-use super::simd::{LANES, Lanes, add, lanes, lanes_mut, mul, simd, sub};
+use super::lanes::{LANES, Lanes, add, lanes, lanes_mut, mul, sub};
+use crate::simd::simd;
 
 /// What a tail does; the norm may be the identity.
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::simd::simd;
+use crate::simd::simd;
 use crate::network::Array;
 use crate::optimizer::{BETA1, BETA2, EPS, Rule, adam_corrections};
 

@@ -1,21 +1,9 @@
-//! One source, several instruction sets; and what every kernel's memory looks like.
-//!
-//! A function in [`simd!`] is compiled for AVX-512, for AVX2 with FMA, and for the build's own target (64-bit Arm has
-//! all it needs there); the first that the CPU supports is taken at run time. Its bits are the same in each: the
-//! compiler may do several values at once, but never reorders a sum, and it fuses only where `mul_add` is written.
+//! What the kernels' memory looks like: lanes of values, buffers that grow, scratch memory for each thread.
 
 use std::cell::Cell;
 
 use rayon::iter::repeat_n;
 use rayon::prelude::*;
-
-/// Compiles each function for several instruction sets. Helpers that they call must be `#[inline(always)]`.
-macro_rules! simd {
-    ($($item:item)*) => {
-        $(#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2+fma"))] $item)*
-    };
-}
-pub(crate) use simd;
 
 /// Values that kernels take at once. Every buffer's innermost dimension is padded to a multiple of it, with zeros.
 pub const LANES: usize = 16;
