@@ -19,6 +19,8 @@ use crate::engine::dropout_row;
 
 /// Rows of W that a task takes.
 const ROWS: usize = 64;
+/// Terms of a product that a copy of a part of W holds: whole blocks.
+const TERMS: usize = 4 * BLOCK;
 /// Columns of ∂L/∂W that are computed before they move the weights.
 const COLUMNS: usize = 512;
 
@@ -120,16 +122,15 @@ impl Linear {
             for (row, bias) in out.chunks_exact_mut(n).zip(&bias[first..]) {
                 row.fill(*bias);
             }
-            scratch(ROWS * BLOCK, |a| {
-                for start in (0..inputs).step_by(BLOCK) {
-                    let terms = BLOCK.min(inputs - start);
+            scratch(ROWS * TERMS, |a| {
+                for start in (0..inputs).step_by(TERMS) {
+                    let terms = TERMS.min(inputs - start);
                     // A copy, since rows of W are often a power of two apart, which the cache cannot hold together.
-                    for (a, row) in
-                        a.chunks_exact_mut(BLOCK).zip(weight[first * inputs..].chunks_exact(inputs)).take(rows)
-                    {
+                    let rows_of_w = weight[first * inputs..].chunks_exact(inputs).take(rows);
+                    for (a, row) in a.chunks_exact_mut(TERMS).zip(rows_of_w) {
                         a[..terms].copy_from_slice(&row[start..start + terms]);
                     }
-                    let left = Left { values: a, row: BLOCK, col: 1 };
+                    let left = Left { values: a, row: TERMS, col: 1 };
                     let right = Right { values: &panels[start * PANEL..], row: PANEL, panel: inputs * PANEL };
                     product(out, n, left, right, [rows, terms, n], true);
                 }

@@ -88,10 +88,9 @@ simd! {
     fn transpose_panel(x: &[f32], n: usize, panel: &mut [f32]) {
         let rows = x.len() / n;
         for (i, out) in panel.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
-            if rows == PANEL {
-                *out = std::array::from_fn(|row| x[row * n + i]);
-            } else {
-                *out = std::array::from_fn(|row| if row < rows { x[row * n + i] } else { 0.0 });
+            out[rows..].fill(0.0);
+            for (out, row) in out.iter_mut().zip(x.chunks_exact(n)) {
+                *out = row[i];
             }
         }
     }
