@@ -1,20 +1,31 @@
 """The peer: PyTorch, torchvision and Pillow doing what `cargo bench --bench throughput` does.
 
 Prints a JSON line per benchmark, with the same ids: the median over repetitions, in images per second (a SimSiam image
-is two views). Steps run on random images in memory; augmentations start from Pillow images in memory, one process.
+is two views), for the product in floating-point operations per second. Networks and losses are those of
+`golden/parity/make_parity.py` at full width.
+
+Steps and evaluation run on random images in memory, already scaled. Augmentations cost what one fetch from
+torchvision's CIFAR10 costs before scaling: the data set holds numpy arrays [32, 32, 3], a fetch makes a Pillow image of
+one, and the transforms make another of that; no ToTensor. One process, no DataLoader.
+
+With --compile the network and its loss are one `torch.compile`d function; the optimizer's step is as without.
 
     python pytorch.py [--compile] [--threads N] [--seconds S] [ID ...]
+    python pytorch.py --versions
 """
 
 import argparse
 import json
+import platform
 import random
 import statistics
 import time
 
 import numpy
+import PIL
 import torch
 import torch.nn.functional as F
+import torchvision
 from PIL import Image, ImageOps
 from torch import nn
 from torchvision import transforms
@@ -61,13 +72,13 @@ def images(n):
 
 
 def training(model, optimizer, loss, compiled):
-    """One step as a function; `loss(model)` is what it minimises."""
+    """One step as a function; `loss()` is what it minimises."""
     model.train()
-    run = torch.compile(model) if compiled else model
+    run = torch.compile(loss) if compiled else loss
 
     def step():
         optimizer.zero_grad()
-        loss(run).backward()
+        run().backward()
         optimizer.step()
 
     return step
@@ -75,20 +86,21 @@ def training(model, optimizer, loss, compiled):
 
 def supervised(compiled):
     model, x, y = Classifier([10]), images(128), torch.randint(0, 10, (128,))
-    return training(model, torch.optim.Adam(model.parameters(), 1e-3), lambda m: F.cross_entropy(m(x)[0], y), compiled)
+    loss = lambda: F.cross_entropy(model(x)[0], y)
+    return training(model, torch.optim.Adam(model.parameters(), 1e-3), loss, compiled)
 
 
 def pretext(compiled):
     model, x = Classifier([4, 3, 3]), images(64)
     labels = [torch.randint(0, classes, (64,)) for classes in (4, 3, 3)]
-    loss = lambda m: sum(F.cross_entropy(logits, y) for logits, y in zip(m(x), labels))
+    loss = lambda: sum(F.cross_entropy(logits, y) for logits, y in zip(model(x), labels))
     return training(model, torch.optim.Adam(model.parameters(), 1e-3), loss, compiled)
 
 
 def simsiam(compiled):
     model, views = SimSiam(), [images(64), images(64)]
     rule = torch.optim.SGD(model.parameters(), 0.0125, momentum=0.9, weight_decay=5e-4)
-    return training(model, rule, lambda m: m(*views), compiled)
+    return training(model, rule, lambda: model(*views), compiled)
 
 
 def evaluation(compiled):
@@ -96,43 +108,42 @@ def evaluation(compiled):
     run = torch.compile(model) if compiled else model
 
     def forward():
-        with torch.no_grad():
+        with torch.inference_mode():
             run(x)
 
     return forward
 
 
-def pictures(n=64):
-    pixels = numpy.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=numpy.uint8)
-    return [Image.fromarray(image) for image in pixels]
+def fetches(transform, n=64):
+    """Fetches each of n images once."""
+    data = numpy.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=numpy.uint8)
+    return lambda: [transform(Image.fromarray(array)) for array in data]
 
 
 def simsiam_view(_):
     jitter = transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)
-    view = transforms.Compose([
+    return fetches(transforms.Compose([
         transforms.RandomResizedCrop(32, scale=(0.2, 1.0)),
         transforms.RandomHorizontalFlip(),
         transforms.RandomApply([jitter], p=0.8),
         transforms.RandomGrayscale(p=0.2),
-    ])
-    batch = pictures()
-    return lambda: [view(image) for image in batch]
+    ]))
 
 
 def pretext_image(_):
-    batch = pictures()
+    """The operations of `golden/parity/make_parity.py`."""
 
     def transform(image):
         image = image.rotate(90 * random.randrange(4))
         shear = (0.0, 0.2, 0.4)[random.randrange(3)]
-        if shear:
-            image = image.transform((32, 32), Image.Transform.AFFINE, (1, shear, 0, 0, 1, 0), Image.Resampling.NEAREST)
+        if shear > 0:
+            image = image.transform(image.size, Image.AFFINE, (1, shear, 0, 0, 1, 0))
         color = random.randrange(3)
         if color == 1:
-            return image.convert("L").convert("RGB")
+            return ImageOps.grayscale(image).convert("RGB")
         return ImageOps.invert(image) if color == 2 else image
 
-    return lambda: [transform(image) for image in batch]
+    return fetches(transform)
 
 
 def gemm(_):
@@ -154,29 +165,53 @@ BENCHMARKS = {
 
 
 def median_seconds(function, seconds):
-    end = time.perf_counter() + seconds / 3
-    while time.perf_counter() < end:
-        function()
-    times = []
-    while sum(times) < seconds or len(times) < 5:
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
+    """Median time of a call and the number of calls, after a warm-up of a third of the time and three calls."""
+
+    def calls(seconds, at_least):
+        times, end = [], time.perf_counter() + seconds
+        while time.perf_counter() < end or len(times) < at_least:
+            start = time.perf_counter()
+            function()
+            times.append(time.perf_counter() - start)
+        return times
+
+    calls(seconds / 3, 3)
+    times = calls(seconds, 10)
     return statistics.median(times), len(times)
 
 
-if __name__ == "__main__":
+def versions():
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "pillow": PIL.__version__,
+        "numpy": numpy.__version__,
+    }
+
+
+def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--compile", action="store_true", help="torch.compile the networks")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the networks and losses")
     parser.add_argument("--threads", type=int, help="threads of PyTorch [default: its own choice]")
     parser.add_argument("--seconds", type=float, default=5.0, help="time spent on each benchmark")
-    parser.add_argument("ids", nargs="*", default=list(BENCHMARKS))
+    parser.add_argument("--versions", action="store_true", help="print the versions of what is measured, as JSON")
+    parser.add_argument("ids", nargs="*", metavar="ID", help=f"of {', '.join(BENCHMARKS)} [default: all]")
     arguments = parser.parse_args()
+    if unknown := set(arguments.ids) - set(BENCHMARKS):
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    if arguments.versions:
+        print(json.dumps(versions()))
+        return
     torch.manual_seed(0)
     random.seed(0)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    for id in arguments.ids:
+    for id in arguments.ids or BENCHMARKS:
         make, units = BENCHMARKS[id]
         median, n = median_seconds(make(arguments.compile), arguments.seconds)
-        print(json.dumps({"id": id, "per_second": units / median, "n": n}), flush=True)
+        print(json.dumps({"id": id, "per_second": units / median, "units": units, "n": n}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
