@@ -55,20 +55,21 @@ fn luma(r: u8, g: u8, b: u8) -> u8 {
     ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
 }
 
-/// `base` + `factor` · (x − `base`), cut to 0..=255 and truncated: Pillow's `Image.blend` in single precision.
+/// `base` + `factor` · (x − `base`), truncated and cut to 0..=255: Pillow's `Image.blend` in single precision.
 #[inline(always)]
 fn blend(base: u8, x: u8, factor: f32) -> u8 {
     let base = i32::from(base);
-    let mixed = base as f32 + factor * (i32::from(x) - base) as f32;
-    truncated(mixed.clamp(0.0, 255.0))
+    // A larger factor leaves 0..=255 as well.
+    let factor = factor.clamp(-8192.0, 8192.0);
+    floor(base as f32 + factor * (i32::from(x) - base) as f32).clamp(0, 255) as u8
 }
 
 /// Added to a float of magnitude below 2²², it rounds it to the nearest integer and leaves that in the low bits.
 pub(super) const ROUND: f32 = 12_582_912.0; // 1.5 · 2²³
 
-/// `x` in 0..=255, truncated. A cast, which would have to saturate, does not vectorise.
+/// ⌊x⌋ for magnitudes below 2²². A cast, which would have to saturate, does not vectorise.
 #[inline(always)]
-fn truncated(x: f32) -> u8 {
+fn floor(x: f32) -> i32 {
     let nearest = x + ROUND;
-    (nearest.to_bits() - u32::from(nearest - ROUND > x)) as u8
+    nearest.to_bits() as i32 - ROUND.to_bits() as i32 - i32::from(nearest - ROUND > x)
 }
