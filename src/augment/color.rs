@@ -73,3 +73,20 @@ fn floor(x: f32) -> i32 {
     let nearest = x + ROUND;
     nearest.to_bits() as i32 - ROUND.to_bits() as i32 - i32::from(nearest - ROUND > x)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A float-to-integer cast truncates and saturates, as Pillow's clipping does.
+    #[test]
+    fn a_blend_is_the_plain_formula_for_all_levels_and_any_factor() {
+        let drawn = (0..20).map(|i| 0.6 + 0.8 * i as f32 / 19.0);
+        for factor in drawn.chain([0.0, 1.0, -1.0, 0.1, 255.0, 8192.0, 8193.0, 1e9, f32::MAX, f32::MIN]) {
+            for (base, x) in (0..=255).flat_map(|base| (0..=255).map(move |x| (base, x))) {
+                let plain = f32::from(base) + factor * (f32::from(x) - f32::from(base));
+                assert_eq!(blend(base, x, factor), plain as u8, "{base} {x} {factor}");
+            }
+        }
+    }
+}

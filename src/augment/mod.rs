@@ -25,9 +25,11 @@ use crate::rng::{Purpose, Stream};
 /// Compiles each function for several instruction sets, of which the best that the CPU has is taken at run time; what
 /// they call must be `#[inline(always)]`. The loops vectorise to the same bits at any width: they are integer
 /// arithmetic, or single operations in `f32` that the compiler neither reorders nor fuses.
+///
+/// By AVX-512, `multiversion` means that of Ice Lake and Zen 4: older CPUs, which slow down for it, get AVX2.
 macro_rules! simd {
     ($($item:item)*) => {
-        $(#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2"))] $item)*
+        $(#[multiversion::multiversion(targets("x86_64+avx512f", "x86_64+avx2"))] $item)*
     };
 }
 use simd;
