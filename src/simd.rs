@@ -4,10 +4,11 @@
 /// there); the first that the CPU supports is taken at run time. Helpers that they call must be `#[inline(always)]`.
 ///
 /// The bits are the same in each: the compiler may do several values at once, but never reorders a sum, and it fuses
-/// only where `mul_add` is written.
+/// only where `mul_add` is written. By AVX-512 `multiversion` means that of Ice Lake and Zen 4: older CPUs, which slow
+/// down for it, get AVX2.
 macro_rules! simd {
     ($($item:item)*) => {
-        $(#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512bw+avx512dq", "x86_64+avx2+fma"))] $item)*
+        $(#[multiversion::multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))] $item)*
     };
 }
 pub(crate) use simd;

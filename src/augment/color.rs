@@ -1,6 +1,7 @@
 //! Colour: Pillow's `ImageOps` and `ImageEnhance` on planar RGB.
 
-use super::{PLANE, Plane, planes_mut, simd};
+use super::{PLANE, Plane, planes_mut};
+use crate::simd::simd;
 
 simd! {
     /// All three channels become the luma.
@@ -55,20 +56,38 @@ fn luma(r: u8, g: u8, b: u8) -> u8 {
     ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
 }
 
-/// `base` + `factor` · (x − `base`), cut to 0..=255 and truncated: Pillow's `Image.blend` in single precision.
+/// `base` + `factor` · (x − `base`), truncated and cut to 0..=255: Pillow's `Image.blend` in single precision.
 #[inline(always)]
 fn blend(base: u8, x: u8, factor: f32) -> u8 {
     let base = i32::from(base);
-    let mixed = base as f32 + factor * (i32::from(x) - base) as f32;
-    truncated(mixed.clamp(0.0, 255.0))
+    // A larger factor leaves 0..=255 as well.
+    let factor = factor.clamp(-8192.0, 8192.0);
+    floor(base as f32 + factor * (i32::from(x) - base) as f32).clamp(0, 255) as u8
 }
 
 /// Added to a float of magnitude below 2²², it rounds it to the nearest integer and leaves that in the low bits.
 pub(super) const ROUND: f32 = 12_582_912.0; // 1.5 · 2²³
 
-/// `x` in 0..=255, truncated. A cast, which would have to saturate, does not vectorise.
+/// ⌊x⌋ for magnitudes below 2²². A cast, which would have to saturate, does not vectorise.
 #[inline(always)]
-fn truncated(x: f32) -> u8 {
+fn floor(x: f32) -> i32 {
     let nearest = x + ROUND;
-    (nearest.to_bits() - u32::from(nearest - ROUND > x)) as u8
+    nearest.to_bits() as i32 - ROUND.to_bits() as i32 - i32::from(nearest - ROUND > x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A float-to-integer cast truncates and saturates, as Pillow's clipping does.
+    #[test]
+    fn a_blend_is_the_plain_formula_for_all_levels_and_any_factor() {
+        let drawn = (0..20).map(|i| 0.6 + 0.8 * i as f32 / 19.0);
+        for factor in drawn.chain([0.0, 1.0, -1.0, 0.1, 255.0, 8192.0, 8193.0, 1e9, f32::MAX, f32::MIN]) {
+            for (base, x) in (0..=255).flat_map(|base| (0..=255).map(move |x| (base, x))) {
+                let plain = f32::from(base) + factor * (f32::from(x) - f32::from(base));
+                assert_eq!(blend(base, x, factor), plain as u8, "{base} {x} {factor}");
+            }
+        }
+    }
 }

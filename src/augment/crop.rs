@@ -1,9 +1,10 @@
 //! Random resized crop: torchvision's choice of the box, Pillow's bilinear resampling.
 
 use super::geometry::transpose;
-use super::{PLANE, Plane, planes, planes_mut, simd};
+use super::{PLANE, Plane, planes, planes_mut};
 use crate::data::SIDE;
 use crate::rng::Stream;
+use crate::simd::simd;
 
 /// A box inside the image, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,24 +50,23 @@ simd! {
         assert!(height > 0 && width > 0 && top + height <= SIDE && left + width <= SIDE, "{crop:?} is not inside");
         for (plane, out) in planes(image).iter().zip(planes_mut(out)) {
             // Whole rows at a time in both passes: the first goes along x, so it sees the plane transposed.
-            let wide = transpose(&resampled_rows(&transpose(plane), left, width));
-            *out = resampled_rows(&wide, top, height);
+            let mut columns = [0; PLANE];
+            resample_rows(&transpose(plane), left, width, &mut columns);
+            resample_rows(&transpose(&columns), top, height, out);
         }
     }
 }
 
-/// 32 rows from the `from` rows that begin at `start`.
+/// Makes 32 rows from the `from` rows that begin at `start`.
 #[inline(always)]
-fn resampled_rows(plane: &Plane, start: usize, from: usize) -> Plane {
+fn resample_rows(plane: &Plane, start: usize, from: usize, out: &mut Plane) {
     let rows = &plane.as_chunks::<SIDE>().0[start..][..from];
-    let mut out = [0; PLANE];
     for (i, out) in out.as_chunks_mut::<SIDE>().0.iter_mut().enumerate() {
         let ([first, second], [a, b]) = taps(i, from);
         for ((out, x), y) in out.iter_mut().zip(&rows[first]).zip(&rows[second]) {
             *out = ((a * u16::from(*x) + b * u16::from(*y) + 32) >> 6) as u8;
         }
     }
-    out
 }
 
 /// The two source pixels of result `i` of 32 and their weights, in 64ths.

@@ -1,7 +1,8 @@
 //! Quarter turns, shear and flip: pixels moved, never mixed.
 
-use super::{PLANE, Plane, planes, planes_mut, simd};
+use super::{PLANE, Plane, planes, planes_mut};
 use crate::data::SIDE;
+use crate::simd::simd;
 
 simd! {
     /// Turns counter-clockwise by `turns` · 90° (Pillow's `Image.rotate`).

@@ -5,7 +5,7 @@
 //! either way with a transcription of Pillow's code.
 
 use super::color::{ROUND, pixels};
-use super::simd;
+use crate::simd::simd;
 
 simd! {
     /// Turns the hue by `shift` of a full circle, in −0.5..=0.5: H, of 8 bits, moves by 255·shift, truncated towards

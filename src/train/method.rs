@@ -157,10 +157,8 @@ impl Recipe {
             }
             _ => {
                 let heads = self.method.heads();
-                let targets: [Target; MAX_HEADS] = std::array::from_fn(|i| Target {
-                    head: heads[i % heads.len()],
-                    labels: &batch.labels[i],
-                });
+                let targets: [Target; MAX_HEADS] =
+                    std::array::from_fn(|i| Target { head: heads[i % heads.len()], labels: &batch.labels[i] });
                 let objective = Objective::Classify { images: &batch.images[0], targets: &targets[..heads.len()] };
                 let outcome = model.step(&objective, dropout, lr)?;
                 sums.add_correct(&outcome.outputs, &batch.labels);
@@ -186,8 +184,7 @@ impl Recipe {
         let [mut batch, mut next] = <[Batch; 2]>::default();
         fill(&mut batch, 0);
         for at in 0..batches.len() {
-            let (outputs, ()) =
-                rayon::join(|| model.predict(&batch.images[0], heads), || fill(&mut next, at + 1));
+            let (outputs, ()) = rayon::join(|| model.predict(&batch.images[0], heads), || fill(&mut next, at + 1));
             let outputs = outputs?;
             sums.add_correct(&outputs, &batch.labels);
             for (logits, labels) in outputs.iter().zip(&batch.labels) {

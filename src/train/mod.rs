@@ -158,10 +158,8 @@ pub fn train(
             let lr = recipe.schedule.rate(recipe.lr, done, u64::from(recipe.epochs) * steps as u64);
             let Progress { step, sums, .. } = &mut progress;
             // Where the step leaves a core idle, it makes the next batch; neither reads what the other writes.
-            let (loss, ()) = rayon::join(
-                || recipe.step(&mut *model, lr, &batch, epoch, sums),
-                || fill(&mut next, *step + 1),
-            );
+            let (loss, ()) =
+                rayon::join(|| recipe.step(&mut *model, lr, &batch, epoch, sums), || fill(&mut next, *step + 1));
             std::mem::swap(&mut batch, &mut next);
             let loss = loss?;
             if !loss.is_finite() {

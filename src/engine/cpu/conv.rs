@@ -9,9 +9,9 @@
 
 use rayon::prelude::*;
 
+use super::lanes::{chunks_or_none, grow, scratch};
 use super::norm::Norm;
 use super::product::{Left, PANEL, Right, product};
-use super::lanes::{chunks_or_none, grow, scratch};
 use super::tail::{self, Tail};
 use super::update::Sink;
 use super::{Pass, winograd};
@@ -172,7 +172,9 @@ impl Conv {
         });
         (self.y, self.moments) = (y, moments);
         let of_group = n / pass.groups;
-        for (norm, moments) in self.norms.iter_mut().zip(self.moments[..n * 2 * width].chunks_exact(of_group * 2 * width)) {
+        for (norm, moments) in
+            self.norms.iter_mut().zip(self.moments[..n * 2 * width].chunks_exact(of_group * 2 * width))
+        {
             match self.norm {
                 Some(tensor) => {
                     norm.from_batch(moments, width, self.side * self.side, &mut pass.weights[tensor..tensor + 4]);
@@ -321,7 +323,10 @@ impl Conv {
         }
         self.dw.resize(self.outputs, 0.0);
         for which in 0..2 {
-            self.dw.iter_mut().enumerate().for_each(|(c, g)| *g = Norm::gradient(&self.norms[..n / of_group], which, c));
+            self.dw
+                .iter_mut()
+                .enumerate()
+                .for_each(|(c, g)| *g = Norm::gradient(&self.norms[..n / of_group], which, c));
             sink.take(tensor + which, &self.dw);
         }
     }

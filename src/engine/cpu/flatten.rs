@@ -3,9 +3,9 @@
 
 use rayon::prelude::*;
 
+use super::lanes::{LANES, grow};
 use super::product::PANEL;
 use super::rows::transpose;
-use super::lanes::{LANES, grow};
 
 /// What is flattened.
 #[derive(Clone, Copy)]

@@ -10,10 +10,10 @@
 use rayon::prelude::*;
 
 use super::Pass;
+use super::lanes::{chunks_or_none, grow, scratch};
 use super::norm::{inv_std, move_running};
 use super::product::{BLOCK, Left, PANEL, Right, product};
 use super::rows::{self, affine, pack, pack_transposed, rectify, rectify_gradient, spread};
-use super::lanes::{chunks_or_none, grow, scratch};
 use super::update::Sink;
 use crate::engine::dropout_row;
 

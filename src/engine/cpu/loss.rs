@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::simd::simd;
 use crate::engine::COSINE_EPS;
+use crate::simd::simd;
 
 /// The mean over examples of −ln softmax(logits)\[label\]; `g` takes its gradient (softmax − one-hot)/n. Both are
 /// [classes, n].

@@ -6,8 +6,8 @@
 
 use rayon::prelude::*;
 
-use super::product::PANEL;
 use super::lanes::LANES;
+use super::product::PANEL;
 use crate::simd::simd;
 
 /// Σ f(i).

@@ -7,8 +7,8 @@
 //!
 //! x is [side, side, channels]; what comes out has a border of zeros around it, for the convolution that follows.
 
-use super::norm::Norm;
 use super::lanes::{LANES, Lanes, add, lanes, lanes_mut, mul, sub};
+use super::norm::Norm;
 use crate::simd::simd;
 
 /// What a tail does; the norm may be the identity.

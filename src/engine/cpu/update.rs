@@ -6,9 +6,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::simd::simd;
 use crate::network::Array;
 use crate::optimizer::{BETA1, BETA2, EPS, Rule, adam_corrections};
+use crate::simd::simd;
 
 /// Gradients by tensor index.
 pub type ByTensor = BTreeMap<usize, Vec<f32>>;

@@ -22,8 +22,8 @@
 //!
 //! Images are channels last; V and M are [16, tiles, channels], kernels [9, inputs, outputs].
 
-use super::product::PANEL;
 use super::lanes::{LANES, Lanes, add, lanes, lanes_mut, mul, sub};
+use super::product::PANEL;
 use crate::simd::simd;
 
 const HALF: Lanes = [0.5; LANES];
