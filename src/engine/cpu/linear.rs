@@ -122,19 +122,8 @@ impl Linear {
             for (row, bias) in out.chunks_exact_mut(n).zip(&bias[first..]) {
                 row.fill(*bias);
             }
-            scratch(ROWS * TERMS, |a| {
-                for start in (0..inputs).step_by(TERMS) {
-                    let terms = TERMS.min(inputs - start);
-                    // A copy, since rows of W are often a power of two apart, which the cache cannot hold together.
-                    let rows_of_w = weight[first * inputs..].chunks_exact(inputs).take(rows);
-                    for (a, row) in a.chunks_exact_mut(TERMS).zip(rows_of_w) {
-                        a[..terms].copy_from_slice(&row[start..start + terms]);
-                    }
-                    let left = Left { values: a, row: TERMS, col: 1 };
-                    let right = Right { values: &panels[start * PANEL..], row: PANEL, panel: inputs * PANEL };
-                    product(out, n, left, right, [rows, terms, n], true);
-                }
-            });
+            let left = Left { values: &weight[first * inputs..], row: inputs, col: 1 };
+            product(out, n, left, Right::packed(panels, inputs), [rows, inputs, n], true);
             if let Some([gamma, beta, mean, var]) = statistics {
                 if let Some(saved) = saved {
                     saved.copy_from_slice(out);
