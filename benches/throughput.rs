@@ -6,16 +6,18 @@ use candle_core::Device;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fewlabel::augment;
 use fewlabel::data::{IMAGE, synthetic};
+use fewlabel::engine::cpu::product::{Left, Right, product};
 use fewlabel::engine::{self, DropoutKey, Engine, Objective, Target};
 use fewlabel::network::{CLASSIFICATION_HEAD, Network, PRETEXT_HEADS, Weights, Widths};
 use fewlabel::optimizer::{Rule, State};
 use fewlabel::rng::{Purpose, Stream};
+use rayon::prelude::*;
 
 const KEY: DropoutKey = DropoutKey { seed: 0, epoch: 0, first: 0 };
 
 fn open(network: Network, rule: Rule) -> Box<dyn Engine> {
     let weights = Weights::init(&network, 0);
-    engine::open(&Device::Cpu, network, weights, rule, &State::default()).expect("a CPU with fused multiply-add")
+    engine::open(&Device::Cpu, network, weights, rule, &State::default()).expect("the study's own networks")
 }
 
 fn training(c: &mut Criterion) {
@@ -31,7 +33,9 @@ fn training(c: &mut Criterion) {
     let objective = Objective::Classify { images: &images, targets: &targets };
     let mut model = open(Network::supervised(&widths), Rule::Adam);
     group.throughput(Throughput::Elements(128));
-    group.bench_function("supervised_b128", |b| b.iter(|| model.step(&objective, KEY, 1e-3)));
+    group.bench_function("supervised_b128", |b| {
+        b.iter(|| model.step(&objective, KEY, 1e-3).map(|outcome| outcome.loss))
+    });
 
     let (mut images, mut draws) = (vec![0.0; 64 * IMAGE], vec![]);
     augment::pretext_batch(&data, &indices[..64], 0, Purpose::Pretext, 0, &mut images, &mut draws);
@@ -41,7 +45,7 @@ fn training(c: &mut Criterion) {
     let objective = Objective::Classify { images: &images, targets: &targets };
     let mut model = open(Network::pretext(&widths), Rule::Adam);
     group.throughput(Throughput::Elements(64));
-    group.bench_function("pretext_b64", |b| b.iter(|| model.step(&objective, KEY, 1e-3)));
+    group.bench_function("pretext_b64", |b| b.iter(|| model.step(&objective, KEY, 1e-3).map(|outcome| outcome.loss)));
 
     let views = [Purpose::View1, Purpose::View2].map(|view| {
         let mut images = vec![0.0; 64 * IMAGE];
@@ -50,7 +54,7 @@ fn training(c: &mut Criterion) {
     });
     let objective = Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient: true };
     let mut model = open(Network::simsiam(&widths), Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 });
-    group.bench_function("simsiam_b64", |b| b.iter(|| model.step(&objective, KEY, 0.0125)));
+    group.bench_function("simsiam_b64", |b| b.iter(|| model.step(&objective, KEY, 0.0125).map(|outcome| outcome.loss)));
 }
 
 fn evaluation(c: &mut Criterion) {
@@ -87,5 +91,25 @@ fn augmentation(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, training, evaluation, augmentation);
+/// The product of two square matrices on all threads: the machine's measured rate, in FLOP.
+fn products(c: &mut Criterion) {
+    const N: usize = 2048;
+    let mut stream = Stream::new(0, Purpose::Init, 0, 0);
+    let (a, b): (Vec<f32>, Vec<f32>) = (0..N * N).map(|_| (stream.unit(), stream.unit())).unzip();
+    let mut out = vec![0.0; N * N];
+    let mut group = c.benchmark_group("gemm");
+    group.sample_size(20);
+    group.throughput(Throughput::Elements(2 * (N as u64).pow(3)));
+    group.bench_function("2048", |bench| {
+        bench.iter(|| {
+            out.par_chunks_exact_mut(64 * N).zip(a.par_chunks_exact(64 * N)).for_each(|(out, a)| {
+                let a = Left { values: a, row: N, col: 1 };
+                product(out, N, a, Right::packed(&b, N), [64, N, N], false);
+            });
+            black_box(&out);
+        })
+    });
+}
+
+criterion_group!(benches, training, evaluation, augmentation, products);
 criterion_main!(benches);

@@ -140,7 +140,7 @@ impl Conv {
         self.norms.resize_with(pass.groups.max(self.norms.len()), Norm::default);
         if pass.train.is_none() {
             self.norms.iter_mut().for_each(|norm| match self.norm {
-                Some(tensor) => norm.from_running(width, &pass.weights[tensor..tensor + 4]),
+                Some(tensor) => norm.set_running(width, &pass.weights[tensor..tensor + 4]),
                 None => norm.identity(width),
             });
             let (mut out, mut source) = (std::mem::take(&mut self.out), std::mem::take(&mut self.source));
@@ -177,7 +177,7 @@ impl Conv {
         {
             match self.norm {
                 Some(tensor) => {
-                    norm.from_batch(moments, width, self.side * self.side, &mut pass.weights[tensor..tensor + 4]);
+                    norm.set_batch(moments, width, self.side * self.side, &mut pass.weights[tensor..tensor + 4]);
                 }
                 None => norm.identity(width),
             }

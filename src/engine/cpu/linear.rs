@@ -19,8 +19,6 @@ use crate::engine::dropout_row;
 
 /// Rows of W that a task takes.
 const ROWS: usize = 64;
-/// Terms of a product that a copy of a part of W holds: whole blocks.
-const TERMS: usize = 4 * BLOCK;
 /// Columns of ∂L/∂W that are computed before they move the weights.
 const COLUMNS: usize = 512;
 

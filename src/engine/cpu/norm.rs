@@ -66,7 +66,7 @@ impl Norm {
     /// distances from its mean. Images are added in order, in double precision (Chan, Golub and LeVeque, "Updating
     /// formulae and a pairwise algorithm for computing sample variances", 1979). Moves the running statistics.
     /// `tensors`: γ, β, running mean, running variance.
-    pub fn from_batch(&mut self, moments: &[f32], width: usize, pixels: usize, tensors: &mut [Array]) {
+    pub fn set_batch(&mut self, moments: &[f32], width: usize, pixels: usize, tensors: &mut [Array]) {
         self.identity(width);
         let [weight, bias, running_mean, running_var] = tensors else { unreachable!("batch norm has four tensors") };
         let images = || moments.chunks_exact(2 * width);
@@ -81,7 +81,7 @@ impl Norm {
     }
 
     /// From the running statistics.
-    pub fn from_running(&mut self, width: usize, tensors: &[Array]) {
+    pub fn set_running(&mut self, width: usize, tensors: &[Array]) {
         self.identity(width);
         let [weight, bias, mean, var] = tensors else { unreachable!("batch norm has four tensors") };
         for c in 0..weight.values.len() {

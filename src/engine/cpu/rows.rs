@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn panels_hold_the_matrix_and_zeros() {
-        for (rows, n) in [(3, 5), (40, 33), (600, 64), (33, 2)] {
+        for (rows, n) in [(3usize, 5usize), (40, 33), (600, 64), (33, 2)] {
             let x: Vec<f32> = (1..=rows * n).map(|v| v as f32).collect();
             let mut panels = vec![f32::NAN; n.next_multiple_of(PANEL) * rows];
             pack(&x, n, rows, &mut panels);
