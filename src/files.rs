@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
-/// Replaces `path` with `bytes` so that a reader, a kill or a power cut sees the old file or the new one, whole.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Replaces `path` with the `parts`, one after the other, so that a reader, a kill or a power cut sees the old file or the new one, whole.
+pub fn write_atomically(path: &Path, parts: &[&[u8]]) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     builder.prefix(".fewlabel-");
@@ -20,7 +20,9 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     let mut file = builder.tempfile_in(folder).map_err(Error::io("create a file in", folder))?;
-    file.write_all(bytes).map_err(Error::io("write", path))?;
+    for part in parts {
+        file.write_all(part).map_err(Error::io("write", path))?;
+    }
     file.as_file().sync_all().map_err(Error::io("sync", path))?;
     file.persist(path).map_err(|e| Error::Io { action: "replace", path: path.to_owned(), source: e.error })?;
     sync_folder(folder)

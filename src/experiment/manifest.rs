@@ -126,7 +126,7 @@ impl Manifest {
     pub fn save(&mut self, path: &Path) -> Result<()> {
         let seconds = std::mem::take(&mut self.environment.seconds);
         self.environment = Environment { seconds, ..Environment::here(&self.environment.device) };
-        files::write_atomically(path, &pretty(self))
+        files::write_atomically(path, &[&pretty(self)])
     }
 }
 

@@ -319,8 +319,9 @@ impl Observer for StageObserver<'_> {
     }
 
     fn save(&mut self, progress: &Progress) -> Result<()> {
-        files::write_atomically(&self.folder.join("history.json"), &history_json(&progress.history))?;
-        files::write_atomically(&self.folder.join("checkpoint"), &progress.to_bytes(&self.owner))?;
+        files::write_atomically(&self.folder.join("history.json"), &[&history_json(&progress.history)])?;
+        let [hash, body] = progress.to_bytes(&self.owner);
+        files::write_atomically(&self.folder.join("checkpoint"), &[&hash, &body])?;
         let seconds = self.seconds_before + self.began.elapsed().as_secs_f64();
         self.manifest.environment.seconds.insert(self.stage.clone(), seconds);
         self.manifest.save(&self.manifest_path)?;

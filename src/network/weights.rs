@@ -1,9 +1,10 @@
 //! A network's tensors on the host: initialised, hashed, saved as safetensors, handed from stage to stage.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors, View};
 use sha2::{Digest, Sha256};
 
 use super::{Network, Role};
@@ -27,7 +28,7 @@ impl Array {
 }
 
 /// All tensors of a network, running statistics included, in the network's stable order.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Weights {
     pub arrays: Vec<Array>,
 }
@@ -78,7 +79,8 @@ impl Weights {
 
     /// A safetensors file: `safetensors.torch.load_file` gives a dictionary for PyTorch's `load_state_dict`.
     pub fn save(&self, path: &Path) -> Result<()> {
-        files::write_atomically(path, &serialize(&self.arrays, None))
+        let arrays = self.arrays.iter().map(|array| (array.name.clone(), array));
+        files::write_atomically(path, &[&serialize(arrays, None)])
     }
 
     /// Reads a safetensors file that must hold exactly the tensors of `network`.
@@ -109,13 +111,30 @@ impl Weights {
 #[allow(clippy::disallowed_types, reason = "as safetensors has it; looked up, never iterated")]
 pub(crate) type Metadata = std::collections::HashMap<String, String>;
 
-/// A safetensors file of `arrays`.
-pub(crate) fn serialize(arrays: &[Array], metadata: Option<Metadata>) -> Vec<u8> {
-    let bytes: Vec<Vec<u8>> = arrays.iter().map(Array::bytes).collect();
-    let views = arrays.iter().zip(&bytes).map(|(array, bytes)| {
-        let view = TensorView::new(Dtype::F32, array.shape.clone(), bytes).expect("shape and values agree");
-        (array.name.as_str(), view)
-    });
+/// An array on its way into a file: its bytes are made one array at a time.
+struct Lent<'a>(&'a Array);
+
+impl View for Lent<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.0.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.0.bytes().into()
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val(&self.0.values[..])
+    }
+}
+
+/// A safetensors file of arrays under the given names.
+pub(crate) fn serialize<'a>(arrays: impl Iterator<Item = (String, &'a Array)>, metadata: Option<Metadata>) -> Vec<u8> {
+    let views = arrays.map(|(name, array)| (name, Lent(array)));
     safetensors::serialize(views, metadata).expect("names are unique and sizes fit")
 }
 

@@ -27,8 +27,8 @@ struct Rest {
 }
 
 impl Progress {
-    /// The checkpoint, marked with its `owner`.
-    pub fn to_bytes(&self, owner: &str) -> Vec<u8> {
+    /// The two parts of a checkpoint, marked with its `owner`: the hash, and what it is of.
+    pub fn to_bytes(&self, owner: &str) -> [Vec<u8>; 2] {
         let rest = Rest {
             owner: owner.to_owned(),
             epoch: self.epoch,
@@ -38,13 +38,14 @@ impl Progress {
             optimizer_steps: self.optimizer.steps,
         };
         let rest = serde_json::to_string(&rest).expect("numbers and strings become JSON");
-        let prefixed = |prefix: &'static str| {
-            move |array: &Array| Array { name: format!("{prefix}{}", array.name), ..array.clone() }
+        let below = |prefix: &'static str, arrays| {
+            let named = move |array: &'_ Array| format!("{prefix}{}", array.name);
+            let arrays: &[Array] = arrays;
+            arrays.iter().map(move |array| (named(array), array))
         };
-        let weights = self.weights.arrays.iter().map(prefixed(WEIGHTS));
-        let arrays: Vec<Array> = weights.chain(self.optimizer.arrays.iter().map(prefixed(OPTIMIZER))).collect();
-        let body = serialize(&arrays, Some([("progress".to_owned(), rest)].into()));
-        [files::sha256(&body).as_bytes(), b"\n", &body].concat()
+        let arrays = below(WEIGHTS, &self.weights.arrays).chain(below(OPTIMIZER, &self.optimizer.arrays));
+        let body = serialize(arrays, Some([("progress".to_owned(), rest)].into()));
+        [format!("{}\n", files::sha256(&body)).into_bytes(), body]
     }
 
     /// Reads a checkpoint of `owner` for `network`; or says what is wrong with it.
@@ -89,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_checkpoint_gives_the_same_progress_back() {
-        let mut back = Progress::from_bytes(&progress().to_bytes("me"), "me", &network()).unwrap();
+        let mut back = Progress::from_bytes(&progress().to_bytes("me").concat(), "me", &network()).unwrap();
         back.optimizer.arrays.sort_by(|a, b| a.name.cmp(&b.name));
         let mut original = progress();
         original.optimizer.arrays.sort_by(|a, b| a.name.cmp(&b.name));
@@ -98,7 +99,7 @@ mod tests {
 
     #[test]
     fn any_changed_or_missing_byte_is_noticed() {
-        let bytes = progress().to_bytes("me");
+        let bytes = progress().to_bytes("me").concat();
         for at in (0..bytes.len()).step_by(97).chain(0..80) {
             let mut changed = bytes.clone();
             changed[at] ^= 1;
@@ -109,7 +110,7 @@ mod tests {
 
     #[test]
     fn another_owner_or_network_is_refused() {
-        let bytes = progress().to_bytes("me");
+        let bytes = progress().to_bytes("me").concat();
         let error = Progress::from_bytes(&bytes, "you", &network()).unwrap_err();
         assert!(error.contains("belongs to me"), "{error}");
         assert!(Progress::from_bytes(&bytes, "me", &Network::simsiam(&Widths::default())).is_err());

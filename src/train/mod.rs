@@ -71,6 +71,10 @@ impl Progress {
         let (sums, history, optimizer) = Default::default();
         Progress { epoch: 0, step: 0, sums, history, weights, optimizer }
     }
+
+    fn take_tensors(&mut self) -> (Weights, State) {
+        (std::mem::take(&mut self.weights), std::mem::take(&mut self.optimizer))
+    }
 }
 
 /// Where a stage is: for a progress display.
@@ -125,16 +129,22 @@ pub fn train(
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<Progress> {
-    let (network, weights) = (recipe.network.clone(), start.weights.clone());
-    let frozen = frozen_parameters(&network, &weights);
-    let mut model = engine::open(device, network, weights, recipe.rule, &start.optimizer)?;
+    let mut progress = start;
+    let network = recipe.network.clone();
+    let frozen = frozen_parameters(&network, &progress.weights);
+    if progress.epoch == recipe.epochs {
+        return Ok(progress);
+    }
+    // The engine has them now; a second copy of everything, only while it is saved.
+    let (weights, optimizer) = progress.take_tensors();
+    let mut model = engine::open(device, network, weights, recipe.rule, &optimizer)?;
+    drop(optimizer);
     let snapshot = |progress: &mut Progress, model: &dyn Engine| -> Result<()> {
         progress.weights = model.weights()?;
         progress.optimizer = model.state()?;
         Ok(())
     };
     let steps = recipe.steps(examples.len());
-    let mut progress = start;
     let [mut batch, mut next] = <[Batch; 2]>::default();
     while progress.epoch < recipe.epochs {
         let order = epoch_order(examples, recipe.seed, progress.epoch);
@@ -171,6 +181,7 @@ pub fn train(
             if interrupted || observer.checkpoint_due() {
                 snapshot(&mut progress, &*model)?;
                 observer.save(&progress)?;
+                progress.take_tensors();
             }
             if interrupted {
                 return Err(Error::Interrupted);
@@ -189,6 +200,9 @@ pub fn train(
         snapshot(&mut progress, &*model)?;
         observer.epoch(&record, at)?;
         observer.save(&progress)?;
+        if progress.epoch < recipe.epochs {
+            progress.take_tensors();
+        }
     }
     assert_eq!(frozen, frozen_parameters(&recipe.network, &progress.weights), "a frozen backbone has moved");
     Ok(progress)

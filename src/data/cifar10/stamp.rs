@@ -22,7 +22,7 @@ pub fn read(folder: &Path) -> Stamp {
 
 /// Stamps `folder`, if it lets itself be written: the stamp only saves time, so a read-only folder does without.
 pub fn write(folder: &Path, stamp: &Stamp) {
-    let _ = serde_json::to_vec_pretty(stamp).map(|json| write_atomically(&folder.join(NAME), &json));
+    let _ = serde_json::to_vec_pretty(stamp).map(|json| write_atomically(&folder.join(NAME), &[&json]));
 }
 
 /// What the operating system says of a file whose contents were verified against `sha256`. It guards against accidents,
