@@ -32,7 +32,7 @@ const ROWS: usize = 256;
 pub struct Cosines {
     /// Σ p·z, Σ p², Σ z² over each example's rows, by groups of [`ROWS`]: [groups, 3, 2n].
     sums: Vec<f64>,
-    /// What p and z of the gradient are multiplied by, [2, 2n]: see [`Cosines::gradient`].
+    /// What p and z of the gradients are multiplied by, [4, 2n]: each with two factors per example, see `combine`.
     factors: Vec<f64>,
 }
 
