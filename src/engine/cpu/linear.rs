@@ -2,25 +2,27 @@
 //!
 //! Features lie batch last, X [inputs, n], so that y = x·Wᵀ + b becomes Y = W·X + b with W as it is stored, and batch
 //! norm's sums run along rows. With G = ∂L/∂Y: ∂L/∂W = G·Xᵀ, ∂L/∂b = Σ of G's rows, ∂L/∂X = Wᵀ·G. W is by far the
-//! largest of the matrices: it is read where it lies, the others are brought into panels, and a row of ∂L/∂W moves the
-//! weights while it is still in the cache.
+//! largest of the matrices. It lies in [`slabs`](super::slabs), and a step goes through it twice: in the forward pass,
+//! and once more in the backward pass, where a block of it serves ∂L/∂X and is moved by its ∂L/∂W while it is still in
+//! the cache.
 //!
-//! Rows go in parallel, [`ROWS`] at a time; each of them is computed by one thread.
+//! In the forward pass outputs go in parallel, [`ROWS`] at a time, in the backward pass inputs, [`COLUMNS`] at a time;
+//! each sum is computed by one thread.
 
 use rayon::prelude::*;
 
 use super::Pass;
 use super::lanes::{chunks_or_none, grow, scratch};
 use super::norm::{inv_std, move_running};
-use super::product::{BLOCK, Left, PANEL, Right, product};
+use super::product::{BLOCK, Left, PANEL, Right, product, product_ahead};
 use super::rows::{self, affine, pack, pack_transposed, rectify, rectify_gradient, spread};
 use super::update::Sink;
 use crate::engine::dropout_row;
 
-/// Rows of W that a task takes.
+/// Outputs that a task of the forward pass takes.
 const ROWS: usize = 64;
-/// Columns of ∂L/∂W that are computed before they move the weights.
-const COLUMNS: usize = 512;
+/// Inputs that a task of the backward pass takes: whole slabs.
+const COLUMNS: usize = 2 * BLOCK;
 
 /// One linear layer with what follows it, its buffers included.
 pub struct Linear {
@@ -120,8 +122,17 @@ impl Linear {
             for (row, bias) in out.chunks_exact_mut(n).zip(&bias[first..]) {
                 row.fill(*bias);
             }
-            let left = Left { values: &weight[first * inputs..], row: inputs, col: 1 };
-            product(out, n, left, Right::packed(panels, inputs), [rows, inputs, n], true);
+            let in_slab = |start: usize| {
+                let width = BLOCK.min(inputs - start);
+                &weight[start * outputs + first * width..][..rows * width]
+            };
+            for start in (0..inputs).step_by(BLOCK) {
+                let (width, next) = (BLOCK.min(inputs - start), start + BLOCK);
+                let left = Left { values: in_slab(start), row: width, col: 1 };
+                let right = Right { values: &panels[start * PANEL..], row: PANEL, panel: inputs * PANEL };
+                let ahead = if next < inputs { in_slab(next) } else { &[] };
+                product_ahead(out, n, left, right, [rows, width, n], true, [ahead, &[], &[]]);
+            }
             if let Some([gamma, beta, mean, var]) = statistics {
                 if let Some(saved) = saved {
                     saved.copy_from_slice(out);
@@ -173,40 +184,34 @@ impl Linear {
     ) {
         let (inputs, outputs) = (self.inputs, self.outputs);
         self.tail_backward(n, groups, sink);
-        if let Some(dx) = dx {
+        if dx.is_some() {
             pack(&self.g, n, outputs, &mut self.panels);
-            let (weight, panels) = (&sink.weights[self.tensor].values[..], &self.panels[..]);
-            dx[..inputs * n].par_chunks_mut(ROWS * n).enumerate().for_each(|(block, dx)| {
-                let (first, rows) = (block * ROWS, dx.len() / n);
-                scratch(ROWS * BLOCK, |a| {
-                    for start in (0..outputs).step_by(BLOCK) {
-                        let terms = BLOCK.min(outputs - start);
-                        for (a, row) in
-                            a.chunks_exact_mut(rows).zip(weight[start * inputs..].chunks_exact(inputs)).take(terms)
-                        {
-                            a.copy_from_slice(&row[first..first + rows]);
-                        }
-                        let left = Left { values: a, row: 1, col: rows };
-                        let right = Right { values: &panels[start * PANEL..], row: PANEL, panel: outputs * PANEL };
-                        product(dx, n, left, right, [rows, terms, n], accumulate || start > 0);
-                    }
-                });
-            });
         }
         grow(&mut self.panels_back, n * inputs.next_multiple_of(PANEL));
         pack_transposed(x, n, inputs, &mut self.panels_back);
-        let (g, panels) = (&self.g[..outputs * n], &self.panels_back[..]);
-        sink.take_rows(self.tensor, ROWS * inputs, |block, give| {
-            let first = block * ROWS;
-            let rows = ROWS.min(outputs - first);
-            scratch(ROWS * COLUMNS, |dw| {
-                for start in (0..inputs).step_by(COLUMNS) {
-                    let columns = COLUMNS.min(inputs - start);
-                    let left = Left { values: &g[first * n..], row: n, col: 1 };
-                    let right = Right::packed(&panels[start * n..], n);
-                    product(dw, COLUMNS, left, right, [rows, n, columns], false);
-                    for (r, dw) in dw.chunks_exact(COLUMNS).enumerate().take(rows) {
-                        give(r * inputs + start, &dw[..columns]);
+        let (g, panels, panels_back) = (&self.g[..outputs * n], &self.panels[..], &self.panels_back[..]);
+        let dx = dx.map_or(&mut [][..], |dx| &mut dx[..inputs * n]);
+        let parts = sink.parts(self.tensor, COLUMNS * outputs);
+        let tasks = parts.zip(chunks_or_none(dx, COLUMNS * n, inputs.div_ceil(COLUMNS))).enumerate();
+        tasks.for_each(|(task, (mut part, mut dx))| {
+            let columns = task * COLUMNS..inputs.min((task + 1) * COLUMNS);
+            scratch(BLOCK * BLOCK, |dw| {
+                for first in (0..outputs).step_by(BLOCK) {
+                    let rows = BLOCK.min(outputs - first);
+                    for start in columns.clone().step_by(BLOCK) {
+                        let width = BLOCK.min(inputs - start);
+                        let at = (start - columns.start) * outputs + first * width;
+                        if let Some(dx) = &mut dx {
+                            let left = Left { values: &part.weight[at..], row: 1, col: width };
+                            let right = Right { values: &panels[first * PANEL..], row: PANEL, panel: outputs * PANEL };
+                            let dx = &mut dx[(start - columns.start) * n..];
+                            product(dx, n, left, right, [width, rows, n], accumulate || first > 0);
+                        }
+                        let left = Left { values: &g[first * n..], row: n, col: 1 };
+                        let right = Right::packed(&panels_back[start * n..], n);
+                        let ahead = part.ahead(at + rows * width, rows * width);
+                        product_ahead(dw, width, left, right, [rows, n, width], false, ahead);
+                        part.take(at, &dw[..rows * width]);
                     }
                 }
             });

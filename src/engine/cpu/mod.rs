@@ -29,6 +29,7 @@ mod loss;
 mod norm;
 pub mod product;
 mod rows;
+mod slabs;
 mod tail;
 mod update;
 mod winograd;
@@ -45,6 +46,7 @@ use update::{ByTensor, Sink, Slots};
 /// A network with its tensors and its optimizer's state.
 pub struct Model {
     specs: Vec<Spec>,
+    /// Those of linear layers in [`slabs`], and so their gradients and the optimizer's state.
     weights: Weights,
     rule: Rule,
     steps: u32,
@@ -66,9 +68,19 @@ impl Model {
     /// [`Error::Usage`] for a network with layers in an order that the engine does not know.
     pub fn new(network: Network, weights: Weights, rule: Rule, state: &State) -> Result<Model> {
         let specs: Vec<Spec> = network.tensors().collect();
+        let mut weights = weights;
+        for (spec, array) in specs.iter().zip(&mut weights.arrays) {
+            if let [_, inputs] = spec.shape[..] {
+                array.values = slabs::from_rows(&array.values, inputs);
+            }
+        }
         let find = |slot: &str, spec: &Spec| {
             let name = format!("{slot}/{}", spec.name);
-            state.arrays.iter().find(|array| array.name == name).map(|array| array.values.clone())
+            let found = state.arrays.iter().find(|array| array.name == name);
+            found.map(|array| match spec.shape[..] {
+                [_, inputs] => slabs::from_rows(&array.values, inputs),
+                _ => array.values.clone(),
+            })
         };
         let slots = specs.iter().map(|spec| rule.slots().iter().filter_map(|slot| find(slot, spec)).collect());
         let mut tensor = 0;
@@ -154,6 +166,15 @@ impl Model {
     }
 }
 
+/// A tensor's values, or what belongs to each of them, as the world outside has it: row by row.
+fn array(name: String, spec: &Spec, values: &[f32]) -> Array {
+    let values = match spec.shape[..] {
+        [_, inputs] => slabs::to_rows(values, inputs),
+        _ => values.to_vec(),
+    };
+    Array { name, shape: spec.shape.clone(), values }
+}
+
 /// The head called `name`.
 fn find<'a>(heads: &'a mut [(&'static str, Chain)], name: &str) -> Result<&'a mut Chain> {
     let found = heads.iter_mut().find(|(head, _)| *head == name);
@@ -177,10 +198,8 @@ impl Engine for Model {
     fn gradients(&mut self, objective: &Objective, dropout: DropoutKey) -> Result<(Outcome, Gradients)> {
         let mut gradients = ByTensor::new();
         self.pass(objective, dropout, 0.0, Some(&mut gradients))?;
-        let array = |(tensor, values): (usize, Vec<f32>)| {
-            let Spec { name, shape, .. } = self.specs[tensor].clone();
-            Array { name, shape, values }
-        };
+        let array =
+            |(tensor, values): (usize, Vec<f32>)| array(self.specs[tensor].name.clone(), &self.specs[tensor], &values);
         Ok((self.outcome.clone(), gradients.into_iter().map(array).collect()))
     }
 
@@ -211,15 +230,15 @@ impl Engine for Model {
     }
 
     fn weights(&self) -> Result<Weights> {
-        Ok(self.weights.clone())
+        let arrays = self.specs.iter().zip(&self.weights.arrays);
+        Ok(Weights { arrays: arrays.map(|(spec, from)| array(spec.name.clone(), spec, &from.values)).collect() })
     }
 
     fn state(&self) -> Result<State> {
         let mut arrays = Vec::new();
         for (spec, slots) in self.specs.iter().zip(&self.slots) {
             for (slot, values) in self.rule.slots().iter().zip(slots) {
-                let name = format!("{slot}/{}", spec.name);
-                arrays.push(Array { name, shape: spec.shape.clone(), values: values.clone() });
+                arrays.push(array(format!("{slot}/{}", spec.name), spec, values));
             }
         }
         Ok(State { steps: self.steps, arrays })

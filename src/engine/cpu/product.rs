@@ -15,6 +15,8 @@ use crate::simd::simd;
 pub const BLOCK: usize = 64;
 /// Columns of B that lie side by side.
 pub const PANEL: usize = 32;
+/// Values in a cache line.
+const LINE: usize = 16;
 
 /// A: element (i, k) is `values[i * row + k * col]`.
 #[derive(Clone, Copy)]
@@ -50,6 +52,20 @@ impl<'a> Right<'a> {
 /// # Panics
 /// If A, B or C is shorter than the sizes say.
 pub fn product(c: &mut [f32], stride: usize, a: Left, b: Right, sizes: [usize; 3], accumulate: bool) {
+    product_ahead(c, stride, a, b, sizes, accumulate, [&[]; 3]);
+}
+
+/// [`product`], which meanwhile brings `ahead`, what is to be read next, from memory into the cache: a tile's sums keep
+/// the CPU too busy to run ahead of them by itself.
+pub fn product_ahead(
+    c: &mut [f32],
+    stride: usize,
+    a: Left,
+    b: Right,
+    sizes: [usize; 3],
+    accumulate: bool,
+    ahead: [&[f32]; 3],
+) {
     let [m, k, n] = sizes;
     if m == 0 || n == 0 {
         return;
@@ -63,15 +79,23 @@ pub fn product(c: &mut [f32], stride: usize, a: Left, b: Right, sizes: [usize; 3
     }
     assert!(a.values.len() > (m - 1) * a.row + (k - 1) * a.col, "A is too short");
     assert!(b.values.len() >= (n - 1) / PANEL * b.panel + (k - 1) * b.row + PANEL, "B is too short");
-    blocks(c, stride, a, b, sizes, accumulate);
+    blocks(c, stride, a, b, sizes, accumulate, ahead);
 }
 
 simd! {
-    fn blocks(c: &mut [f32], stride: usize, a: Left, b: Right, sizes: [usize; 3], accumulate: bool) {
+    fn blocks(
+        c: &mut [f32],
+        stride: usize,
+        a: Left,
+        b: Right,
+        sizes: [usize; 3],
+        accumulate: bool,
+        ahead: [&[f32]; 3],
+    ) {
         multiversion::target::match_target! {
-            "x86_64+avx512f" => all_tiles::<8, 2, 16>(c, stride, a, b, sizes, accumulate),
-            "x86_64+avx2" => all_tiles::<6, 2, 8>(c, stride, a, b, sizes, accumulate),
-            _ => all_tiles::<6, 4, 4>(c, stride, a, b, sizes, accumulate),
+            "x86_64+avx512f" => all_tiles::<8, 2, 16>(c, stride, a, b, sizes, accumulate, ahead),
+            "x86_64+avx2" => all_tiles::<6, 2, 8>(c, stride, a, b, sizes, accumulate, ahead),
+            _ => all_tiles::<6, 4, 4>(c, stride, a, b, sizes, accumulate, ahead),
         }
     }
 }
@@ -86,8 +110,13 @@ fn all_tiles<const ROWS: usize, const V: usize, const L: usize>(
     b: Right,
     [m, k, n]: [usize; 3],
     accumulate: bool,
+    ahead: [&[f32]; 3],
 ) {
+    // Tiles of nearly equal height: a last one of one row would take as long as a full one.
     let tiles = m.div_ceil(ROWS);
+    let (height, higher) = (m / tiles, m % tiles);
+    let shares = tiles * k.div_ceil(BLOCK) * n.div_ceil(PANEL);
+    let mut ahead = ahead.map(|ahead| ahead.chunks(ahead.len().div_ceil(shares).next_multiple_of(LINE).max(LINE)));
     for start in (0..k).step_by(BLOCK) {
         let terms = BLOCK.min(k - start);
         let add = accumulate || start > 0;
@@ -95,17 +124,17 @@ fn all_tiles<const ROWS: usize, const V: usize, const L: usize>(
             let columns = PANEL.min(n - first);
             let b_panel = &b.values[first / PANEL * b.panel + start * b.row..];
             for tile in 0..tiles {
-                // Tiles of nearly equal height: a last one of one row would take as long as a full one.
-                let (top, end) = (m * tile / tiles, m * (tile + 1) / tiles);
+                ahead.iter_mut().filter_map(Iterator::next).for_each(fetch);
+                let (top, rows) = (tile * height + tile.min(higher), height + usize::from(tile < higher));
                 let a_rows = &a.values[top * a.row + start * a.col..];
                 let out = &mut c[top * stride + first..];
                 if columns == PANEL {
-                    tile_of::<V, L>(end - top, terms, a_rows, a.row, a.col, b_panel, b.row, out, stride, add);
+                    tile_of::<V, L>(rows, terms, a_rows, a.row, a.col, b_panel, b.row, out, stride, add);
                 } else {
                     // The padding's sums must not be written into C.
                     let mut whole = [0.0; 8 * PANEL];
-                    tile_of::<V, L>(end - top, terms, a_rows, a.row, a.col, b_panel, b.row, &mut whole, PANEL, false);
-                    for (row, sums) in out.chunks_mut(stride).zip(whole.chunks_exact(PANEL)).take(end - top) {
+                    tile_of::<V, L>(rows, terms, a_rows, a.row, a.col, b_panel, b.row, &mut whole, PANEL, false);
+                    for (row, sums) in out.chunks_mut(stride).zip(whole.chunks_exact(PANEL)).take(rows) {
                         for (c, sum) in row.iter_mut().zip(&sums[..columns]) {
                             *c = if add { *c + sum } else { *sum };
                         }
@@ -113,6 +142,21 @@ fn all_tiles<const ROWS: usize, const V: usize, const L: usize>(
                 }
             }
         }
+    }
+}
+
+/// Asks for `values` to be brought into the cache.
+#[inline(always)]
+fn fetch(values: &[f32]) {
+    for line in values.chunks(LINE) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a hint, which reads nothing.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = line;
     }
 }
 

@@ -2,10 +2,10 @@
 //! go: into the update at once, so that a large one is never whole in memory, or into a list.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::lanes::chunks_or_none;
 use crate::network::Array;
 use crate::optimizer::{BETA1, BETA2, EPS, Rule, adam_corrections};
 use crate::simd::simd;
@@ -31,53 +31,72 @@ pub struct Sink<'a> {
 impl Sink<'_> {
     /// The whole gradient of a tensor.
     pub fn take(&mut self, tensor: usize, gradient: &[f32]) {
-        self.take_rows(tensor, 1 << 14, |block, give| {
-            let start = block << 14;
-            give(0, &gradient[start..gradient.len().min(start + (1 << 14))]);
-        });
+        const SIZE: usize = 1 << 14;
+        self.parts(tensor, SIZE).zip(gradient.par_chunks(SIZE)).for_each(|(mut part, gradient)| part.take(0, gradient));
     }
 
-    /// The gradient of a tensor in blocks of `block` values: `compute(i, give)` gives that of block i in pieces, each
-    /// with its place in the block. Blocks go in parallel.
-    pub fn take_rows(
-        &mut self,
-        tensor: usize,
-        block: usize,
-        compute: impl Fn(usize, &mut dyn FnMut(usize, &[f32])) + Sync,
-    ) {
+    /// A tensor in parts of `size` values, each to be given its gradient, in any order and at any time.
+    pub fn parts(&mut self, tensor: usize, size: usize) -> impl IndexedParallelIterator<Item = Part<'_>> {
         let weight = &mut self.weights[tensor].values;
-        if let Some(kept) = &mut self.kept {
+        let (len, count) = (weight.len(), weight.len().div_ceil(size));
+        let kept = self.kept.as_mut().map_or(&mut [][..], |kept| {
             let gradient = kept.entry(tensor).or_default();
-            gradient.resize(weight.len(), 0.0);
-            gradient.par_chunks_mut(block).enumerate().for_each(|(i, out)| {
-                compute(i, &mut |at, piece| out[at..at + piece.len()].copy_from_slice(piece));
-            });
-            return;
-        }
+            gradient.resize(len, 0.0);
+            gradient
+        });
         let slots = &mut self.slots[tensor];
-        slots.resize_with(self.rule.slots().len(), || vec![0.0; weight.len()]);
-        let weight = weight.par_chunks_mut(block).enumerate();
-        let piece = |at: usize, piece: &[f32]| -> Range<usize> { at..at + piece.len() };
-        match (self.rule, &mut slots[..]) {
-            (Rule::Sgd { momentum, weight_decay }, [velocity]) => {
-                let lr = self.lr as f32;
-                weight.zip(velocity.par_chunks_mut(block)).for_each(|((i, weight), velocity)| {
-                    compute(i, &mut |at, gradient| {
-                        let at = piece(at, gradient);
-                        sgd(&mut weight[at.clone()], gradient, &mut velocity[at], [lr, momentum, weight_decay]);
-                    });
-                });
-            }
-            (Rule::Adam, [mean, square]) => {
+        if kept.is_empty() {
+            slots.resize_with(self.rule.slots().len(), || vec![0.0; len]);
+        }
+        let mut slots = slots.iter_mut().map(|slot| &mut slot[..]);
+        let [first, second] = [(); 2].map(|()| chunks_or_none(slots.next().unwrap_or_default(), size, count));
+        let update = match self.rule {
+            Rule::Sgd { momentum, weight_decay } => Update::Sgd([self.lr as f32, momentum, weight_decay]),
+            Rule::Adam => {
                 let (rate, root) = adam_corrections(self.lr, self.t);
-                let rates = [rate as f32, root as f32];
-                let state = mean.par_chunks_mut(block).zip(square.par_chunks_mut(block));
-                weight.zip(state).for_each(|((i, weight), (mean, square))| {
-                    compute(i, &mut |at, gradient| {
-                        let at = piece(at, gradient);
-                        adam(&mut weight[at.clone()], gradient, &mut mean[at.clone()], &mut square[at], rates);
-                    });
-                });
+                Update::Adam([rate as f32, root as f32])
+            }
+        };
+        let parts = weight.par_chunks_mut(size).zip(first.zip(second)).zip(chunks_or_none(kept, size, count));
+        parts.map(move |((weight, (first, second)), kept)| Part { weight, slots: [first, second], kept, update })
+    }
+}
+
+/// A rule with its rates.
+#[derive(Clone, Copy)]
+enum Update {
+    Sgd([f32; 3]),
+    Adam([f32; 2]),
+}
+
+/// Neighbouring values of a tensor that wait for their gradient.
+pub struct Part<'a> {
+    /// The values; those that have had their gradient are the new ones.
+    pub weight: &'a mut [f32],
+    /// The rule's state.
+    slots: [Option<&'a mut [f32]>; 2],
+    kept: Option<&'a mut [f32]>,
+    update: Update,
+}
+
+impl Part<'_> {
+    /// All that [`Part::take`] reads or writes of up to `len` values from `at` on: to be fetched meanwhile.
+    pub fn ahead(&self, at: usize, len: usize) -> [&[f32]; 3] {
+        let [first, second] = self.slots.each_ref().map(|slot| slot.as_deref().unwrap_or_default());
+        [self.weight, first, second].map(|all| all.get(at..).map_or(&[][..], |rest| &rest[..len.min(rest.len())]))
+    }
+
+    /// The gradient of the values from `at` on.
+    pub fn take(&mut self, at: usize, gradient: &[f32]) {
+        let at = at..at + gradient.len();
+        if let Some(kept) = &mut self.kept {
+            return kept[at].copy_from_slice(gradient);
+        }
+        let weight = &mut self.weight[at.clone()];
+        match (self.update, &mut self.slots) {
+            (Update::Sgd(rates), [Some(velocity), None]) => sgd(weight, gradient, &mut velocity[at], rates),
+            (Update::Adam(rates), [Some(mean), Some(square)]) => {
+                adam(weight, gradient, &mut mean[at.clone()], &mut square[at], rates);
             }
             _ => unreachable!("a rule has its slots"),
         }
