@@ -6,7 +6,8 @@ use candle_core::Device;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fewlabel::augment;
 use fewlabel::data::{IMAGE, synthetic};
-use fewlabel::engine::cpu::product::{Left, Right, product};
+use fewlabel::engine::cpu::layer::Layer;
+use fewlabel::engine::cpu::product::{BLOCK, Left, PANEL, Right, product_ahead};
 use fewlabel::engine::{self, DropoutKey, Engine, Objective, Target};
 use fewlabel::network::{CLASSIFICATION_HEAD, Network, PRETEXT_HEADS, Weights, Widths};
 use fewlabel::optimizer::{Rule, State};
@@ -94,7 +95,9 @@ fn augmentation(c: &mut Criterion) {
 /// The product of two square matrices on all threads: the machine's measured rate, in FLOP.
 fn products(c: &mut Criterion) {
     const N: usize = 2048;
+    const TASK: [usize; 2] = [256, 128];
     let mut stream = Stream::new(0, Purpose::Init, 0, 0);
+    // A in slabs of k, B in panels of columns: each task reads them in streams.
     let (a, b): (Vec<f32>, Vec<f32>) = (0..N * N).map(|_| (stream.unit(), stream.unit())).unzip();
     let mut out = vec![0.0; N * N];
     let mut group = c.benchmark_group("gemm");
@@ -102,14 +105,41 @@ fn products(c: &mut Criterion) {
     group.throughput(Throughput::Elements(2 * (N as u64).pow(3)));
     group.bench_function("2048", |bench| {
         bench.iter(|| {
-            out.par_chunks_exact_mut(64 * N).zip(a.par_chunks_exact(64 * N)).for_each(|(out, a)| {
-                let a = Left { values: a, row: N, col: 1 };
-                product(out, N, a, Right::packed(&b, N), [64, N, N], false);
+            out.par_chunks_exact_mut(TASK[0] * TASK[1]).enumerate().for_each(|(task, out)| {
+                let (rows, panel) = (task * TASK[0] % N, task * TASK[0] / N * TASK[1] / PANEL);
+                for start in (0..N).step_by(BLOCK) {
+                    let a = |start: usize| &a[start * N + rows * BLOCK..][..TASK[0] * BLOCK];
+                    let ahead = if start + BLOCK < N { a(start + BLOCK) } else { &[] };
+                    let left = Left { values: a(start), row: BLOCK, col: 1 };
+                    let right = Right { values: &b[(panel * N + start) * PANEL..], row: PANEL, panel: N * PANEL };
+                    let sizes = [TASK[0], BLOCK, TASK[1]];
+                    product_ahead(out, TASK[1], left, right, sizes, start > 0, [ahead, &[], &[]]);
+                }
             });
             black_box(&out);
         })
     });
 }
 
-criterion_group!(benches, training, evaluation, augmentation, products);
+/// The layers of a SimSiam step one by one, both views of 64 images; FLOP of their products.
+fn layers(c: &mut Criterion) {
+    let mut group = c.benchmark_group("layer");
+    group.sample_size(20);
+    let layers = [
+        ("conv_3_32", Layer::conv(3, 32, 32, 128), false),
+        ("conv_32_64", Layer::conv(32, 64, 16, 128), true),
+        ("conv_64_128", Layer::conv(64, 128, 8, 128), true),
+        ("linear_2048_2048", Layer::linear(2048, 2048, 128), true),
+        ("linear_2048_512", Layer::linear(2048, 512, 128), true),
+        ("linear_512_2048", Layer::linear(512, 2048, 128), true),
+    ];
+    for (name, mut layer, learns) in layers {
+        group.throughput(Throughput::Elements(layer.flop));
+        group.bench_function(format!("{name}_forward"), |b| b.iter(|| layer.forward()));
+        group.throughput(Throughput::Elements(layer.flop * if learns { 2 } else { 1 }));
+        group.bench_function(format!("{name}_backward"), |b| b.iter(|| layer.backward(learns)));
+    }
+}
+
+criterion_group!(benches, training, evaluation, augmentation, products, layers);
 criterion_main!(benches);

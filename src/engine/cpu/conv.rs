@@ -110,7 +110,8 @@ impl Conv {
         side * side * padded(self.outputs)
     }
 
-    fn in_len(&self) -> usize {
+    /// Values of one image's input, border included.
+    pub fn in_len(&self) -> usize {
         if self.first { CHANNELS * SIDE * SIDE } else { (self.side + 2) * (self.side + 2) * padded(self.inputs) }
     }
 

@@ -24,6 +24,8 @@ mod chain;
 mod conv;
 mod flatten;
 mod lanes;
+#[doc(hidden)]
+pub mod layer;
 mod linear;
 mod loss;
 mod norm;

@@ -1,0 +1,82 @@
+//! One layer by itself, so that benches see what each costs.
+
+use super::Pass;
+use super::conv::Conv;
+use super::linear::Linear;
+use super::update::{Sink, Slots};
+use crate::data::SIDE;
+use crate::engine::DropoutKey;
+use crate::network::{Array, Layer as Kind};
+use crate::optimizer::Rule;
+
+enum Op {
+    Conv(Box<Conv>),
+    Linear(Box<Linear>),
+}
+
+/// A layer of a SimSiam network in training: with batch norm, ReLU and, after a convolution, pooling, moved by SGD.
+pub struct Layer {
+    op: Op,
+    n: usize,
+    weights: Vec<Array>,
+    slots: Slots,
+    x: Vec<f32>,
+    dx: Vec<f32>,
+    /// Floating-point operations of the forward pass's products; a backward pass has twice as many, or as many where
+    /// there is no ∂L/∂x.
+    pub flop: u64,
+}
+
+impl Layer {
+    /// For `n` examples.
+    pub fn linear(inputs: usize, outputs: usize, n: usize) -> Layer {
+        let mut linear = Linear::new(inputs, outputs, 0);
+        assert!(linear.add_norm(2) && linear.add_relu(), "in order");
+        let kind = Kind::Linear { inputs, outputs };
+        Layer::new(Op::Linear(Box::new(linear)), kind, outputs, n, inputs, 2 * inputs * outputs)
+    }
+
+    /// For `n` images of `side` × `side` pixels; with 32 it is the network's first layer.
+    pub fn conv(inputs: usize, outputs: usize, side: usize, n: usize) -> Layer {
+        let mut conv = Conv::new(inputs, outputs, side, 0, side == SIDE);
+        assert!(conv.add_norm(2) && conv.add_relu() && conv.add_pool(), "in order");
+        let x_len = conv.in_len();
+        // Per pixel 9 products of channels, or by Winograd 16 for each tile of 4 pixels.
+        let products = if side == SIDE { 9 } else { 4 };
+        let flop = 2 * products * side * side * inputs * outputs;
+        Layer::new(Op::Conv(Box::new(conv)), Kind::Conv3x3 { inputs, outputs }, outputs, n, x_len, flop)
+    }
+
+    fn new(op: Op, kind: Kind, outputs: usize, n: usize, x_len: usize, flop: usize) -> Layer {
+        let specs = kind.tensors().into_iter().chain(Kind::BatchNorm { channels: outputs }.tensors());
+        let array = |(name, shape, _): (&str, Vec<usize>, _)| {
+            let len = shape.iter().product();
+            Array { name: name.to_owned(), shape, values: (0..len).map(|i| (i % 7) as f32 * 0.01 - 0.03).collect() }
+        };
+        let weights: Vec<Array> = specs.map(array).collect();
+        let slots = weights.iter().map(|_| vec![]).collect();
+        let x: Vec<f32> = (0..n * x_len).map(|i| (i % 11) as f32 * 0.1).collect();
+        Layer { op, n, weights, slots, dx: x.clone(), x, flop: (n * flop) as u64 }
+    }
+
+    pub fn forward(&mut self) {
+        let train = Some(DropoutKey { seed: 0, epoch: 0, first: 0 });
+        let mut pass = Pass { n: self.n, groups: 2, train, weights: &mut self.weights };
+        match &mut self.op {
+            Op::Conv(conv) => conv.forward(&self.x, &mut pass),
+            Op::Linear(linear) => linear.forward(&self.x, &mut pass),
+        }
+    }
+
+    /// After a forward pass. `learns`: whether what is before it needs ∂L/∂x.
+    pub fn backward(&mut self, learns: bool) {
+        let rule = Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 };
+        let (weights, slots) = (&mut self.weights[..], &mut self.slots);
+        let mut sink = Sink { weights, slots, rule, lr: 0.0, t: 1, kept: None };
+        let dx = learns.then_some(&mut self.dx[..]);
+        match &mut self.op {
+            Op::Conv(conv) => conv.backward(&self.x, dx, self.n, 2, &mut sink),
+            Op::Linear(linear) => linear.backward(&self.x, dx, false, self.n, 2, &mut sink),
+        }
+    }
+}
