@@ -35,7 +35,7 @@ fn training(c: &mut Criterion) {
     let mut model = open(Network::supervised(&widths), Rule::Adam);
     group.throughput(Throughput::Elements(128));
     group.bench_function("supervised_b128", |b| {
-        b.iter(|| model.step(&objective, KEY, 1e-3).map(|outcome| outcome.loss))
+        b.iter(|| model.step(&objective, KEY, 1e-3.into()).map(|outcome| outcome.loss))
     });
 
     let (mut images, mut draws) = (vec![0.0; 64 * IMAGE], vec![]);
@@ -46,7 +46,9 @@ fn training(c: &mut Criterion) {
     let objective = Objective::Classify { images: &images, targets: &targets };
     let mut model = open(Network::pretext(&widths), Rule::Adam);
     group.throughput(Throughput::Elements(64));
-    group.bench_function("pretext_b64", |b| b.iter(|| model.step(&objective, KEY, 1e-3).map(|outcome| outcome.loss)));
+    group.bench_function("pretext_b64", |b| {
+        b.iter(|| model.step(&objective, KEY, 1e-3.into()).map(|outcome| outcome.loss))
+    });
 
     let views = [Purpose::View1, Purpose::View2].map(|view| {
         let mut images = vec![0.0; 64 * IMAGE];
@@ -55,7 +57,9 @@ fn training(c: &mut Criterion) {
     });
     let objective = Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient: true };
     let mut model = open(Network::simsiam(&widths), Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 });
-    group.bench_function("simsiam_b64", |b| b.iter(|| model.step(&objective, KEY, 0.0125).map(|outcome| outcome.loss)));
+    group.bench_function("simsiam_b64", |b| {
+        b.iter(|| model.step(&objective, KEY, 0.0125.into()).map(|outcome| outcome.loss))
+    });
 }
 
 fn evaluation(c: &mut Criterion) {

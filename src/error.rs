@@ -42,15 +42,21 @@ pub enum Error {
     #[error("interrupted; the same command continues where it stopped")]
     Interrupted,
 
+    /// A verification that found a difference.
+    #[error("{0}")]
+    Differs(String),
+
     /// The tensor library failed.
     #[error("tensor library: {0}")]
     Tensor(#[from] candle_core::Error),
 }
 
 impl Error {
-    /// 2 for bad use or bad input, 3 for a fault on the way (disk, network), 130 after Ctrl-C (128 + SIGINT).
+    /// 1 for a difference, 2 for bad use or bad input, 3 for a fault on the way (disk, network), 130 after Ctrl-C (128 +
+    /// SIGINT).
     pub fn exit_code(&self) -> u8 {
         match self {
+            Error::Differs(_) => 1,
             Error::Experiment { .. } | Error::Data { .. } | Error::Run { .. } | Error::Usage(_) => 2,
             Error::Io { .. } | Error::Download { .. } | Error::Diverged { .. } | Error::Tensor(_) => 3,
             Error::Interrupted => 130,

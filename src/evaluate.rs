@@ -1,5 +1,8 @@
 //! What is measured on a network's outputs, on the host, in double precision and in a fixed order.
 
+use crate::data::CLASSES;
+use crate::neighbors::{Neighbor, nearest, normalized};
+
 /// How many rows of `logits` [n, classes] have their largest value, the first of several, at their label.
 pub fn correct(logits: &[f32], labels: &[u8]) -> u32 {
     let hit = |(row, &label): (&[f32], &u8)| u32::from(argmax(row) == usize::from(label));
@@ -14,6 +17,36 @@ pub fn cross_entropy_sum(logits: &[f32], labels: &[u8]) -> f64 {
         libm::log(sum) + f64::from(max) - f64::from(row[usize::from(label)])
     };
     rows(logits, labels.len()).zip(labels).map(loss).sum()
+}
+
+/// How a kNN classifier weighs its neighbours.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Knn {
+    /// Neighbours that vote.
+    pub k: usize,
+    /// T: a neighbour's vote is exp(cosine / T).
+    pub temperature: f64,
+}
+
+/// How many rows of `queries` a weighted kNN classifier gets right: the class with the most votes among the nearest
+/// rows of `bank`, of equal ones the first (Wu et al., "Unsupervised feature learning via non-parametric instance
+/// discrimination", 2018, §3.4; the monitor of Chen and He, 2021, appendix A). Both have rows of `width` features,
+/// which are divided by their length here.
+pub fn knn_correct(queries: &[f32], labels: &[u8], bank: &[f32], bank_labels: &[u8], width: usize, knn: Knn) -> u32 {
+    let [queries, bank] = [queries, bank].map(|features| normalized(features, width));
+    let found = nearest(&queries, &bank, width, knn.k);
+    let k = found.len() / labels.len().max(1);
+    let hit = |(near, &label): (&[Neighbor], &u8)| {
+        let mut votes = [0.0f64; CLASSES];
+        for &(cosine, row) in near {
+            // Divided by the largest vote there can be, so that none overflows.
+            let vote = libm::exp((f64::from(cosine) - 1.0) / knn.temperature);
+            votes[usize::from(bank_labels[row as usize])] += vote;
+        }
+        let best = (1..CLASSES).fold(0, |best, i| if votes[i] > votes[best] { i } else { best });
+        u32::from(best == usize::from(label))
+    };
+    found.chunks_exact(k.max(1)).zip(labels).map(hit).sum()
 }
 
 /// The collapse measure (Chen and He, 2021, figure 2): the standard deviation over the batch of each component of
@@ -60,6 +93,23 @@ mod tests {
         // torch.nn.functional.cross_entropy(tensor([[1., 2., 3.]]), tensor([0])) in float64
         assert!((cross_entropy_sum(&[1.0, 2.0, 3.0], &[0]) - 2.407_605_964_444_38).abs() < 1e-14);
         assert!(cross_entropy_sum(&[1000.0, -1000.0], &[0]).abs() < 1e-12, "large logits do not overflow");
+    }
+
+    #[test]
+    fn knn_weighs_the_votes_of_the_nearest() {
+        let bank = [1.0, 0.0, 0.9, 0.1, 0.0, 2.0, 0.1, 3.0, -1.0, 0.0];
+        let labels = [3, 3, 5, 5, 7];
+        let right = |query: [f32; 2], label: u8, k: usize, temperature: f64| {
+            knn_correct(&query, &[label], &bank, &labels, 2, Knn { k, temperature })
+        };
+        assert_eq!(right([5.0, 1.0], 3, 2, 0.1), 1, "lengths do not matter");
+        assert_eq!(right([1.0, 9.0], 5, 2, 0.1), 1);
+        // One neighbour at cosine 1 against two at 0: e¹⁰ : 2 with T = 0.1, e^0.01 : 2 with T = 100.
+        let bank = [1.0, 0.0, 0.0, 1.0, 0.0, 1.0];
+        let right =
+            |label, temperature| knn_correct(&[1.0, 0.0], &[label], &bank, &[1, 2, 2], 2, Knn { k: 3, temperature });
+        assert_eq!([right(1, 0.1), right(2, 0.1), right(1, 100.0), right(2, 100.0)], [1, 0, 0, 1]);
+        assert_eq!(right(1, 1e-3), 1, "no vote overflows");
     }
 
     #[test]

@@ -12,9 +12,11 @@
 //! | [`network`] | networks as descriptions, their weights, initialisation |
 //! | [`optimizer`] | update rules, schedules, savable state |
 //! | [`engine`] | forward and backward passes: explicit on the CPU, candle's autograd as the reference |
-//! | [`evaluate`] | accuracy, cross-entropy, the collapse measure |
+//! | [`neighbors`], [`evaluate`] | nearest neighbours; accuracy, cross-entropy, kNN, the collapse measure |
 //! | [`train`] | the one loop, its progress and its checkpoints |
 //! | [`experiment`] | the YAML file, its stages, the run directory |
+//! | [`statistics`] | intervals, paired differences, verdicts, equivalence |
+//! | [`golden`] | manifests compared: bit for bit |
 //! | [`report`] | the result table |
 //!
 //! [`engine::cpu`] states the numeric contract. A run in a few lines:
@@ -44,11 +46,14 @@ pub mod error;
 pub mod evaluate;
 pub mod experiment;
 pub mod files;
+pub mod golden;
+pub mod neighbors;
 pub mod network;
 pub mod optimizer;
 pub mod report;
 pub mod rng;
 mod simd;
+pub mod statistics;
 pub mod train;
 
 pub use error::{Error, Result};

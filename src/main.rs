@@ -4,12 +4,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use candle_core::Device;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fewlabel::data::{cifar10, fetch};
 use fewlabel::error::{Error, Result};
-use fewlabel::experiment::{self, Experiment, Options, Seed};
+use fewlabel::experiment::{self, Experiment, Manifest, Options, Seed};
+use fewlabel::golden;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Trustworthy, reproducible benchmarks of learning from few labels.
@@ -24,6 +26,8 @@ struct Cli {
 enum Command {
     /// Run an experiment, or go on with an interrupted one.
     Run(Run),
+    /// Run a manifest's experiment again and compare: bit for bit, or within a margin.
+    Verify(Verify),
     /// Say where CIFAR-10 is and whether it is whole.
     Data {
         /// A folder with cifar-10-batches-bin/ or cifar-10-binary.tar.gz [default: $FEWLABEL_DATA, or data/].
@@ -48,9 +52,6 @@ enum DataCommand {
 struct Run {
     /// A YAML file [default: the quick experiment, which is built in].
     experiment: Option<PathBuf>,
-    /// Run only these stages and what they depend on.
-    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
-    only: Vec<String>,
     /// Use this seed instead of the experiment's.
     #[arg(long)]
     seed: Option<u64>,
@@ -60,6 +61,37 @@ struct Run {
     /// Start over: throw away what the run directory holds of an earlier run.
     #[arg(long)]
     fresh: bool,
+    /// Take over what another run has finished, where it would be the same bits: SimSiam of `seed` for `strict`, say.
+    #[arg(long, value_name = "DIR")]
+    reuse: Vec<PathBuf>,
+    /// Longest time between two checkpoints: what a kill may cost.
+    #[arg(long, value_name = "SECONDS", default_value_t = experiment::CHECKPOINT_EVERY.as_secs())]
+    checkpoint_every: u64,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Args)]
+struct Verify {
+    /// A manifest.json, of golden/ or of a run.
+    manifest: PathBuf,
+    /// A run directory to go on in and to keep; what is finished in it is not run again [default: a temporary one].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Where the bits may differ (another device): accept test accuracies that over the seeds are shown to be within
+    /// this many percentage points of the manifest's, by two one-sided t tests at 5 %.
+    #[arg(long, value_name = "POINTS")]
+    within: Option<f64>,
+    #[command(flatten)]
+    how: How,
+}
+
+/// What does not change a result.
+#[derive(Args)]
+struct How {
+    /// Only these stages and what they depend on; of several seeds also `seed-N` or `seed-N/STAGE`.
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    only: Vec<String>,
     /// Threads to use [default: one per core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -85,6 +117,7 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(options) => run(options),
+        Command::Verify(options) => verify(options),
         Command::Data { data_dir, command: None } => data(data_dir.as_deref()),
         Command::Data { data_dir, command: Some(DataCommand::Fetch { url }) } => fetch(data_dir.as_deref(), url),
     };
@@ -105,24 +138,57 @@ fn run(options: Run) -> Result<()> {
     if let Some(seed) = options.seed {
         experiment.seed = Seed(seed);
     }
-    let device = match options.device {
-        DeviceName::Cpu => Device::Cpu,
-        DeviceName::Cuda => Device::new_cuda(0).map_err(|e| Error::Usage(format!("--device cuda: {e}")))?,
-    };
-    interrupt_at_ctrl_c()?;
-    let threads = options.threads.map_or(0, usize::from);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    let pool = pool.map_err(|e| Error::Usage(format!("--threads: {e}")))?;
-    let options = Options {
-        only: options.only,
-        out: options.out.unwrap_or_else(|| Path::new("runs").join(&*experiment.name)),
-        fresh: options.fresh,
-        data_dir: options.data_dir,
-        device,
-        quiet: options.quiet,
-        interrupted: &INTERRUPTED,
-    };
-    pool.install(|| experiment::run(&experiment, &options)).map(|_| ())
+    let out = options.out.unwrap_or_else(|| Path::new("runs").join(&*experiment.name));
+    let every = Duration::from_secs(options.checkpoint_every);
+    let run = options.how.options(&out)?;
+    let run = Options { fresh: options.fresh, reuse: options.reuse, checkpoint_every: every, ..run };
+    in_pool(options.how.threads, || experiment::run(&experiment, &run)).map(|_| ())
+}
+
+/// Runs the manifest's stages again and compares them.
+fn verify(options: Verify) -> Result<()> {
+    let mut expected = Manifest::load(&options.manifest)?;
+    if expected.result.is_empty() {
+        return Err(Error::run(&options.manifest, "has no result to verify", "run its experiment to the end first"));
+    }
+    let temporary = tempfile::tempdir().map_err(Error::io("create a folder in", &std::env::temp_dir()))?;
+    let out = options.out.as_deref().unwrap_or(temporary.path());
+    let mut run = options.how.options(out)?;
+    if run.only.is_empty() {
+        run.only = expected.result.keys().cloned().collect();
+    }
+    let wanted = expected.experiment.plan(&run.only)?;
+    expected.result.retain(|key, _| wanted.iter().any(|job| job.key == *key));
+    let found = in_pool(options.how.threads, || experiment::run(&expected.experiment, &run))?;
+    let said = golden::compare(&expected, &found, options.within)?;
+    if !options.how.quiet {
+        say(&said);
+    }
+    Ok(())
+}
+
+impl How {
+    fn options(&self, out: &Path) -> Result<Options<'static>> {
+        let device = match self.device {
+            DeviceName::Cpu => Device::Cpu,
+            DeviceName::Cuda => Device::new_cuda(0).map_err(|e| Error::Usage(format!("--device cuda: {e}")))?,
+        };
+        interrupt_at_ctrl_c()?;
+        Ok(Options {
+            only: self.only.clone(),
+            data_dir: self.data_dir.clone(),
+            device,
+            quiet: self.quiet,
+            interrupted: &INTERRUPTED,
+            ..Options::new(out)
+        })
+    }
+}
+
+/// `work` on that many threads, or on one per core.
+fn in_pool<T: Send>(threads: Option<u16>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.map_or(0, usize::from)).build();
+    pool.map_err(|e| Error::Usage(format!("--threads: {e}")))?.install(work)
 }
 
 /// The first Ctrl-C lets the running step end and saves a checkpoint; the second ends the program at once.

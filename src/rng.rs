@@ -28,6 +28,8 @@ pub enum Purpose {
     /// The synthetic data set; index: the image (training and test apart).
     SyntheticTrain = 9,
     SyntheticTest = 10,
+    /// Which of the labelled images validate.
+    Validation = 11,
 }
 
 /// One Philox-4×32-10 block: ten rounds over the counter, the key bumped between them.

@@ -12,3 +12,18 @@ macro_rules! simd {
     };
 }
 pub(crate) use simd;
+
+/// The instruction sets of [`simd`] that this CPU has.
+pub fn features() -> Vec<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    return [
+        ("avx2", std::arch::is_x86_feature_detected!("avx2")),
+        ("fma", std::arch::is_x86_feature_detected!("fma")),
+        ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
+    ]
+    .into_iter()
+    .filter_map(|(name, there)| there.then_some(name))
+    .collect();
+    #[cfg(not(target_arch = "x86_64"))]
+    Vec::new()
+}

@@ -49,9 +49,9 @@ fn a_steady_step_allocates_nothing() {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
                 // Often enough that every thread has had every kind of task.
-                (0..200).for_each(|_| assert!(model.step(&objective, key, 0.01).is_ok()));
+                (0..200).for_each(|_| assert!(model.step(&objective, key, 0.01.into()).is_ok()));
                 let before = ALLOCATIONS.load(Ordering::Relaxed);
-                (0..10).for_each(|_| assert!(model.step(&objective, key, 0.01).is_ok()));
+                (0..10).for_each(|_| assert!(model.step(&objective, key, 0.01.into()).is_ok()));
                 assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0, "{threads} threads");
             });
         }

@@ -137,6 +137,58 @@ fn only_takes_the_stages_named_and_those_they_need() {
     assert!(!place.path("there").exists());
 }
 
+/// However the number of threads is set, the bits are the same.
+#[test]
+fn threads_set_in_any_way_change_no_bit() {
+    let place = Place::new();
+    let result = |out: &str, flag: Option<&str>, variable: Option<&str>| {
+        let smoke = smoke();
+        let mut args = vec!["run", &*smoke, "--quiet", "--only", "baseline,simsiam", "--out", out];
+        args.extend(flag.iter().flat_map(|n| ["--threads", n]));
+        let mut command = place.command(&args);
+        command.env_remove("RAYON_NUM_THREADS").envs(variable.map(|n| ("RAYON_NUM_THREADS", n)));
+        assert!(command.status().unwrap().success(), "{flag:?} {variable:?}");
+        let manifest = place.manifest(out);
+        (manifest["result"].clone(), manifest["environment"]["threads"].clone())
+    };
+    let (expected, _) = result("default", None, None);
+    for (i, (flag, variable, threads)) in [
+        (Some("1"), None, 1),
+        (Some("2"), None, 2),
+        (Some("8"), None, 8),
+        (None, Some("3"), 3),
+        (Some("5"), Some("2"), 5),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (found, used) = result(&format!("run-{i}"), flag, variable);
+        assert_eq!(used, threads, "{flag:?} {variable:?}");
+        assert_eq!(found, expected, "{threads} threads");
+    }
+}
+
+#[test]
+fn of_several_seeds_any_can_be_run() {
+    let place = Place::new();
+    let strict = format!("{EXPERIMENTS}/smoke-strict.yaml");
+    let keys = |out: &str| -> Vec<String> {
+        let mut keys: Vec<String> = place.manifest(out)["result"].as_object().unwrap().keys().cloned().collect();
+        keys.sort();
+        keys
+    };
+    place.good(&["run", &strict, "--only", "seed-8/simsiam-knn,random-knn", "--out", "some"]);
+    assert_eq!(keys("some"), ["seed-7/random-knn", "seed-8/random-knn", "seed-8/simsiam", "seed-8/simsiam-knn"]);
+    place.good(&["run", &strict, "--only", "seed-7", "--out", "one"]);
+    assert_eq!(keys("one").len(), 11);
+    assert!(place.path("one/seed-7/simsiam-mlp/weights.safetensors").exists());
+    for wrong in ["seed-9", "seed-7/nothing", "nothing", "seed-70/simsiam"] {
+        let message = place.bad(&["run", &strict, "--only", wrong, "--out", "none"], 2);
+        assert!(message.contains(&format!("no stage {wrong}")), "{message}");
+    }
+    assert!(!place.path("none").exists());
+}
+
 #[test]
 fn another_seed_is_another_experiment() {
     let place = Place::new();

@@ -189,7 +189,7 @@ fn assert_close(a: &Gradients, b: &Gradients, share: f32, floor: f32) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     /// Networks of any width, batches of any size: one step of both engines gives the same outputs, gradients,
     /// weights and running statistics, up to rounding.
@@ -198,6 +198,8 @@ proptest! {
         channels in [1usize..12, 1..12, 1..12], hidden in 1usize..40, projector in 2usize..40,
         predictor in 1usize..20, n in 2usize..11, which in 0usize..3,
     ) {
+        // Batch norm over two examples gives ±1 whatever they are: SimSiam's gradients are then rounding and no more.
+        let n = if which == 2 { n + 3 } else { n };
         let widths = Widths { channels, hidden, projector, predictor, dropout: 0.5 };
         let views = [noise(n * IMAGE, 3), noise(n * IMAGE, 4)];
         let labels = labels(n, 3);
@@ -215,7 +217,7 @@ proptest! {
         let [ours, theirs] = ENGINES.map(|(_, open)| {
             let mut model = open(network.clone(), weights.clone(), SGD);
             let (outcome, gradients) = model.gradients(&objective, KEY).unwrap();
-            model.step(&objective, KEY, 0.01).unwrap();
+            model.step(&objective, KEY, 0.01.into()).unwrap();
             (outcome, gradients, model.weights().unwrap().arrays)
         });
         prop_assert!((ours.0.loss - theirs.0.loss).abs() < 1e-4);
@@ -243,7 +245,7 @@ fn any_number_of_threads_gives_the_same_weights() {
                 let weights = Weights::init(&network, 2);
                 let mut model = open_cpu(network, weights, rule);
                 (0..4).for_each(|_| {
-                    model.step(&objective, KEY, 0.01).unwrap();
+                    model.step(&objective, KEY, 0.01.into()).unwrap();
                 });
                 model.weights().unwrap().sha256()
             })

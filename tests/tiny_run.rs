@@ -1,4 +1,4 @@
-//! The smoke experiment through the library: its result is a snapshot, to the last bit.
+//! The smoke experiments through the library: their results are snapshots, to the last bit.
 
 use fewlabel::experiment::{Experiment, Manifest, Options, run};
 use fewlabel::network::Weights;
@@ -16,6 +16,55 @@ fn the_result_is_the_same_bits_everywhere() {
     let folder = tempfile::tempdir().unwrap();
     let (_, manifest) = smoke(folder.path());
     insta::assert_json_snapshot!(manifest.result);
+}
+
+/// Seeds, validation, kNN, frozen backbones whose features are computed once, and SimSiam without its parts.
+#[test]
+fn the_strict_result_is_the_same_bits_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments/smoke-strict.yaml");
+    let experiment = Experiment::load(path.as_ref()).unwrap();
+    let manifest = run(&experiment, &Options::new(folder.path())).unwrap();
+    assert_eq!(manifest.result.len(), 2 * experiment.stages.len());
+    insta::assert_json_snapshot!(manifest.result);
+    // A seed by itself is the same as among others.
+    let alone = run(&experiment.of_seed(8), &Options::new(&folder.path().join("alone"))).unwrap();
+    for (stage, result) in &alone.result {
+        assert_eq!(*result, manifest.result[&format!("seed-8/{stage}")], "{stage}");
+    }
+}
+
+/// The weights that are saved and tested are those of the epoch that the validation images chose.
+#[test]
+fn the_chosen_epoch_is_the_first_best_on_the_validation_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = "
+name: chosen
+dataset: {name: synthetic, train: 300, test: 60}
+labels: {count: 100, choose: stratified, validation: 0.3}
+network: {channels: [4, 6, 8], hidden: 24}
+stages: [{name: baseline, method: supervised, epochs: 12, batch: 10, lr: 3e-3}]";
+    let experiment = Experiment::parse("chosen.yaml".as_ref(), yaml).unwrap();
+    let result = run(&experiment, &Options::new(folder.path())).unwrap().result["baseline"].clone();
+    let validation = |record: &fewlabel::train::Record| record.metrics["validation_top1"];
+    let best = result.history.iter().map(validation).fold(0.0, f64::max);
+    let first = result.history.iter().find(|record| validation(record) == best).unwrap();
+    let chosen = result.chosen.as_ref().unwrap();
+    assert_eq!(chosen.epoch, first.epoch);
+    assert!(first.epoch < 12, "a case where the last epoch is not the best");
+    assert_eq!(chosen.metrics.keys().collect::<Vec<_>>(), ["test_loss", "test_top1"]);
+    assert!(result.history.iter().all(|record| !record.metrics.contains_key("test_top1")), "one look");
+    // Stopped after that epoch, the last weights are the same, and so is their look at the test images.
+    let short = Experiment {
+        stages: vec![fewlabel::experiment::Stage {
+            epochs: Some(fewlabel::experiment::Epochs(first.epoch)),
+            ..experiment.stages[0].clone()
+        }],
+        ..experiment
+    };
+    let short = run(&short, &Options::new(&folder.path().join("short"))).unwrap().result["baseline"].clone();
+    assert_eq!(short.weights_sha256, result.weights_sha256);
+    assert_eq!(short.chosen, result.chosen);
 }
 
 /// The study's probe leaves batch norm in train mode: the frozen weights stay, the running statistics move. In eval

@@ -5,7 +5,7 @@ pub mod fetch;
 mod subset;
 mod synthetic;
 
-pub use subset::{Choose, epoch_order, labelled};
+pub use subset::{Choose, epoch_order, labelled, validation};
 pub use synthetic::synthetic;
 
 /// Height and width of every image, in pixels.

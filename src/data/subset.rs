@@ -50,6 +50,25 @@ pub fn labelled(train: &Dataset, choose: Choose, count: usize, seed: u64) -> Res
     Ok(chosen)
 }
 
+/// Takes a validation part out of the labelled images: of every class the `share` of its images, rounded down, drawn
+/// from the seed. What is left, and the part, each in ascending order.
+pub fn validation(train: &Dataset, labelled: &[u32], share: f32, seed: u64) -> [Vec<u32>; 2] {
+    let class = |index: u32| usize::from(train.labels[index as usize]);
+    let mut room = [0.0f64; CLASSES];
+    labelled.iter().for_each(|&index| room[class(index)] += f64::from(share));
+    let mut shuffled = labelled.to_vec();
+    Stream::new(seed, Purpose::Validation, 0, 0).shuffle(&mut shuffled);
+    let (mut part, mut rest): (Vec<u32>, Vec<u32>) = shuffled.into_iter().partition(|&index| {
+        let room = &mut room[class(index)];
+        *room -= 1.0;
+        // `share` is a decimal fraction in binary: a tenth of 50 must be 5.
+        *room > -1e-4
+    });
+    rest.sort_unstable();
+    part.sort_unstable();
+    [rest, part]
+}
+
 /// `images` in the order of `epoch`: a new permutation for each epoch.
 pub fn epoch_order(images: &[u32], seed: u64, epoch: u32) -> Vec<u32> {
     let mut order = images.to_vec();
@@ -78,6 +97,23 @@ mod tests {
         assert_eq!(chosen, draw(200, 1).unwrap());
         assert_ne!(chosen, draw(200, 2).unwrap());
         assert!(draw(790, 1).unwrap_err().to_string().contains("class"), "no class has 79");
+    }
+
+    #[test]
+    fn the_validation_part_is_the_share_of_every_class() {
+        let train = dataset();
+        let chosen = labelled(&train, Choose::Stratified, 300, 1).unwrap();
+        for (share, of_class) in [(0.1, 3), (0.3, 9), (0.25, 7), (0.0, 0)] {
+            let [rest, part] = validation(&train, &chosen, share, 1);
+            for class in 0..10 {
+                let of = |images: &[u32]| images.iter().filter(|&&i| train.labels[i as usize] == class).count();
+                assert_eq!([of(&rest), of(&part)], [30 - of_class, of_class], "{share} of class {class}");
+            }
+            let mut both = [rest, part].concat();
+            both.sort_unstable();
+            assert_eq!(both, chosen);
+        }
+        assert_ne!(validation(&train, &chosen, 0.1, 1), validation(&train, &chosen, 0.1, 2));
     }
 
     #[test]

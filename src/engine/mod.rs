@@ -17,11 +17,12 @@ use crate::rng::{Purpose, Stream};
 /// A network in training.
 pub trait Engine: Send {
     /// One training step: forward, backward, update.
-    fn step(&mut self, objective: &Objective, dropout: DropoutKey, lr: f64) -> Result<&Outcome>;
+    fn step(&mut self, objective: &Objective, dropout: DropoutKey, lr: Rates) -> Result<&Outcome>;
     /// One training pass (running statistics move), and the gradient of the objective for every parameter outside
     /// frozen blocks that it depends on.
     fn gradients(&mut self, objective: &Objective, dropout: DropoutKey) -> Result<(Outcome, Gradients)>;
-    /// The outputs of `heads` in eval mode, each [n, classes], row by row.
+    /// The outputs of `heads` in eval mode, each [n, classes], row by row. A network without a trunk takes features for
+    /// `images`, as [`Engine::features`] gives them, here and in a step.
     fn predict(&mut self, images: &[f32], heads: &[&str]) -> Result<Vec<Vec<f32>>>;
     /// The trunk's first block in `mode`: features [n, c·h·w]. In train mode running statistics move.
     fn features(&mut self, images: &[f32], mode: Mode) -> Result<Vec<f32>>;
@@ -40,6 +41,20 @@ pub fn open(device: &Device, network: Network, weights: Weights, rule: Rule, sta
     })
 }
 
+/// The learning rates of one step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    pub trunk: f64,
+    pub heads: f64,
+}
+
+impl From<f64> for Rates {
+    /// The same for all.
+    fn from(lr: f64) -> Rates {
+        Rates { trunk: lr, heads: lr }
+    }
+}
+
 /// What one training step minimises, with its batch. Images are `f32` [n, 3, 32, 32], scaled to [−1, 1].
 #[derive(Clone, Debug)]
 pub enum Objective<'a> {
@@ -47,7 +62,7 @@ pub enum Objective<'a> {
     Classify { images: &'a [f32], targets: &'a [Target<'a>] },
     /// D(p₁, z₂)/2 + D(p₂, z₁)/2 with D the negative cosine (Chen and He, 2021, equations 1 and 2). The views pass
     /// one after the other, so that batch norm sees each as a batch of its own. With `stop_gradient` z is a
-    /// constant in D.
+    /// constant in D; without a predictor p is z itself.
     SimSiam { views: [&'a [f32]; 2], stop_gradient: bool },
 }
 

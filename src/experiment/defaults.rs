@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Batch, DatasetName, Epochs, Experiment, Images, OptimizerName, Rate, Share, Stage, StageMethod};
+use super::{
+    Batch, DatasetName, Epochs, Experiment, Images, Labels, OptimizerName, RANDOM, Rate, Share, Stage, StageMethod,
+};
 use crate::data::{CLASSES, Choose, IMAGE};
 use crate::network::{Mode, Probe};
 use crate::optimizer::Schedule;
@@ -41,13 +43,12 @@ impl Experiment {
             }
         }
         let train = self.dataset.train.map_or(0, |images| images.0);
-        let labels = self.labels.count.0;
-        if labels > train {
-            return Err(Conflict::new("count", format!("labels.count: {labels} of only {train} training images")));
-        }
-        if self.labels.choose == Choose::Stratified && !labels.is_multiple_of(CLASSES) {
-            let message = format!("labels.count: {labels} cannot be stratified; take a multiple of {CLASSES}");
-            return Err(Conflict::new("count", message));
+        let count = self.labels.count.0;
+        let left =
+            self.labels.check("labels.count", count, train).map_err(|message| Conflict::new("count", message))?;
+        if self.seed.0.checked_add(u64::from(self.seeds.0)).is_none() {
+            let message = format!("seeds: {} of them from seed {} on go beyond 2^64", self.seeds.0, self.seed.0);
+            return Err(Conflict::new("seeds", message));
         }
         if self.stages.is_empty() {
             return Err(Conflict::new("stages", "stages: at least one is needed"));
@@ -57,9 +58,27 @@ impl Experiment {
             if !names.insert(stage.name.clone()) {
                 return Err(Conflict::new(&stage.name, format!("stage {}: the name is used twice", stage.name)));
             }
+            if *stage.name == *RANDOM {
+                let message = format!("stage {RANDOM}: the name stands for the untrained weights");
+                return Err(Conflict::new(RANDOM, message));
+            }
             stage.fill_in();
-            let images = if stage.method.uses_labels() { labels } else { train };
-            stage.check(images)?;
+            let left = match stage.labels {
+                Some(labels) => {
+                    let key = format!("stage {}: labels", stage.name);
+                    let left = self.labels.check(&key, labels.0, train);
+                    left.map_err(|message| Conflict::new(&stage.name, message))?
+                }
+                None => left,
+            };
+            stage.check(if stage.method.uses_labels() { left } else { train })?;
+        }
+        for name in self.claims.iter().flat_map(|claim| [&claim.better, &claim.than]) {
+            let tested = |stage: &Stage| stage.name == *name && stage.method.classifies();
+            if !self.stages.iter().any(tested) {
+                let message = format!("claims: {name} is no stage that classifies the test images");
+                return Err(Conflict::new(name, message));
+            }
         }
         for stage in &self.stages {
             let bytes = self.memory(stage);
@@ -71,6 +90,24 @@ impl Experiment {
             }
         }
         super::plan(&self.stages, &[]).map(|_| ())
+    }
+}
+
+impl Labels {
+    /// How many of `count` labelled images are trained on; or what is wrong with the number that `key` gives.
+    fn check(&self, key: &str, count: usize, train: usize) -> Result<usize, String> {
+        if count > train {
+            return Err(format!("{key}: {count} of only {train} training images"));
+        }
+        if self.choose == Choose::Stratified && !count.is_multiple_of(CLASSES) {
+            return Err(format!("{key}: {count} cannot be stratified; take a multiple of {CLASSES}"));
+        }
+        let share = f64::from(self.validation.0);
+        let of_class = (count as f64 / CLASSES as f64 * share + 1e-4) as usize;
+        if share > 0.0 && of_class == 0 {
+            return Err(format!("{key}: {share} of {count} images leave no validation image of a class"));
+        }
+        Ok(count - CLASSES * of_class)
     }
 }
 
@@ -95,12 +132,22 @@ impl StageMethod {
     pub fn uses_labels(self) -> bool {
         !matches!(self, StageMethod::Pretext | StageMethod::Simsiam)
     }
+
+    /// Whether it ends in an accuracy on the test images' classes.
+    pub fn classifies(self) -> bool {
+        self.uses_labels()
+    }
 }
 
 impl Stage {
     /// The study's recipe for the method.
     fn fill_in(&mut self) {
+        // One way to write it, one hash.
+        if self.method == StageMethod::Simsiam {
+            self.predictor = self.predictor.filter(|predictor| !predictor);
+        }
         let (epochs, batch) = match self.method {
+            StageMethod::Knn => return,
             StageMethod::Supervised => (50, 128),
             StageMethod::Probe => (50, 64),
             StageMethod::Pretext | StageMethod::Finetune | StageMethod::Simsiam => (30, 64),
@@ -129,14 +176,25 @@ impl Stage {
     /// What the method and optimizer need and have no use for; `images`: how many the stage trains on.
     fn check(&self, images: usize) -> Result<(), Conflict> {
         let fail = |message: String| Err(Conflict::new(&self.name, format!("stage {}: {message}", self.name)));
-        let transfers = matches!(self.method, StageMethod::Finetune | StageMethod::Probe);
+        let transfers = matches!(self.method, StageMethod::Finetune | StageMethod::Probe | StageMethod::Knn);
         if transfers && self.from.is_none() {
             return fail("needs `from`, the stage whose weights it takes over".to_owned());
         }
         let sgd = self.optimizer == Some(OptimizerName::Sgd);
         let of = |method| self.method == method;
+        let trains = !of(StageMethod::Knn);
         let unused = [
-            ("from", self.from.is_some() && !transfers, "finetune or probe"),
+            ("from", self.from.is_some() && !transfers, "finetune, probe or knn"),
+            ("labels", self.labels.is_some() && !self.method.uses_labels(), "a method that uses labels"),
+            ("epochs", self.epochs.is_some() && !trains, "a method that trains"),
+            ("batch", self.batch.is_some() && !trains, "a method that trains"),
+            ("optimizer", self.optimizer.is_some() && !trains, "a method that trains"),
+            ("lr", self.lr.is_some() && !trains, "a method that trains"),
+            ("schedule", self.schedule.is_some() && !trains, "a method that trains"),
+            ("predictor", self.predictor.is_some() && !of(StageMethod::Simsiam), "method: simsiam"),
+            ("predictor_schedule", self.predictor_schedule.is_some() && !of(StageMethod::Simsiam), "method: simsiam"),
+            ("predictor_schedule", self.predictor_schedule.is_some() && self.predictor.is_some(), "a predictor"),
+            ("knn_every", self.knn_every.is_some() && self.method.uses_labels(), "pretext or simsiam"),
             ("momentum", self.momentum.is_some() && !sgd, "optimizer: sgd"),
             ("weight_decay", self.weight_decay.is_some() && !sgd, "optimizer: sgd"),
             ("stop_gradient", self.stop_gradient.is_some() && !of(StageMethod::Simsiam), "method: simsiam"),

@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Experiment;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::network::Weights;
-use crate::train::Record;
+use crate::train::{Record, Trained};
 
 /// `experiment` and `result` are the same bits for the same experiment; all that may differ is in `environment`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,22 +31,38 @@ pub struct StageResult {
     /// The epoch with the highest `test_top1`, the first of several: chosen by looking at the test set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak: Option<Record>,
-    pub history_sha256: String,
+    /// The epoch that the validation images chose, with the one look at the test images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<Record>,
     /// [`Weights::sha256`].
     pub weights_sha256: String,
+    /// Of `history.json`.
+    pub history_sha256: String,
+    /// Every epoch; absent from manifests of older versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Record>,
 }
 
 impl StageResult {
-    /// Of a stage's whole history; none of an empty one.
-    pub fn new(history: &[Record], weights: &Weights) -> Option<StageResult> {
+    /// The test accuracy that stands for the stage: of the epoch that validation chose, else of the last.
+    pub fn top1(&self) -> Option<f64> {
+        self.chosen.as_ref().unwrap_or(&self.last).metrics.get("test_top1").copied()
+    }
+
+    /// None without a history.
+    pub fn new(trained: &Trained) -> Option<StageResult> {
+        let Trained { history, chosen, weights } = trained;
         let top1 = |record: &Record| record.metrics.get("test_top1").copied();
-        let tested = history.iter().filter(|record| top1(record).is_some());
+        // Epoch 0 is no epoch to choose.
+        let tested = history.iter().filter(|record| record.epoch > 0 && top1(record).is_some());
         let peak = tested.reduce(|best, record| if top1(record) > top1(best) { record } else { best });
         Some(StageResult {
             last: history.last()?.clone(),
             peak: peak.cloned(),
-            history_sha256: files::sha256(&history_json(history)),
+            chosen: chosen.clone(),
             weights_sha256: weights.sha256(),
+            history_sha256: files::sha256(&history_json(history)),
+            history: history.clone(),
         })
     }
 }
@@ -63,6 +78,9 @@ pub struct Environment {
     pub arch: String,
     /// The processor's name, where the system tells it.
     pub cpu: Option<String>,
+    /// Of the instruction sets that the engine chooses between, those that the processor has.
+    #[serde(default)]
+    pub cpu_features: Vec<String>,
     pub cores: usize,
     pub threads: usize,
     pub device: String,
@@ -81,6 +99,7 @@ impl Environment {
             os: std::env::consts::OS.to_owned(),
             arch: std::env::consts::ARCH.to_owned(),
             cpu: model.map(|(_, name)| name.trim().to_owned()),
+            cpu_features: crate::simd::features().into_iter().map(str::to_owned).collect(),
             cores: std::thread::available_parallelism().map_or(1, |n| n.get()),
             threads: rayon::current_num_threads(),
             device: device.to_owned(),

@@ -5,9 +5,12 @@
 
 mod console;
 mod defaults;
+mod folder;
 mod manifest;
+mod observer;
 mod parse;
 mod plan;
+mod reuse;
 mod run;
 mod stage;
 mod value;
@@ -19,10 +22,11 @@ use crate::files;
 use crate::network::{Mode, Probe, Widths};
 use crate::optimizer::{Rule, Schedule};
 pub(crate) use console::duration;
-pub use manifest::{Manifest, StageResult};
+pub use manifest::{Environment, Manifest, StageResult};
+pub use plan::Job;
 use plan::plan;
-pub use run::{Options, run};
-pub use value::{Batch, Channels, Epochs, Images, Name, Percent, Rate, Seed, Share, Width};
+pub use run::{CHECKPOINT_EVERY, Options, run};
+pub use value::{Batch, Channels, Epochs, Images, Name, Percent, Rate, Seed, Seeds, Share, Width};
 
 /// An experiment, as in its YAML file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +37,9 @@ pub struct Experiment {
     /// The key of every random stream; 0 unless given.
     #[serde(default)]
     pub seed: Seed,
+    /// All of it for so many seeds: `seed`, `seed` + 1, …; 1 unless given.
+    #[serde(default = "one_seed", skip_serializing_if = "is_one")]
+    pub seeds: Seeds,
     pub dataset: DatasetSpec,
     /// The labelled images; the study's unless given.
     #[serde(default)]
@@ -42,6 +49,25 @@ pub struct Experiment {
     pub network: NetworkSpec,
     /// At least one.
     pub stages: Vec<Stage>,
+    /// What the seeds are asked to decide.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<Claim>,
+}
+
+fn one_seed() -> Seeds {
+    Seeds(1)
+}
+
+fn is_one(seeds: &Seeds) -> bool {
+    seeds.0 == 1
+}
+
+/// That a stage has the higher test accuracy of two.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    pub better: Name,
+    pub than: Name,
 }
 
 /// Which images.
@@ -69,11 +95,19 @@ pub enum DatasetName {
 pub struct Labels {
     pub count: Images,
     pub choose: Choose,
+    /// The share of them that is not trained on but chooses each model's epoch; the test images are then looked at
+    /// once, after it. 0 unless given: the test images are looked at after every epoch.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub validation: Share,
+}
+
+fn is_none(share: &Share) -> bool {
+    share.0 == 0.0
 }
 
 impl Default for Labels {
     fn default() -> Labels {
-        Labels { count: Images(5000), choose: Choose::First }
+        Labels { count: Images(5000), choose: Choose::First, validation: Share::default() }
     }
 }
 
@@ -121,12 +155,19 @@ pub struct Stage {
     /// Names its folder in the run directory.
     pub name: Name,
     pub method: StageMethod,
-    /// The stage whose weights are taken over: needed by `finetune` and `probe`.
+    /// The stage whose weights are taken over, or [`RANDOM`]: needed by `finetune`, `probe` and `knn`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<Name>,
+    /// Labelled images; the experiment's `labels.count` unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Images>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<Epochs>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<Batch>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub optimizer: Option<OptimizerName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub lr: Option<Rate>,
     /// Of `sgd`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -134,10 +175,20 @@ pub struct Stage {
     /// Of `sgd`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight_decay: Option<Share>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
     /// Of `simsiam`: whether z is a constant in the loss.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_gradient: Option<bool>,
+    /// Of `simsiam`: whether there is a predictor; without it p is z. It is left out where true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predictor: Option<bool>,
+    /// Of `simsiam`: the predictor's schedule; that of the rest unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predictor_schedule: Option<Schedule>,
+    /// Of `pretext` and `simsiam`: the backbone's kNN accuracy every so many epochs, and after the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub knn_every: Option<Epochs>,
     /// Of `probe`: the classifier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
@@ -163,7 +214,12 @@ pub enum StageMethod {
     Finetune,
     /// The labelled images on another stage's frozen backbone.
     Probe,
+    /// A weighted kNN classifier over the labelled images' features: nothing is trained.
+    Knn,
 }
+
+/// In `from`: the untrained weights.
+pub const RANDOM: &str = "random";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -186,6 +242,16 @@ impl Stage {
 }
 
 impl Experiment {
+    /// The same for one of its seeds alone.
+    pub fn of_seed(&self, seed: u64) -> Experiment {
+        Experiment { seed: Seed(seed), seeds: Seeds(1), ..self.clone() }
+    }
+
+    /// How many labelled images the stage has, those that validate included.
+    pub fn label_count(&self, stage: &Stage) -> usize {
+        stage.labels.unwrap_or(self.labels.count).0
+    }
+
     /// SHA-256 of the complete experiment's JSON: its identity.
     pub fn sha256(&self) -> String {
         files::sha256(&serde_json::to_vec(self).expect("an experiment becomes JSON"))

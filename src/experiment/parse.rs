@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::Experiment;
 use super::defaults::Conflict;
+use super::{Experiment, Job};
 use crate::error::{Error, Result};
 
 /// Experiment files are a page long; more is a mistake, and deep nesting costs a YAML parser quadratic time.
@@ -50,9 +50,9 @@ impl Experiment {
         Ok(experiment)
     }
 
-    /// The stages to run, by index, in order; a wrong name in `only` is the caller's.
-    pub fn plan(&self, only: &[String]) -> Result<Vec<usize>> {
-        super::plan(&self.stages, only).map_err(|conflict| Error::Usage(format!("--only: {}", conflict.message)))
+    /// What to run, in order; a wrong name in `only` is the caller's.
+    pub fn plan(&self, only: &[String]) -> Result<Vec<Job>> {
+        self.jobs(only).map_err(|conflict| Error::Usage(format!("--only: {}", conflict.message)))
     }
 }
 

@@ -1,7 +1,65 @@
-//! The order of the stages: each after the one that it takes its weights from.
+//! What a run does, in order: each stage after the one that it takes its weights from, all of them for each seed.
 
-use super::Stage;
 use super::defaults::Conflict;
+use super::{Experiment, RANDOM, Stage};
+
+/// One stage for one seed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Its folder in the run directory, and its name in the manifest: that of the stage, below `seed-…` where the
+    /// experiment has several seeds.
+    pub key: String,
+    pub seed: u64,
+    /// Index of the stage.
+    pub stage: usize,
+}
+
+impl Experiment {
+    /// The key of a stage for a seed.
+    pub fn key(&self, seed: u64, stage: &str) -> String {
+        if self.seeds.0 == 1 { stage.to_owned() } else { format!("seed-{seed}/{stage}") }
+    }
+
+    /// The experiment's seeds.
+    pub fn all_seeds(&self) -> impl Iterator<Item = u64> + use<> {
+        self.seed.0..self.seed.0 + u64::from(self.seeds.0)
+    }
+
+    /// All jobs in order; with `only` those that it names by key, by stage or by `seed-…`, and what they depend on.
+    pub(super) fn jobs(&self, only: &[String]) -> Result<Vec<Job>, Conflict> {
+        let mut jobs = Vec::new();
+        let mut known = vec![only.is_empty(); only.len().max(1)];
+        for seed in self.all_seeds() {
+            let prefix = format!("seed-{seed}");
+            let mut wanted = Vec::new();
+            for (name, known) in only.iter().zip(&mut known) {
+                let rest = match name.strip_prefix(&prefix) {
+                    Some(rest) if self.seeds.0 > 1 && (rest.is_empty() || rest.starts_with('/')) => {
+                        rest.strip_prefix('/')
+                    }
+                    _ if name.contains('/') => continue,
+                    _ => Some(&**name),
+                };
+                let stages = self.stages.iter().filter(|stage| rest.is_none_or(|rest| rest == &*stage.name));
+                let before = wanted.len();
+                wanted.extend(stages.map(|stage| stage.name.to_string()));
+                *known |= wanted.len() > before;
+            }
+            if only.is_empty() || !wanted.is_empty() {
+                let job = |stage: usize| Job { key: self.key(seed, &self.stages[stage].name), seed, stage };
+                jobs.extend(plan(&self.stages, &wanted)?.into_iter().map(job));
+            }
+        }
+        match known.iter().position(|known| !known).and_then(|at| only.get(at)) {
+            Some(name) => {
+                let known: Vec<&str> = self.stages.iter().map(|stage| &*stage.name).collect();
+                let message = format!("no stage {name}; there are: {}", known.join(", "));
+                Err(Conflict { about: name.clone(), message })
+            }
+            None => Ok(jobs),
+        }
+    }
+}
 
 /// The stages to run, as indices: each after the stage it depends on, else in the file's order. `only` names the
 /// stages wanted, which brings in what they depend on; empty: all.
@@ -34,6 +92,7 @@ pub(super) fn plan(stages: &[Stage], only: &[String]) -> Result<Vec<usize>, Conf
             chain.push(index);
             next = match &stage.from {
                 None => None,
+                Some(from) if **from == *RANDOM => None,
                 Some(from) => Some(find(from).ok_or_else(|| Conflict {
                     about: from.to_string(),
                     message: format!("stage {}: from: no stage {from}; there are: {}", stage.name, known()),

@@ -1,9 +1,16 @@
 //! A stage of an experiment as a recipe for [`crate::train`].
 
 use super::{Experiment, Stage, StageMethod};
+use crate::data::{Data, labelled, validation};
+use crate::error::Result;
+use crate::evaluate::Knn;
 use crate::network::{CLASSIFICATION_HEAD, CLASSIFIER, Mode, Network, Probe};
 use crate::optimizer::Schedule;
-use crate::train::{Method, Recipe};
+use crate::train::{Examples, Method, Monitor, Recipe, Test};
+
+/// The kNN classifier of the seed protocol's reruns; the temperature is that of Wu et al. (2018) and of SimSiam's
+/// monitor.
+pub(super) const KNN: Knn = Knn { k: 20, temperature: 0.1 };
 
 impl Experiment {
     /// The network that the stage trains.
@@ -12,7 +19,14 @@ impl Experiment {
         match stage.method {
             StageMethod::Supervised | StageMethod::Finetune => Network::supervised(&widths),
             StageMethod::Pretext => Network::pretext(&widths),
-            StageMethod::Simsiam => Network::simsiam(&widths),
+            StageMethod::Simsiam => {
+                let mut network = Network::simsiam(&widths);
+                if stage.predictor == Some(false) {
+                    network.heads.clear();
+                }
+                network
+            }
+            StageMethod::Knn => Network::backbone(&widths),
             StageMethod::Probe => {
                 let (probe, mode) = (stage.probe.unwrap_or(Probe::Mlp), stage.frozen_norm.unwrap_or(Mode::Train));
                 Network::probe(&widths, probe, mode)
@@ -20,24 +34,42 @@ impl Experiment {
         }
     }
 
-    /// All that training the stage needs but data and weights. The experiment is complete: nothing is left open.
-    pub fn recipe(&self, stage: &Stage) -> Recipe {
+    /// All that training the stage needs but data and weights; none for a stage that trains nothing. The experiment is
+    /// complete: nothing is left open.
+    pub fn recipe(&self, stage: &Stage) -> Option<Recipe> {
         let method = match stage.method {
             StageMethod::Supervised | StageMethod::Finetune => Method::Classify { head: CLASSIFICATION_HEAD },
             StageMethod::Probe => Method::Classify { head: CLASSIFIER },
             StageMethod::Pretext => Method::Pretext,
             StageMethod::Simsiam => Method::SimSiam { stop_gradient: stage.stop_gradient.unwrap_or(true) },
+            StageMethod::Knn => return None,
         };
-        Recipe {
+        let schedule = stage.schedule.unwrap_or(Schedule::Constant);
+        Some(Recipe {
             name: stage.name.to_string(),
             method,
             network: self.network(stage),
             rule: stage.rule(),
             lr: stage.lr.expect("filled in").0,
-            schedule: stage.schedule.unwrap_or(Schedule::Constant),
+            schedule,
+            head_schedule: stage.predictor_schedule.unwrap_or(schedule),
             epochs: stage.epochs.expect("filled in").0,
             batch: stage.batch.expect("filled in").0,
             seed: self.seed.0,
-        }
+            test: if self.labels.validation.0 > 0.0 { Test::Once } else { Test::EveryEpoch },
+            monitor: stage.knn_every.map(|every| Monitor { every: every.0, knn: KNN }),
+        })
+    }
+
+    /// The stage's images.
+    ///
+    /// # Errors
+    /// [`crate::Error::Usage`] if a class has too few images.
+    pub fn examples(&self, stage: &Stage, data: &Data) -> Result<Examples> {
+        let (seed, share) = (self.seed.0, self.labels.validation.0);
+        let all = labelled(&data.train, self.labels.choose, self.label_count(stage), seed)?;
+        let [labelled, validation] = validation(&data.train, &all, share, seed);
+        let train = if stage.method.uses_labels() { labelled.clone() } else { (0..data.train.len() as u32).collect() };
+        Ok(Examples { train, labelled, validation })
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident, $inner:ty, $expected:literal, $ok:expr) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
         pub struct $name(pub $inner);
 
         impl<'de> Deserialize<'de> for $name {
@@ -73,6 +73,10 @@ number!(Rate, f64, "a number above 0 and at most 10", |v| v > 0.0 && v <= 10.0);
 number!(
     /// A share that leaves something: dropout, momentum, weight decay.
     Share, f32, "a number from 0 to below 1", |v| (0.0..1.0).contains(&v)
+);
+number!(
+    /// How many seeds.
+    Seeds, u32, "a whole number of seeds from 1 to 1000", |v| whole(v, 1.0, 1000.0)
 );
 number!(Percent, f64, "a percentage from 0 to 100", |v| (0.0..=100.0).contains(&v));
 

@@ -9,7 +9,7 @@ mod weights;
 pub use weights::{Array, Weights};
 pub(crate) use weights::{deserialize, serialize};
 
-use crate::data::{CHANNELS, CLASSES, SIDE};
+use crate::data::{CHANNELS, CLASSES, IMAGE, SIDE};
 
 /// One step of a forward pass on a batch: images [n, c, h, w], or features [n, c].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -181,10 +181,13 @@ impl Widths {
 pub const PRETEXT_HEADS: [(&str, usize); 3] = [("rotation_head", 4), ("shear_head", 3), ("color_head", 3)];
 /// The head that the labels train.
 pub const CLASSIFICATION_HEAD: &str = "classification_head";
+/// SimSiam's head.
+pub const PREDICTOR: &str = "predictor";
 /// The head of a probe.
 pub const CLASSIFIER: &str = "classifier";
 
-/// A trunk, and heads that each take its output. The stable order of the tensors is trunk, then heads.
+/// A trunk, and heads that each take its output; without a trunk they take features. The stable order of the tensors
+/// is trunk, then heads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
     pub trunk: Vec<Block>,
@@ -214,7 +217,7 @@ impl Network {
         let predictor = [&linear(d, h)[..], &[Layer::Relu, Layer::Linear { inputs: h, outputs: d }]];
         Network {
             trunk: vec![backbone(widths), Block::sequential("projector", projector.concat())],
-            heads: vec![Block::sequential("predictor", predictor.concat())],
+            heads: vec![Block::sequential(PREDICTOR, predictor.concat())],
         }
     }
 
@@ -231,6 +234,30 @@ impl Network {
         };
         let trunk = vec![Block { frozen: Some(mode), ..backbone(widths) }];
         Network { trunk, heads: vec![classifier] }
+    }
+
+    /// `backbone` alone, frozen in eval mode.
+    pub fn backbone(widths: &Widths) -> Network {
+        Network { trunk: vec![Block { frozen: Some(Mode::Eval), ..backbone(widths) }], heads: vec![] }
+    }
+
+    /// Whether the whole trunk is frozen in `mode`.
+    pub fn is_frozen(&self, mode: Mode) -> bool {
+        !self.trunk.is_empty() && self.trunk.iter().all(|block| block.frozen == Some(mode))
+    }
+
+    /// The heads by themselves, on the features that the trunk gives.
+    pub fn without_trunk(&self) -> Network {
+        Network { trunk: vec![], heads: self.heads.clone() }
+    }
+
+    /// Values of one input: an image's, or what the heads take.
+    pub fn input_len(&self) -> usize {
+        let first = self.heads.iter().flat_map(|head| &head.layers).find_map(|(_, layer)| match layer {
+            Layer::Linear { inputs, .. } => Some(*inputs),
+            _ => None,
+        });
+        first.filter(|_| self.trunk.is_empty()).unwrap_or(IMAGE)
     }
 
     /// Trunk, then heads.

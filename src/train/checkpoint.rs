@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Progress, Record, Sums};
+use super::{Best, Progress, Record, Sums};
 use crate::files;
 use crate::network::{Array, Network, Weights, deserialize, serialize};
 use crate::optimizer::State;
@@ -12,6 +12,7 @@ use crate::optimizer::State;
 const HASH: usize = 64 + 1;
 const WEIGHTS: &str = "weights/";
 const OPTIMIZER: &str = "optimizer/";
+const BEST: &str = "best/";
 
 /// All of a progress that is not a tensor.
 #[derive(Serialize, Deserialize)]
@@ -23,6 +24,8 @@ struct Rest {
     step: usize,
     sums: Sums,
     history: Vec<Record>,
+    /// Epoch and accuracy.
+    best: Option<(u32, f64)>,
     optimizer_steps: u32,
 }
 
@@ -35,6 +38,7 @@ impl Progress {
             step: self.step,
             sums: self.sums.clone(),
             history: self.history.clone(),
+            best: self.best.as_ref().map(|best| (best.epoch, best.top1)),
             optimizer_steps: self.optimizer.steps,
         };
         let rest = serde_json::to_string(&rest).expect("numbers and strings become JSON");
@@ -43,7 +47,9 @@ impl Progress {
             let arrays: &[Array] = arrays;
             arrays.iter().map(move |array| (named(array), array))
         };
+        let best = self.best.as_ref().map_or(&[][..], |best| &best.weights.arrays);
         let arrays = below(WEIGHTS, &self.weights.arrays).chain(below(OPTIMIZER, &self.optimizer.arrays));
+        let arrays = arrays.chain(below(BEST, best));
         let body = serialize(arrays, Some([("progress".to_owned(), rest)].into()));
         [format!("{}\n", files::sha256(&body)).into_bytes(), body]
     }
@@ -64,10 +70,14 @@ impl Progress {
             let strip = |a: &Array| Some(Array { name: a.name.strip_prefix(prefix)?.to_owned(), ..a.clone() });
             arrays.iter().filter_map(strip).collect::<Vec<_>>()
         };
-        let Rest { epoch, step, sums, history, optimizer_steps: steps, .. } = rest;
+        let Rest { epoch, step, sums, history, best, optimizer_steps: steps, .. } = rest;
+        let best = match best {
+            Some((epoch, top1)) => Some(Best { epoch, top1, weights: Weights::ordered(below(BEST), network)? }),
+            None => None,
+        };
         let weights = Weights::ordered(below(WEIGHTS), network)?;
         let optimizer = State { steps, arrays: below(OPTIMIZER) };
-        Ok(Progress { epoch, step, sums, history, weights, optimizer })
+        Ok(Progress { epoch, step, sums, history, best, weights, optimizer })
     }
 }
 
@@ -85,7 +95,8 @@ mod tests {
         let arrays = weights.arrays.iter().map(|a| Array { name: format!("exp_avg/{}", a.name), ..a.clone() });
         let record = Record { epoch: 1, metrics: [("train_loss".to_owned(), 0.1 + 0.2)].into() };
         let optimizer = State { steps: 7, arrays: arrays.collect() };
-        Progress { epoch: 1, step: 3, history: vec![record], optimizer, ..Progress::start(weights) }
+        let best = Some(Best { epoch: 1, top1: 0.1 + 0.7, weights: Weights::init(&network(), 2) });
+        Progress { epoch: 1, step: 3, history: vec![record], optimizer, best, ..Progress::start(weights) }
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Recipe;
-use crate::augment::{Pretext, plain_batch, pretext_batch, view_batch};
-use crate::data::{Dataset, IMAGE};
-use crate::engine::{DropoutKey, Engine, Objective, Target};
+use super::source::{Content, EVAL_BATCH, Source};
+use crate::augment::{Pretext, pretext_batch, view_batch};
+use crate::engine::{DropoutKey, Engine, Objective, Rates, Target};
 use crate::error::Result;
 use crate::evaluate;
 use crate::network::PRETEXT_HEADS;
@@ -28,8 +28,6 @@ pub enum Method {
 const MAX_HEADS: usize = PRETEXT_HEADS.len();
 /// The pretext tasks' heads.
 const PRETEXT_NAMES: [&str; MAX_HEADS] = [PRETEXT_HEADS[0].0, PRETEXT_HEADS[1].0, PRETEXT_HEADS[2].0];
-/// Images per forward pass of an evaluation.
-const EVAL_BATCH: usize = 128;
 
 impl Method {
     pub(super) fn drops_last(self) -> bool {
@@ -45,7 +43,8 @@ impl Method {
         }
     }
 
-    fn heads(&self) -> &[&'static str] {
+    /// The heads that it trains by labels, the data's or the transformation's: what can be right or wrong.
+    pub(super) fn heads(&self) -> &[&'static str] {
         match self {
             Method::Classify { head } => std::slice::from_ref(head),
             Method::Pretext => &PRETEXT_NAMES,
@@ -96,7 +95,7 @@ pub(super) struct Batch {
     len: usize,
     /// Where its first image is in the epoch's order.
     first: usize,
-    /// Network input: the images, or SimSiam's two views.
+    /// Network input: the images or their features, or SimSiam's two views.
     images: [Vec<f32>; 2],
     draws: Vec<Pretext>,
     /// The labels of each head.
@@ -106,42 +105,43 @@ pub(super) struct Batch {
 impl Recipe {
     /// Makes the batch of the images `indices`, whose first is at `first` in the order of `epoch`. `purpose` keys the
     /// pretext draws. The labels of a plain image are the data's.
-    fn fill(&self, batch: &mut Batch, data: &Dataset, indices: &[u32], first: usize, purpose: Purpose, epoch: u32) {
+    fn fill(&self, batch: &mut Batch, from: &Content, indices: &[u32], first: usize, purpose: Purpose, epoch: u32) {
         (batch.len, batch.first) = (indices.len(), first);
         let views = if let Method::SimSiam { .. } = self.method { 2 } else { 1 };
-        batch.images[..views].iter_mut().for_each(|images| images.resize(indices.len() * IMAGE, 0.0));
+        batch.images[..views].iter_mut().for_each(|images| images.resize(indices.len() * from.width(), 0.0));
         batch.labels.iter_mut().for_each(Vec::clear);
         let Batch { images: [images, second], draws, labels, .. } = batch;
-        match self.method {
-            Method::Classify { .. } => {
-                plain_batch(data, indices, images);
-                labels[0].extend(indices.iter().map(|&index| data.labels[index as usize]));
+        match (self.method, from) {
+            (Method::Classify { .. }, from) => {
+                from.plain_batch(indices, images);
+                labels[0].extend(indices.iter().map(|&index| from.label(index)));
             }
-            Method::Pretext => {
+            (Method::Pretext, Content::Images(data)) => {
                 pretext_batch(data, indices, self.seed, purpose, epoch, images, draws);
                 for (task, labels) in labels.iter_mut().enumerate() {
                     labels.extend(draws.iter().map(|draw| draw.labels()[task]));
                 }
             }
-            Method::SimSiam { .. } => {
+            (Method::SimSiam { .. }, Content::Images(data)) => {
                 view_batch(data, indices, self.seed, Purpose::View1, epoch, images);
                 view_batch(data, indices, self.seed, Purpose::View2, epoch, second);
             }
+            (method, Content::Features { .. }) => unreachable!("{method:?} transforms images"),
         }
     }
 
     /// The training batch of `step` in `order`, the order of `epoch`.
-    pub(super) fn fill_training(&self, batch: &mut Batch, data: &Dataset, order: &[u32], step: usize, epoch: u32) {
+    pub(super) fn fill_training(&self, batch: &mut Batch, from: &Content, order: &[u32], step: usize, epoch: u32) {
         let first = step * self.batch;
         let indices = &order[first..order.len().min(first + self.batch)];
-        self.fill(batch, data, indices, first, Purpose::Pretext, epoch);
+        self.fill(batch, from, indices, first, Purpose::Pretext, epoch);
     }
 
     /// One training step on `batch`. Adds to the sums of `epoch` and gives the loss.
     pub(super) fn step(
         &self,
         model: &mut dyn Engine,
-        lr: f64,
+        lr: Rates,
         batch: &Batch,
         epoch: u32,
         sums: &mut Sums,
@@ -170,15 +170,20 @@ impl Recipe {
         Ok(outcome.loss)
     }
 
-    /// Test metrics after `epoch`; the pretext tasks' test images are transformed at random too.
-    pub(super) fn evaluate(&self, model: &mut dyn Engine, test: &Dataset, epoch: u32) -> Result<BTreeMap<String, f64>> {
+    /// Metrics on `source` after `epoch`, named `prefix_…`; the pretext tasks' images are transformed at random here too.
+    pub(super) fn evaluate(
+        &self,
+        model: &mut dyn Engine,
+        source: &Source,
+        prefix: &str,
+        epoch: u32,
+    ) -> Result<BTreeMap<String, f64>> {
         let heads = self.method.heads();
         let mut sums = Sums::default();
-        let all: Vec<u32> = (0..test.len() as u32).collect();
-        let batches: Vec<&[u32]> = all.chunks(EVAL_BATCH).filter(|_| !heads.is_empty()).collect();
+        let batches: Vec<&[u32]> = source.indices.chunks(EVAL_BATCH).filter(|_| !heads.is_empty()).collect();
         let fill = |batch: &mut Batch, at: usize| {
             if let Some(indices) = batches.get(at) {
-                self.fill(batch, test, indices, at * EVAL_BATCH, Purpose::PretextTest, epoch);
+                self.fill(batch, &source.content, indices, at * EVAL_BATCH, Purpose::PretextTest, epoch);
             }
         };
         let [mut batch, mut next] = <[Batch; 2]>::default();
@@ -192,13 +197,13 @@ impl Recipe {
             }
             std::mem::swap(&mut batch, &mut next);
         }
-        let n = test.len() as f64;
+        let n = source.indices.len() as f64;
         let mut metrics = BTreeMap::new();
         if !heads.is_empty() {
-            metrics.insert("test_loss".to_owned(), sums.loss / n);
+            metrics.insert(format!("{prefix}_loss"), sums.loss / n);
         }
         for (task, correct) in self.method.tasks().iter().zip(&sums.correct) {
-            metrics.insert(format!("test_{task}top1"), correct / n);
+            metrics.insert(format!("{prefix}_{task}top1"), correct / n);
         }
         Ok(metrics)
     }

@@ -5,51 +5,22 @@
 
 mod checkpoint;
 mod method;
+mod recipe;
+mod source;
 
 use std::collections::BTreeMap;
 
-use candle_core::Device;
-use serde::{Deserialize, Serialize};
-
 use crate::data::{Data, epoch_order};
-use crate::engine::{self, Engine};
+use crate::engine::{self, Engine, Rates};
 use crate::error::{Error, Result};
 use crate::network::{Array, Mode, Network, Weights};
-use crate::optimizer::{Rule, Schedule, State};
+use crate::optimizer::State;
+use candle_core::Device;
 pub use method::Method;
 use method::{Batch, Sums};
-
-/// One stage's training.
-#[derive(Clone, Debug)]
-pub struct Recipe {
-    /// The stage, for messages.
-    pub name: String,
-    pub method: Method,
-    pub network: Network,
-    pub rule: Rule,
-    /// The rate at the first step.
-    pub lr: f64,
-    pub schedule: Schedule,
-    pub epochs: u32,
-    pub batch: usize,
-    pub seed: u64,
-}
-
-impl Recipe {
-    /// Steps of an epoch over `n` images. SimSiam drops a last short batch, the others keep it.
-    pub fn steps(&self, n: usize) -> usize {
-        if self.method.drops_last() { n / self.batch } else { n.div_ceil(self.batch) }
-    }
-}
-
-/// What is kept of one epoch: metrics by name. Accuracies (`…top1`) are shares of 1; losses are means.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Record {
-    /// From 1.
-    pub epoch: u32,
-    #[serde(flatten)]
-    pub metrics: BTreeMap<String, f64>,
-}
+pub use recipe::{Examples, Monitor, Recipe, Record, Test};
+use source::Source;
+pub use source::features;
 
 /// A stage between two steps.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,15 +32,25 @@ pub struct Progress {
     /// Running sums of those steps.
     pub sums: Sums,
     pub history: Vec<Record>,
+    pub best: Option<Best>,
     pub weights: Weights,
     pub optimizer: State,
+}
+
+/// The best epoch so far on the validation images.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Best {
+    /// From 1.
+    pub epoch: u32,
+    pub top1: f64,
+    pub weights: Weights,
 }
 
 impl Progress {
     /// Before the first step.
     pub fn start(weights: Weights) -> Progress {
         let (sums, history, optimizer) = Default::default();
-        Progress { epoch: 0, step: 0, sums, history, weights, optimizer }
+        Progress { epoch: 0, step: 0, sums, history, best: None, weights, optimizer }
     }
 
     fn take_tensors(&mut self) -> (Weights, State) {
@@ -116,7 +97,17 @@ pub trait Observer {
 
 impl Observer for () {}
 
-/// Trains from `start` to the recipe's last epoch on the training images `examples`.
+/// What a stage has come to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trained {
+    pub history: Vec<Record>,
+    /// The one look at the test images, after the epoch that was chosen; none where every epoch has one.
+    pub chosen: Option<Record>,
+    /// Of the chosen epoch, else of the last.
+    pub weights: Weights,
+}
+
+/// Trains from `start` to the recipe's last epoch.
 ///
 /// # Errors
 /// [`Error::Interrupted`] when the observer says so (the progress is saved), [`Error::Diverged`], the observer's
@@ -124,30 +115,75 @@ impl Observer for () {}
 pub fn train(
     recipe: &Recipe,
     data: &Data,
-    examples: &[u32],
+    examples: &Examples,
+    start: Progress,
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> Result<Trained> {
+    let mut progress = start;
+    let frozen = frozen_parameters(&recipe.network, &progress.weights);
+    if progress.epoch < recipe.epochs {
+        progress = train_epochs(recipe, data, examples, progress, device, observer)?;
+    }
+    let Progress { history, weights, best, .. } = progress;
+    assert_eq!(frozen, frozen_parameters(&recipe.network, &weights), "a frozen backbone has moved");
+    let (epoch, weights) = best.map_or((recipe.epochs, weights), |best| (best.epoch, best.weights));
+    let mut chosen = None;
+    if recipe.test == Test::Once && !recipe.method.heads().is_empty() {
+        let mut model = engine::open(device, recipe.network.clone(), weights.clone(), recipe.rule, &State::default())?;
+        let all: Vec<u32> = (0..data.test.len() as u32).collect();
+        let metrics = recipe.evaluate(&mut *model, &Source::images(&data.test, &all), "test", epoch - 1)?;
+        chosen = Some(Record { epoch, metrics });
+    }
+    Ok(Trained { history, chosen, weights })
+}
+
+fn train_epochs(
+    recipe: &Recipe,
+    data: &Data,
+    examples: &Examples,
     start: Progress,
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<Progress> {
     let mut progress = start;
-    let network = recipe.network.clone();
-    let frozen = frozen_parameters(&network, &progress.weights);
-    if progress.epoch == recipe.epochs {
-        return Ok(progress);
-    }
     // The engine has them now; a second copy of everything, only while it is saved.
     let (weights, optimizer) = progress.take_tensors();
-    let mut model = engine::open(device, network, weights, recipe.rule, &optimizer)?;
+    let mut model = engine::open(device, recipe.network.clone(), weights, recipe.rule, &optimizer)?;
+    let looks = if recipe.test == Test::EveryEpoch { data.test.len() } else { 0 };
+    let all: Vec<u32> = (0..looks as u32).collect();
+    let sources = [(&data.train, &examples.train), (&data.train, &examples.validation), (&data.test, &all)];
+    let mut whole = None;
+    let [train, validation, test] = if recipe.network.is_frozen(Mode::Eval) {
+        let of = |(data, indices): (_, &Vec<u32>)| Source::features(data, indices, &mut *model);
+        let [train, validation, test] = sources.map(of);
+        // From here on the heads alone are trained.
+        let (heads, weights) = (recipe.network.without_trunk(), model.weights()?);
+        let mut of_heads = Weights::init(&heads, recipe.seed);
+        of_heads.transfer(&weights);
+        model = engine::open(device, heads, of_heads, recipe.rule, &optimizer)?;
+        whole = Some(weights);
+        [train?, validation?, test?]
+    } else {
+        sources.map(|(data, indices)| Source::images(data, indices))
+    };
     drop(optimizer);
+    let weights_of = |model: &dyn Engine| -> Result<Weights> {
+        let weights = model.weights()?;
+        let Some(mut whole) = whole.clone() else { return Ok(weights) };
+        whole.transfer(&weights);
+        Ok(whole)
+    };
     let snapshot = |progress: &mut Progress, model: &dyn Engine| -> Result<()> {
-        progress.weights = model.weights()?;
+        progress.weights = weights_of(model)?;
         progress.optimizer = model.state()?;
         Ok(())
     };
-    let steps = recipe.steps(examples.len());
+    let steps = recipe.steps(examples.train.len());
+    let all_steps = u64::from(recipe.epochs) * steps as u64;
     let [mut batch, mut next] = <[Batch; 2]>::default();
     while progress.epoch < recipe.epochs {
-        let order = epoch_order(examples, recipe.seed, progress.epoch);
+        let order = epoch_order(&train.indices, recipe.seed, progress.epoch);
         let position = |progress: &Progress| Position {
             epoch: progress.epoch + 1,
             epochs: recipe.epochs,
@@ -159,17 +195,20 @@ pub fn train(
         let epoch = progress.epoch;
         let fill = |batch: &mut Batch, step: usize| {
             if step < steps {
-                recipe.fill_training(batch, &data.train, &order, step, epoch);
+                recipe.fill_training(batch, &train.content, &order, step, epoch);
             }
         };
         fill(&mut batch, progress.step);
         while progress.step < steps {
             let done = u64::from(progress.epoch) * steps as u64 + progress.step as u64;
-            let lr = recipe.schedule.rate(recipe.lr, done, u64::from(recipe.epochs) * steps as u64);
+            let [trunk, heads] =
+                [recipe.schedule, recipe.head_schedule].map(|schedule| schedule.rate(recipe.lr, done, all_steps));
             let Progress { step, sums, .. } = &mut progress;
             // Where the step leaves a core idle, it makes the next batch; neither reads what the other writes.
-            let (loss, ()) =
-                rayon::join(|| recipe.step(&mut *model, lr, &batch, epoch, sums), || fill(&mut next, *step + 1));
+            let (loss, ()) = rayon::join(
+                || recipe.step(&mut *model, Rates { trunk, heads }, &batch, epoch, sums),
+                || fill(&mut next, *step + 1),
+            );
             std::mem::swap(&mut batch, &mut next);
             let loss = loss?;
             if !loss.is_finite() {
@@ -188,10 +227,27 @@ pub fn train(
             }
         }
         let mut metrics = std::mem::take(&mut progress.sums).means(recipe.method);
-        metrics.extend(recipe.evaluate(&mut *model, &data.test, progress.epoch)?);
-        // The last update of an epoch shows in the test metrics only.
+        metrics.extend(match recipe.test {
+            Test::EveryEpoch => recipe.evaluate(&mut *model, &test, "test", epoch)?,
+            Test::Once if validation.indices.is_empty() => BTreeMap::new(),
+            Test::Once => recipe.evaluate(&mut *model, &validation, "validation", epoch)?,
+        });
+        if let Some(monitor) = recipe.monitor.filter(|monitor| monitor.is_due(epoch + 1, recipe.epochs)) {
+            let (prefix, queries) = match recipe.test {
+                Test::EveryEpoch => ("test", (&data.test, &all[..])),
+                Test::Once => ("validation", (&data.train, &examples.validation[..])),
+            };
+            let top1 = monitor.top1(queries, (&data.train, &examples.labelled), &mut *model)?;
+            metrics.insert(format!("{prefix}_knn_top1"), top1);
+        }
+        // The last update of an epoch shows in these metrics only.
         if let Some(&loss) = metrics.values().find(|value| !value.is_finite()) {
             return Err(Error::Diverged { stage: recipe.name.clone(), epoch: progress.epoch + 1, loss });
+        }
+        if let Some(&top1) = metrics.get("validation_top1")
+            && progress.best.as_ref().is_none_or(|best| top1 > best.top1)
+        {
+            progress.best = Some(Best { epoch: epoch + 1, top1, weights: weights_of(&*model)? });
         }
         let record = Record { epoch: progress.epoch + 1, metrics };
         let at = position(&progress);
@@ -204,7 +260,6 @@ pub fn train(
             progress.take_tensors();
         }
     }
-    assert_eq!(frozen, frozen_parameters(&recipe.network, &progress.weights), "a frozen backbone has moved");
     Ok(progress)
 }
 

@@ -115,7 +115,7 @@ fn train(
     for (step, (&loss, &rate)) in losses.iter().zip(&rates).enumerate() {
         let ours = schedule.rate(lr, step as u64, rates.len() as u64);
         assert!((ours - rate).abs() <= 1e-12, "{}: rate {ours}, not {rate}", fixture.path.display());
-        let outcome = model.step(objective, KEY, ours).unwrap();
+        let outcome = model.step(objective, KEY, ours.into()).unwrap();
         let tolerance = if step == 0 { 1e-5 } else { 2e-4 };
         fixture.close(&format!("loss {step}"), &[outcome.loss as f32], &[loss as f32], tolerance);
     }

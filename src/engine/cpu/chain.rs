@@ -89,6 +89,11 @@ impl Chain {
         }
     }
 
+    /// Nothing but the input, features of that width: they get no gradient.
+    pub fn features(width: usize) -> Chain {
+        Chain(vec![(Op::Flatten(Flatten::new(Images::Input, width)), Some(Mode::Eval))])
+    }
+
     /// Whether the last operation gets a gradient.
     pub fn learns(&self) -> bool {
         self.0.last().is_some_and(|(_, frozen)| frozen.is_none())

@@ -10,7 +10,7 @@ use super::rows::transpose;
 /// What is flattened.
 #[derive(Clone, Copy)]
 pub enum Images {
-    /// The network's input, [n, features] already.
+    /// Images as they come in, or features: [n, features] already.
     Input,
     /// What a convolution gives: channels last with a border, [n, side + 2, side + 2, channels padded].
     Padded { channels: usize, side: usize },

@@ -30,16 +30,15 @@ mod linear;
 mod loss;
 mod norm;
 pub mod product;
-mod rows;
+pub(crate) mod rows;
 mod slabs;
 mod tail;
 mod update;
 mod winograd;
 
-use crate::data::IMAGE;
-use crate::engine::{DropoutKey, Engine, Gradients, Objective, Outcome};
+use crate::engine::{DropoutKey, Engine, Gradients, Objective, Outcome, Rates};
 use crate::error::{Error, Result};
-use crate::network::{Array, Block, Mode, Network, Spec, Weights};
+use crate::network::{Array, Block, Mode, Network, PREDICTOR, Spec, Weights};
 use crate::optimizer::{Rule, State};
 use chain::{Chain, Pass};
 use loss::Cosines;
@@ -53,6 +52,8 @@ pub struct Model {
     rule: Rule,
     steps: u32,
     slots: Slots,
+    /// Values of one input.
+    input_len: usize,
     trunk: Chain,
     /// Operations of the trunk's first block.
     backbone: usize,
@@ -91,11 +92,14 @@ impl Model {
             tensor += blocks.iter().flat_map(Block::tensors).count();
             chain
         };
-        let trunk = chain(&network.trunk, true)?;
-        let backbone = Chain::new(&network.trunk[..1], true, 0)?.len();
+        let (trunk, backbone) = match network.trunk.first() {
+            Some(first) => (chain(&network.trunk, true)?, Chain::new(std::slice::from_ref(first), true, 0)?.len()),
+            None => (Chain::features(network.input_len()), 1),
+        };
         let heads = network.heads.iter().map(|block| Ok((block.name, chain(std::slice::from_ref(block), false)?)));
         Ok(Model {
             heads: heads.collect::<Result<_>>()?,
+            input_len: network.input_len(),
             trunk,
             backbone,
             slots: slots.collect(),
@@ -110,23 +114,29 @@ impl Model {
     }
 
     /// A training pass into `outcome`; the gradients go to `kept`, or move the weights.
-    fn pass(&mut self, objective: &Objective, dropout: DropoutKey, lr: f64, kept: Option<&mut ByTensor>) -> Result<()> {
+    fn pass(
+        &mut self,
+        objective: &Objective,
+        dropout: DropoutKey,
+        lr: Rates,
+        kept: Option<&mut ByTensor>,
+    ) -> Result<()> {
         let (images, groups, heads) = match objective {
             Objective::Classify { images, targets } => (*images, 1, targets.len()),
             Objective::SimSiam { views: [first, second], .. } => {
                 self.images.clear();
                 self.images.extend_from_slice(first);
                 self.images.extend_from_slice(second);
-                (&self.images[..], 2, 1)
+                (&self.images[..], 2, self.heads.len())
             }
         };
         let name = |at: usize| match objective {
             Objective::Classify { targets, .. } => targets[at].head,
-            Objective::SimSiam { .. } => "predictor",
+            Objective::SimSiam { .. } => PREDICTOR,
         };
         // Before anything moves.
         (0..heads).try_for_each(|at| find(&mut self.heads, name(at)).map(|_| ()))?;
-        let n = images.len() / IMAGE;
+        let n = images.len() / self.input_len;
         let Model { trunk, weights, slots, outcome, cosines, .. } = self;
         let weights = &mut weights.arrays;
         let (rule, t) = (self.rule, self.steps + 1);
@@ -148,21 +158,27 @@ impl Model {
                 }
                 Objective::SimSiam { .. } => {
                     outcome.loss = cosines.loss(out, hidden, n / 2, g);
-                    outputs.resize_with(4, Vec::new);
-                    for (i, of) in [&*hidden, out].into_iter().cycle().take(4).enumerate() {
-                        rows_of(of, n, i / 2 * (n / 2)..(i / 2 + 1) * (n / 2), &mut outputs[i]);
-                    }
+                    views_into(outputs, hidden, out, n);
                 }
             }
             let (slots, kept) = (&mut *slots, kept.as_deref_mut());
-            let mut sink = Sink { weights, slots, rule, lr, t, kept };
+            let mut sink = Sink { weights, slots, rule, lr: lr.heads, t, kept };
             head.backward(hidden, learns.then_some(&mut *dh), at > 0, n, groups, &mut sink);
             if let Objective::SimSiam { stop_gradient: false, .. } = objective {
                 let (p, _) = head.end(n);
                 cosines.add_gradient_of_z(p, hidden, n / 2, dh);
             }
         }
-        let mut sink = Sink { weights, slots, rule, lr, t, kept };
+        if let (Objective::SimSiam { stop_gradient, .. }, 0) = (objective, heads) {
+            let (z, dz) = trunk.end(n);
+            let z = &*z;
+            outcome.loss = cosines.loss(z, z, n / 2, dz);
+            if !stop_gradient {
+                cosines.add_gradient_of_z(z, z, n / 2, dz);
+            }
+            views_into(outputs, z, z, n);
+        }
+        let mut sink = Sink { weights, slots, rule, lr: lr.trunk, t, kept };
         trunk.backward(images, None, false, n, groups, &mut sink);
         Ok(())
     }
@@ -183,6 +199,14 @@ fn find<'a>(heads: &'a mut [(&'static str, Chain)], name: &str) -> Result<&'a mu
     found.map(|(_, chain)| chain).ok_or_else(|| Error::Usage(format!("the network has no head {name}")))
 }
 
+/// z₁, p₁, z₂, p₂ from both views' z and p.
+fn views_into(outputs: &mut Vec<Vec<f32>>, z: &[f32], p: &[f32], n: usize) {
+    outputs.resize_with(4, Vec::new);
+    for (i, of) in [z, p, z, p].into_iter().enumerate() {
+        rows_of(of, n, i / 2 * (n / 2)..(i / 2 + 1) * (n / 2), &mut outputs[i]);
+    }
+}
+
 /// Columns of x [features, n], each as a row.
 fn rows_of(x: &[f32], n: usize, columns: std::ops::Range<usize>, out: &mut Vec<f32>) {
     let features = x.len() / n;
@@ -191,7 +215,7 @@ fn rows_of(x: &[f32], n: usize, columns: std::ops::Range<usize>, out: &mut Vec<f
 }
 
 impl Engine for Model {
-    fn step(&mut self, objective: &Objective, dropout: DropoutKey, lr: f64) -> Result<&Outcome> {
+    fn step(&mut self, objective: &Objective, dropout: DropoutKey, lr: Rates) -> Result<&Outcome> {
         self.pass(objective, dropout, lr, None)?;
         self.steps += 1;
         Ok(&self.outcome)
@@ -199,14 +223,14 @@ impl Engine for Model {
 
     fn gradients(&mut self, objective: &Objective, dropout: DropoutKey) -> Result<(Outcome, Gradients)> {
         let mut gradients = ByTensor::new();
-        self.pass(objective, dropout, 0.0, Some(&mut gradients))?;
+        self.pass(objective, dropout, Rates::from(0.0), Some(&mut gradients))?;
         let array =
             |(tensor, values): (usize, Vec<f32>)| array(self.specs[tensor].name.clone(), &self.specs[tensor], &values);
         Ok((self.outcome.clone(), gradients.into_iter().map(array).collect()))
     }
 
     fn predict(&mut self, images: &[f32], heads: &[&str]) -> Result<Vec<Vec<f32>>> {
-        let n = images.len() / IMAGE;
+        let n = images.len() / self.input_len;
         let weights = &mut self.weights.arrays;
         let mut pass = Pass { n, groups: 1, train: None, weights };
         self.trunk.forward(self.trunk.len(), images, &mut pass);
@@ -222,7 +246,7 @@ impl Engine for Model {
     }
 
     fn features(&mut self, images: &[f32], mode: Mode) -> Result<Vec<f32>> {
-        let n = images.len() / IMAGE;
+        let n = images.len() / self.input_len;
         let train = (mode == Mode::Train).then_some(DropoutKey { seed: 0, epoch: 0, first: 0 });
         let mut pass = Pass { n, groups: 1, train, weights: &mut self.weights.arrays };
         self.trunk.forward(self.backbone, images, &mut pass);

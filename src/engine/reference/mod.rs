@@ -6,8 +6,8 @@ mod update;
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use crate::data::{CHANNELS, IMAGE, SIDE};
-use crate::engine::{DropoutKey, Engine, Gradients, Objective, Outcome, dropout_mask};
-use crate::network::{Array, Block, Layer, Mode, Network, Spec, Weights};
+use crate::engine::{DropoutKey, Engine, Gradients, Objective, Outcome, Rates, dropout_mask};
+use crate::network::{Array, Block, Layer, Mode, Network, PREDICTOR, Spec, Weights};
 use crate::optimizer::{Rule, State};
 use update::Optimizer;
 
@@ -68,7 +68,10 @@ impl Model {
                 let mut outputs = Vec::new();
                 for view in views {
                     let z = self.trunk(&self.images(view)?, Some(dropout))?;
-                    let p = self.forward(self.head("predictor")?, &z, Some(dropout))?;
+                    let p = match &self.network.heads[..] {
+                        [] => z.clone(),
+                        _ => self.forward(self.head(PREDICTOR)?, &z, Some(dropout))?,
+                    };
                     outputs.extend([z, p]);
                 }
                 let [z1, p1, z2, p2] = &outputs[..] else { unreachable!("two views give four outputs") };
@@ -81,6 +84,10 @@ impl Model {
     }
 
     fn images(&self, images: &[f32]) -> Result<Tensor> {
+        if self.network.trunk.is_empty() {
+            let width = self.network.input_len();
+            return Tensor::from_slice(images, (images.len() / width, width), &self.device);
+        }
         Tensor::from_slice(images, (images.len() / IMAGE, CHANNELS, SIDE, SIDE), &self.device)
     }
 
@@ -130,9 +137,11 @@ impl Model {
 }
 
 impl Engine for Model {
-    fn step(&mut self, objective: &Objective, dropout: DropoutKey, lr: f64) -> crate::Result<&Outcome> {
+    fn step(&mut self, objective: &Objective, dropout: DropoutKey, lr: Rates) -> crate::Result<&Outcome> {
         let (outcome, gradients) = self.differentiate(objective, dropout)?;
-        self.optimizer.step(&gradients, lr)?;
+        let heads: Vec<String> = self.network.heads.iter().flat_map(Block::tensors).map(|spec| spec.name).collect();
+        self.optimizer
+            .step(&gradients, |name| if heads.iter().any(|head| head == name) { lr.heads } else { lr.trunk })?;
         self.outcome = outcome;
         Ok(&self.outcome)
     }

@@ -31,10 +31,11 @@ impl Optimizer {
         Ok(Optimizer { rule, steps: state.steps, slots })
     }
 
-    /// Moves every (name, parameter, gradient).
-    pub(super) fn step(&mut self, gradients: &[Moved], lr: f64) -> Result<()> {
+    /// Moves every (name, parameter, gradient); `lr` gives the rate of a name.
+    pub(super) fn step(&mut self, gradients: &[Moved], lr: impl Fn(&str) -> f64) -> Result<()> {
         self.steps += 1;
         for (name, parameter, gradient) in gradients {
+            let lr = lr(name);
             let slots = self.slots.get(name).map(Vec::as_slice);
             let weight = parameter.as_tensor();
             let (weight, slots) = match self.rule {

@@ -1,0 +1,204 @@
+//! The run directory: one process holds it, runs its jobs, and writes the manifest last.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::console::Console;
+use super::manifest::{Manifest, StageResult, history_json};
+use super::observer::{StageObserver, metrics};
+use super::reuse;
+use super::run::{Options, START_OVER};
+use super::stage::KNN;
+use super::{Experiment, Job, RANDOM, Stage, StageMethod};
+use crate::data::Data;
+use crate::engine;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::network::Weights;
+use crate::optimizer::{Rule, State};
+use crate::train::{Monitor, Progress, Record, Trained, train};
+
+/// The run directory, held by this process alone.
+pub(super) struct Folder {
+    pub path: PathBuf,
+    pub manifest: Manifest,
+    pub console: Console,
+    _lock: File,
+}
+
+impl Folder {
+    pub fn open(experiment: &Experiment, options: &Options) -> Result<Folder> {
+        let path = options.out.clone();
+        let cannot = |problem: std::io::Error| {
+            Error::run(&path, format!("cannot be written: {problem}"), "choose another folder with --out")
+        };
+        std::fs::create_dir_all(&path).map_err(cannot)?;
+        let lock = File::create(path.join(".lock")).map_err(cannot)?;
+        if let Err(std::fs::TryLockError::WouldBlock) = lock.try_lock() {
+            return Err(Error::run(&path, "another run is writing into it", "wait for it, or choose another --out"));
+        }
+        let file = path.join("manifest.json");
+        // Again, now that nobody else writes.
+        let mut manifest = Manifest::of_run(&path, experiment, options)?;
+        if options.fresh {
+            let old = Manifest::load(&file).map(|old| old.experiment);
+            // First of all nothing is finished any more, should this be cut short.
+            manifest.save(&file)?;
+            remove_stages(&path, old.iter().chain([experiment]))?;
+            remove_if_there(&path.join("log.txt"))?;
+        } else if !file.exists() {
+            manifest.save(&file)?;
+        }
+        let console = Console::open(&path, options.quiet)?;
+        Ok(Folder { path, manifest, console, _lock: lock })
+    }
+
+    /// `experiment`: of the job's seed.
+    pub fn run_job(&mut self, experiment: &Experiment, job: &Job, data: &Data, options: &Options) -> Result<()> {
+        let stage = &experiment.stages[job.stage];
+        let folder = self.path.join(&job.key);
+        std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        let trained = match stage.method {
+            StageMethod::Knn => self.knn(experiment, job, data, options)?,
+            _ => self.train(experiment, job, data, options)?,
+        };
+        let result = StageResult::new(&trained).expect("a stage has at least one record");
+        self.finish(job, result, &trained.weights)
+    }
+
+    /// Takes the job's result from another run, if one has it.
+    pub fn reuse(&mut self, experiment: &Experiment, job: &Job, options: &Options) -> Result<bool> {
+        for other in options.reuse.iter().filter(|_| options.device.is_cpu()) {
+            if let Some(found) = reuse::find(other, experiment, &experiment.stages[job.stage])? {
+                std::fs::create_dir_all(self.path.join(&job.key)).map_err(Error::io("create", &self.path))?;
+                self.console.say(&format!("{}: taken from {}", job.key, other.display()))?;
+                self.manifest.environment.seconds.extend(found.seconds.map(|seconds| (job.key.clone(), seconds)));
+                self.finish(job, found.result, &found.weights)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes what a finished stage leaves; the manifest last.
+    fn finish(&mut self, job: &Job, result: StageResult, weights: &Weights) -> Result<()> {
+        let folder = self.path.join(&job.key);
+        files::write_atomically(&folder.join("history.json"), &[&history_json(&result.history)])?;
+        weights.save(&folder.join("weights.safetensors"))?;
+        if let Some(record) = &result.chosen {
+            self.console.say(&format!("{}: chosen: epoch {}  {}", job.key, record.epoch, metrics(record)))?;
+        }
+        self.manifest.result.insert(job.key.clone(), result);
+        self.manifest.save(&self.path.join("manifest.json"))?;
+        remove_if_there(&folder.join("checkpoint"))
+    }
+
+    fn train(&mut self, experiment: &Experiment, job: &Job, data: &Data, options: &Options) -> Result<Trained> {
+        let stage = &experiment.stages[job.stage];
+        let folder = self.path.join(&job.key);
+        let recipe = experiment.recipe(stage).expect("a stage that trains");
+        let examples = experiment.examples(stage, data)?;
+        let (hash, version) = (&self.manifest.experiment_sha256, env!("CARGO_PKG_VERSION"));
+        let owner = format!("stage {} of experiment {hash}, fewlabel {version}", job.key);
+        let checkpoint = folder.join("checkpoint");
+        let start = match std::fs::read(&checkpoint) {
+            Ok(bytes) => Progress::from_bytes(&bytes, &owner, &recipe.network)
+                .map_err(|problem| Error::run(&checkpoint, problem, START_OVER))?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                Progress::start(self.initial_weights(experiment, job)?)
+            }
+            Err(e) => return Err(Error::run(&checkpoint, format!("cannot be read: {e}"), START_OVER)),
+        };
+        let steps = recipe.steps(examples.train.len());
+        let resumed = if start.epoch > 0 || start.step > 0 {
+            format!(", from epoch {} step {}", start.epoch + 1, start.step)
+        } else {
+            String::new()
+        };
+        let name = &job.key;
+        self.console.say(&format!("{name}: {} epochs × {steps} steps{resumed}", recipe.epochs))?;
+        self.console.start_bar(name, u64::from(recipe.epochs) * steps as u64);
+        let mut observer = StageObserver {
+            collapsed_below: (stage.method == StageMethod::Simsiam)
+                .then(|| 0.25 / (experiment.network.projector.0 as f64).sqrt()),
+            seconds_before: self.manifest.environment.seconds.get(name).copied().unwrap_or(0.0),
+            stage: name.clone(),
+            manifest: &mut self.manifest,
+            manifest_path: self.path.join("manifest.json"),
+            console: &mut self.console,
+            folder: &folder,
+            owner,
+            checkpoint_every: options.checkpoint_every,
+            interrupted: options.interrupted,
+            began: Instant::now(),
+            steps_before: (u64::from(start.epoch) * steps as u64) + start.step as u64,
+            saved: Instant::now(),
+        };
+        let trained = train(&recipe, data, &examples, start, &options.device, &mut observer);
+        self.console.end_bar();
+        trained.inspect_err(|e| {
+            // A log that cannot be written must not hide the reason.
+            let _ = self.console.say(&format!("{name}: {e}"));
+        })
+    }
+
+    /// The one look of a kNN classifier at the test images, as epoch 0 of a history.
+    fn knn(&mut self, experiment: &Experiment, job: &Job, data: &Data, options: &Options) -> Result<Trained> {
+        let began = Instant::now();
+        let stage = &experiment.stages[job.stage];
+        let weights = self.initial_weights(experiment, job)?;
+        let network = experiment.network(stage);
+        let mut model = engine::open(&options.device, network, weights.clone(), Rule::Adam, &State::default())?;
+        let examples = experiment.examples(stage, data)?;
+        let all: Vec<u32> = (0..data.test.len() as u32).collect();
+        let monitor = Monitor { every: 1, knn: KNN };
+        let top1 = monitor.top1((&data.test, &all), (&data.train, &examples.labelled), &mut *model)?;
+        let record = Record { epoch: 0, metrics: [("test_top1".to_owned(), top1)].into() };
+        self.console.say(&format!("{}: {}", job.key, metrics(&record)))?;
+        self.manifest.environment.seconds.insert(job.key.clone(), began.elapsed().as_secs_f64());
+        Ok(Trained { history: vec![record], chosen: None, weights })
+    }
+
+    /// Random weights, with those of the stage named by `from` taken over.
+    fn initial_weights(&self, experiment: &Experiment, job: &Job) -> Result<Weights> {
+        let stage = &experiment.stages[job.stage];
+        let mut weights = Weights::init(&experiment.network(stage), job.seed);
+        if let Some(from) = stage.from.as_deref().filter(|from| *from != RANDOM) {
+            let source = experiment.stages.iter().find(|s| *s.name == *from).expect("checked by the plan");
+            let key = self.manifest.experiment.key(job.seed, from);
+            let path = self.path.join(&key).join("weights.safetensors");
+            let trained = Weights::load(&path, &experiment.network(source))?;
+            if self.manifest.result.get(&key).is_none_or(|result| result.weights_sha256 != trained.sha256()) {
+                return Err(Error::run(&path, "these are not the weights that the run recorded", START_OVER));
+            }
+            weights.transfer(&trained);
+        }
+        Ok(weights)
+    }
+}
+
+/// Removes what the stages have written, and nothing else that may be in their folders.
+fn remove_stages<'a>(path: &Path, experiments: impl Iterator<Item = &'a Experiment>) -> Result<()> {
+    let keys = |e: &'a Experiment| {
+        e.all_seeds().flat_map(move |seed| e.stages.iter().map(move |stage: &Stage| e.key(seed, &stage.name)))
+    };
+    for key in experiments.flat_map(keys) {
+        let folder = path.join(key);
+        for file in ["history.json", "weights.safetensors", "checkpoint"] {
+            remove_if_there(&folder.join(file))?;
+        }
+        // Only when empty: a folder with something else in it stays.
+        let _ = std::fs::remove_dir(folder);
+    }
+    Ok(())
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::Io { action: "remove", path: path.into(), source: e })
+        }
+        _ => Ok(()),
+    }
+}

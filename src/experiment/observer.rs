@@ -1,0 +1,90 @@
+//! What a stage in training leaves and says as it goes: history, checkpoint, times, log, bar.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::console::{Console, duration};
+use super::manifest::{Manifest, history_json};
+use crate::error::Result;
+use crate::files;
+use crate::report;
+use crate::train::{Observer, Position, Progress, Record};
+
+/// "name value  name value".
+pub(super) fn metrics(record: &Record) -> String {
+    let metrics: Vec<String> = record.metrics.iter().map(|(name, value)| report::metric(name, *value)).collect();
+    metrics.join("  ")
+}
+
+/// Keeps the folder, the log and the bar up with a stage's training.
+pub(super) struct StageObserver<'a> {
+    pub stage: String,
+    pub manifest: &'a mut Manifest,
+    pub manifest_path: PathBuf,
+    pub console: &'a mut Console,
+    pub folder: &'a Path,
+    pub owner: String,
+    pub checkpoint_every: Duration,
+    pub interrupted: &'a AtomicBool,
+    pub began: Instant,
+    /// Time and steps of earlier runs of this stage.
+    pub seconds_before: f64,
+    pub steps_before: u64,
+    pub saved: Instant,
+    /// Below this a SimSiam stage's output std means collapse: a quarter of the healthy 1/√d.
+    pub collapsed_below: Option<f64>,
+}
+
+impl StageObserver<'_> {
+    /// "1090 images/s, 3 min 20 s left".
+    fn pace(&self, at: Position) -> String {
+        let done = u64::from(at.epoch - 1) * at.steps as u64 + at.step as u64;
+        let here = (done - self.steps_before).max(1) as f64;
+        let seconds = self.began.elapsed().as_secs_f64();
+        let left = (u64::from(at.epochs) * at.steps as u64 - done) as f64 * seconds / here;
+        let left = duration(Duration::from_secs_f64(left));
+        format!("{:.0} images/s, {left} left", here * at.batch as f64 / seconds)
+    }
+}
+
+impl Observer for StageObserver<'_> {
+    fn step(&mut self, at: Position) {
+        let done = u64::from(at.epoch - 1) * at.steps as u64 + at.step as u64;
+        let message = format!("epoch {}/{}  loss {:.4}  {}", at.epoch, at.epochs, at.loss, self.pace(at));
+        self.console.move_bar(done, message);
+    }
+
+    fn checkpoint_due(&mut self) -> bool {
+        self.saved.elapsed() >= self.checkpoint_every
+    }
+
+    fn interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
+    fn epoch(&mut self, record: &Record, at: Position) -> Result<()> {
+        let stage = &self.stage;
+        let line = format!("{stage}: epoch {}/{}  {}  ({})", at.epoch, at.epochs, metrics(record), self.pace(at));
+        self.console.say(&line)?;
+        if let (Some(limit), Some(&std)) = (self.collapsed_below, record.metrics.get("output_std"))
+            && std < limit
+        {
+            let healthy = 4.0 * limit;
+            self.console
+                .say(&format!("{stage}: warning: the outputs collapse: std {std:.5}, healthy near {healthy:.5}"))?;
+        }
+        Ok(())
+    }
+
+    fn save(&mut self, progress: &Progress) -> Result<()> {
+        files::write_atomically(&self.folder.join("history.json"), &[&history_json(&progress.history)])?;
+        let [hash, body] = progress.to_bytes(&self.owner);
+        files::write_atomically(&self.folder.join("checkpoint"), &[&hash, &body])?;
+        let seconds = self.seconds_before + self.began.elapsed().as_secs_f64();
+        self.manifest.environment.seconds.insert(self.stage.clone(), seconds);
+        self.manifest.save(&self.manifest_path)?;
+        self.saved = Instant::now();
+        Ok(())
+    }
+}

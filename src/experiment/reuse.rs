@@ -1,0 +1,109 @@
+//! Stages that another run has finished already: with the same fingerprint they give the same bits, so they are taken
+//! over instead of being run again.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::manifest::StageResult;
+use super::{Experiment, Manifest, RANDOM, Stage, StageMethod};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::network::Weights;
+
+impl Experiment {
+    /// SHA-256 over all that the stage's result depends on, the stages before it included. `self` has one seed.
+    fn fingerprint(&self, stage: &Stage) -> String {
+        let from = match stage.from.as_deref() {
+            Some(RANDOM) => Some(RANDOM.to_owned()),
+            Some(from) => self.stages.iter().find(|s| *s.name == *from).map(|source| self.fingerprint(source)),
+            None => None,
+        };
+        let looks_once = self.labels.validation.0 > 0.0;
+        let labels = match stage.method {
+            StageMethod::Pretext | StageMethod::Simsiam if stage.knn_every.is_none() => None,
+            _ => Some(json!([self.label_count(stage), self.labels.choose, self.labels.validation])),
+        };
+        let mut recipe = serde_json::to_value(stage).expect("a stage becomes JSON");
+        for key in ["name", "from", "claim", "labels"] {
+            recipe.as_object_mut().expect("a map").shift_remove(key);
+        }
+        let looks = (stage.method != StageMethod::Simsiam || stage.knn_every.is_some()).then_some(looks_once);
+        let all = json!([self.seed, self.dataset, self.network, recipe, labels, looks, from]);
+        files::sha256(all.to_string().as_bytes())
+    }
+}
+
+/// A finished stage of the run in `folder` that gives what `stage` of `experiment`, of one seed, would: its result, what
+/// it took in seconds, and its files, history and weights.
+///
+/// # Errors
+/// A folder without a manifest of this version, and files that are not those that its manifest records.
+pub(super) fn find(folder: &Path, experiment: &Experiment, stage: &Stage) -> Result<Option<Found>> {
+    let manifest = Manifest::load(&folder.join("manifest.json"))?;
+    if manifest.environment.fewlabel != env!("CARGO_PKG_VERSION") || manifest.environment.device != "cpu" {
+        return Ok(None);
+    }
+    let wanted = experiment.fingerprint(stage);
+    for job in manifest.experiment.plan(&[])? {
+        let of_seed = manifest.experiment.of_seed(job.seed);
+        let other = &of_seed.stages[job.stage];
+        let Some(result) = manifest.result.get(&job.key) else { continue };
+        if of_seed.fingerprint(other) != wanted {
+            continue;
+        }
+        let path = folder.join(&job.key).join("weights.safetensors");
+        let weights = Weights::load(&path, &of_seed.network(other))?;
+        if weights.sha256() != result.weights_sha256 {
+            let problem = "these are not the weights that the run recorded";
+            return Err(Error::run(&path, problem, "run it again, or leave out --reuse"));
+        }
+        let seconds = manifest.environment.seconds.get(&job.key).copied();
+        return Ok(Some(Found { result: result.clone(), weights, seconds }));
+    }
+    Ok(None)
+}
+
+/// A finished stage.
+pub(super) struct Found {
+    pub result: StageResult,
+    pub weights: Weights,
+    pub seconds: Option<f64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn experiment(yaml: &str) -> Experiment {
+        let head = "name: t\ndataset: {name: synthetic, train: 100, test: 20}\n";
+        Experiment::parse("t.yaml".as_ref(), &format!("{head}{yaml}")).unwrap()
+    }
+
+    #[test]
+    fn a_fingerprint_changes_with_what_the_result_depends_on_and_with_nothing_else() {
+        let of = |labels: &str, stages: &str| {
+            let experiment = experiment(&format!("labels: {{{labels}}}\nstages:\n{stages}"));
+            experiment.fingerprint(experiment.stages.last().unwrap())
+        };
+        let (first, strict) = ("count: 40, choose: first", "count: 40, choose: stratified, validation: 0.25");
+        let simsiam = "  - {name: a, method: simsiam, batch: 8}\n";
+        let base = of(first, simsiam);
+        assert_eq!(of(strict, "  - {name: b, method: simsiam, batch: 8, predictor: true}\n"), base);
+        assert_ne!(of(first, "  - {name: a, method: simsiam, batch: 8, epochs: 3}\n"), base);
+        assert_ne!(of(first, "  - {name: a, method: simsiam, batch: 8, stop_gradient: false}\n"), base);
+        let watched = "  - {name: a, method: simsiam, batch: 8, knn_every: 2}\n";
+        assert_ne!(of(first, watched), of(strict, watched), "the monitor looks at labels");
+        let pretext = "  - {name: a, method: pretext, batch: 8}\n";
+        assert_ne!(of(first, pretext), of(strict, pretext), "the test images are looked at once");
+        let probe =
+            |name: &str, from: &str| format!("{simsiam}  - {{name: {name}, method: probe, from: {from}, batch: 8}}\n");
+        assert_eq!(of(first, &probe("b", "a")), of(first, &probe("c", "a")));
+        assert_ne!(of(first, &probe("b", "a")), of(first, &probe("b", "random")));
+        assert_ne!(
+            of(first, &probe("b", "a")),
+            of(first, &probe("b", "a").replace("method: simsiam", "method: pretext"))
+        );
+        assert_ne!(of(first, &probe("b", "a")), of(strict, &probe("b", "a")));
+    }
+}

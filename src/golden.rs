@@ -1,0 +1,227 @@
+//! Two manifests compared to the last bit.
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+use crate::experiment::{Environment, Manifest, StageResult};
+use crate::report::results;
+use crate::statistics::equivalence;
+use crate::train::Record;
+
+/// The first thing that differs between two results.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Difference {
+    /// The stage's key.
+    pub stage: String,
+    /// The epoch, where it is in the history; of the chosen epoch, "chosen".
+    pub epoch: Option<String>,
+    /// The metric, `weights_sha256`, or what is missing on one side.
+    pub what: String,
+    pub expected: String,
+    pub found: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Difference { stage, epoch, what, expected, found } = self;
+        let epoch = epoch.as_ref().map_or(String::new(), |epoch| format!(", epoch {epoch}"));
+        write!(f, "stage {stage}{epoch}, {what}: expected {expected}, found {found}")
+    }
+}
+
+/// What can be said of `found` beside `expected`: that it is the same bits, or with `within`, in percentage points, that
+/// it is equivalent.
+///
+/// # Errors
+/// [`Error::Differs`] with the first difference, or every stage that is not shown to be equivalent.
+pub fn compare(expected: &Manifest, found: &Manifest, within: Option<f64>) -> Result<String> {
+    if let Some(points) = within {
+        return equivalent(expected, found, points);
+    }
+    let Some(difference) = difference(expected, found) else {
+        return Ok(format!("bit-identical: {} stages of {}", expected.result.len(), expected.experiment.name));
+    };
+    let mut lines = vec![difference.to_string()];
+    let environment = environments(&expected.environment, &found.environment);
+    lines.extend(environment.iter().map(|line| format!("  environment: {line}")));
+    if environment.is_empty() {
+        lines.push("  the environment is the same: the difference is in the program".to_owned());
+    }
+    Err(Error::Differs(lines.join("\n")))
+}
+
+/// The test accuracy of every stage by [`equivalence`] at 5 %.
+fn equivalent(expected: &Manifest, found: &Manifest, points: f64) -> Result<String> {
+    let mut lines = Vec::new();
+    let mut all = true;
+    for stage in expected.experiment.stages.iter().filter(|stage| stage.method.classifies()) {
+        let [a, b] = [expected, found].map(|manifest| -> Vec<f64> {
+            results(manifest, &stage.name).iter().filter_map(|(_, result)| result.top1()).collect()
+        });
+        if a.is_empty() {
+            continue;
+        }
+        let line = match equivalence(&a, &b, points / 100.0) {
+            Some(p) if p < 0.05 => format!("{}: within {points} points (p = {p:.4})", stage.name),
+            other => {
+                all = false;
+                let why = other.map_or("two seeds are needed on both sides".to_owned(), |p| format!("p = {p:.4}"));
+                format!("{}: not shown to be within {points} points ({why})", stage.name)
+            }
+        };
+        lines.push(line);
+    }
+    if all { Ok(lines.join("\n")) } else { Err(Error::Differs(lines.join("\n"))) }
+}
+
+/// The first difference between what `expected` has of its stages and what `found` has of the same, in the order in
+/// which the stages run and, inside one, of its epochs; none if every metric and every weight is the same bits.
+pub fn difference(expected: &Manifest, found: &Manifest) -> Option<Difference> {
+    let jobs = expected.experiment.plan(&[]).unwrap_or_default();
+    let wanted = jobs.iter().filter_map(|job| Some((&job.key, expected.result.get(&job.key)?)));
+    wanted.into_iter().find_map(|(key, expected)| match found.result.get(key) {
+        Some(found) => in_stage(key, expected, found),
+        None => Some(differs(key, None, "result", "one", "none")),
+    })
+}
+
+fn in_stage(stage: &str, expected: &StageResult, found: &StageResult) -> Option<Difference> {
+    // An older manifest has the hash of its history only.
+    let both = !expected.history.is_empty() && !found.history.is_empty();
+    let epochs = if both { expected.history.len().max(found.history.len()) } else { 0 };
+    let in_history = (0..epochs).find_map(|i| match (expected.history.get(i), found.history.get(i)) {
+        (Some(expected), Some(found)) => in_record(stage, &expected.epoch.to_string(), expected, found),
+        (expected, found) => {
+            let side = |record: Option<&Record>| if record.is_some() { "a record" } else { "none" };
+            Some(differs(stage, Some(&(i + 1).to_string()), "history", side(expected), side(found)))
+        }
+    });
+    let picked = |name: &str, expected: &Option<Record>, found: &Option<Record>| match (expected, found) {
+        (None, None) => None,
+        (Some(expected), Some(found)) if expected.epoch == found.epoch => in_record(stage, name, expected, found),
+        (expected, found) => {
+            let side = |record: &Option<Record>| record.as_ref().map_or("none".to_owned(), |r| r.epoch.to_string());
+            Some(differs(stage, None, &format!("{name} epoch"), side(expected), side(found)))
+        }
+    };
+    let hash = |name: &str, of: fn(&StageResult) -> &str| {
+        let [a, b] = [of(expected), of(found)];
+        (a != b).then(|| differs(stage, None, name, a, b))
+    };
+    in_history
+        .or_else(|| picked("chosen", &expected.chosen, &found.chosen))
+        .or_else(|| picked("peak", &expected.peak, &found.peak))
+        .or_else(|| in_record(stage, "final", &expected.last, &found.last))
+        .or_else(|| hash("history_sha256", |result| &result.history_sha256))
+        .or_else(|| hash("weights_sha256", |result| &result.weights_sha256))
+}
+
+fn in_record(stage: &str, epoch: &str, expected: &Record, found: &Record) -> Option<Difference> {
+    let names = expected.metrics.keys().chain(found.metrics.keys());
+    names.into_iter().find_map(|name| {
+        let [a, b] = [expected, found].map(|record| record.metrics.get(name).copied());
+        let text = |value: Option<f64>| value.map_or("none".to_owned(), |value| value.to_string());
+        (a.map(f64::to_bits) != b.map(f64::to_bits)).then(|| differs(stage, Some(epoch), name, text(a), text(b)))
+    })
+}
+
+fn differs(
+    stage: &str,
+    epoch: Option<&str>,
+    what: &str,
+    expected: impl Into<String>,
+    found: impl Into<String>,
+) -> Difference {
+    let (stage, epoch, what) = (stage.to_owned(), epoch.map(str::to_owned), what.to_owned());
+    Difference { stage, epoch, what, expected: expected.into(), found: found.into() }
+}
+
+/// What differs between two environments and may explain other bits, a line each.
+pub fn environments(expected: &Environment, found: &Environment) -> Vec<String> {
+    let list = |features: &[String]| features.join(" ");
+    let cpu = |environment: &Environment| environment.cpu.clone().unwrap_or_default();
+    let pairs = [
+        ("fewlabel", expected.fewlabel.clone(), found.fewlabel.clone()),
+        ("device", expected.device.clone(), found.device.clone()),
+        ("arch", expected.arch.clone(), found.arch.clone()),
+        ("os", expected.os.clone(), found.os.clone()),
+        ("cpu", cpu(expected), cpu(found)),
+        ("cpu_features", list(&expected.cpu_features), list(&found.cpu_features)),
+        ("threads", expected.threads.to_string(), found.threads.to_string()),
+    ];
+    let differing = pairs.into_iter().filter(|(_, expected, found)| expected != found);
+    differing.map(|(what, expected, found)| format!("{what}: expected {expected}, found {found}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::Experiment;
+
+    fn manifest() -> Manifest {
+        let mut manifest = Manifest::new(&Experiment::quick(), "cpu");
+        let record = |epoch| Record { epoch, metrics: [("a".to_owned(), 0.1), ("b".to_owned(), 0.2)].into() };
+        let history: Vec<Record> = (1..=3).map(record).collect();
+        for stage in ["simsiam", "baseline"] {
+            let result = StageResult {
+                last: record(3),
+                peak: Some(record(2)),
+                chosen: Some(record(1)),
+                weights_sha256: "w".to_owned(),
+                history_sha256: "h".to_owned(),
+                history: history.clone(),
+            };
+            manifest.result.insert(stage.to_owned(), result);
+        }
+        manifest
+    }
+
+    #[test]
+    fn the_first_difference_is_named() {
+        let same = manifest();
+        assert_eq!(difference(&same, &same), None);
+        let of = |change: &dyn Fn(&mut Manifest)| {
+            let mut found = manifest();
+            change(&mut found);
+            difference(&same, &found).expect("a difference").to_string()
+        };
+        let next = f64::from_bits(0.2f64.to_bits() + 1);
+        let message = of(&|m| {
+            let simsiam = m.result.get_mut("simsiam").unwrap();
+            simsiam.history[1].metrics.insert("b".to_owned(), next);
+            simsiam.weights_sha256 = "v".to_owned();
+        });
+        assert_eq!(message, "stage simsiam, epoch 2, b: expected 0.2, found 0.20000000000000004");
+        let message = of(&|m| {
+            m.result.get_mut("simsiam").unwrap().history[0].metrics.remove("a");
+            m.result.get_mut("baseline").unwrap().weights_sha256 = "v".to_owned();
+        });
+        assert_eq!(message, "stage baseline, weights_sha256: expected w, found v", "baseline runs first");
+        let message = of(&|m| m.result.get_mut("baseline").unwrap().history.truncate(2));
+        assert_eq!(message, "stage baseline, epoch 3, history: expected a record, found none");
+        let message = of(&|m| m.result.get_mut("baseline").unwrap().chosen.as_mut().unwrap().epoch = 2);
+        assert_eq!(message, "stage baseline, chosen epoch: expected 1, found 2");
+        let message = of(&|m| m.result.get_mut("baseline").unwrap().peak = None);
+        assert_eq!(message, "stage baseline, peak epoch: expected 2, found none");
+        let message = of(&|m| drop(m.result.remove("simsiam")));
+        assert_eq!(message, "stage simsiam, result: expected one, found none");
+        let message = of(&|m| {
+            let baseline = m.result.get_mut("baseline").unwrap();
+            baseline.history.clear();
+            baseline.history_sha256 = "g".to_owned();
+        });
+        assert_eq!(message, "stage baseline, history_sha256: expected h, found g");
+    }
+
+    #[test]
+    fn environments_differ_in_what_could_matter() {
+        let [one, mut other] = [manifest().environment, manifest().environment];
+        assert_eq!(environments(&one, &other), Vec::<String>::new());
+        other.fewlabel = "9".to_owned();
+        other.cpu_features = vec!["sse9".to_owned()];
+        other.written = "later".to_owned();
+        let lines = environments(&one, &other);
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[0].starts_with("fewlabel: ") && lines[1].ends_with("found sse9"), "{lines:?}");
+    }
+}

@@ -1,0 +1,83 @@
+//! What the batches of a stage are made of: images or, before a frozen backbone in eval mode, their features, which
+//! never change and are computed once.
+
+use crate::augment::plain_batch;
+use crate::data::{Dataset, IMAGE};
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::network::Mode;
+
+/// Images per forward pass of an evaluation.
+pub(super) const EVAL_BATCH: usize = 128;
+
+/// Images of a data set, or their features.
+pub(super) struct Source<'a> {
+    pub content: Content<'a>,
+    /// Which of the content.
+    pub indices: Vec<u32>,
+}
+
+pub(super) enum Content<'a> {
+    Images(&'a Dataset),
+    Features {
+        /// [n, width].
+        values: Vec<f32>,
+        width: usize,
+        labels: Vec<u8>,
+    },
+}
+
+impl<'a> Source<'a> {
+    pub fn images(data: &'a Dataset, indices: &[u32]) -> Source<'a> {
+        Source { content: Content::Images(data), indices: indices.to_vec() }
+    }
+
+    /// The features that `model` gives of the images, in their order.
+    pub fn features(data: &Dataset, indices: &[u32], model: &mut dyn Engine) -> Result<Source<'a>> {
+        let values = features(data, indices, model)?;
+        let labels = indices.iter().map(|&index| data.labels[index as usize]).collect();
+        let content = Content::Features { width: values.len() / indices.len().max(1), values, labels };
+        Ok(Source { content, indices: (0..indices.len() as u32).collect() })
+    }
+}
+
+impl Content<'_> {
+    /// Values of one input.
+    pub fn width(&self) -> usize {
+        match self {
+            Content::Images(_) => IMAGE,
+            Content::Features { width, .. } => *width,
+        }
+    }
+
+    pub fn label(&self, index: u32) -> u8 {
+        match self {
+            Content::Images(data) => data.labels[index as usize],
+            Content::Features { labels, .. } => labels[index as usize],
+        }
+    }
+
+    /// Network input without augmentation, in `out`.
+    pub fn plain_batch(&self, indices: &[u32], out: &mut [f32]) {
+        match self {
+            Content::Images(data) => plain_batch(data, indices, out),
+            Content::Features { values, width, .. } => {
+                for (out, &index) in out.chunks_exact_mut(*width).zip(indices) {
+                    out.copy_from_slice(&values[index as usize * width..][..*width]);
+                }
+            }
+        }
+    }
+}
+
+/// The features of the images at `indices`, from the model's backbone in eval mode: [n, features].
+pub fn features(data: &Dataset, indices: &[u32], model: &mut dyn Engine) -> Result<Vec<f32>> {
+    let mut values = Vec::new();
+    let mut images = vec![];
+    for indices in indices.chunks(EVAL_BATCH) {
+        images.resize(indices.len() * IMAGE, 0.0);
+        plain_batch(data, indices, &mut images);
+        values.extend(model.features(&images, Mode::Eval)?);
+    }
+    Ok(values)
+}

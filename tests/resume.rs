@@ -1,0 +1,100 @@
+//! What a kill at any moment leaves behind: a run that goes on to the same bits.
+#![cfg(unix)]
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use fewlabel::rng::{Purpose, Stream};
+
+/// Everything that a checkpoint has to hold: Adam and SGD, a cosine, running statistics, dropout, the best epoch so far,
+/// a stage that takes another's weights. Some hundred steps.
+const EXPERIMENT: &str = "name: killed
+dataset: {name: synthetic, train: 320, test: 40}
+labels: {count: 60, choose: stratified, validation: 0.2}
+network: {channels: [4, 6, 8], hidden: 24, projector: 32, predictor: 8}
+stages:
+  - {name: simsiam, method: simsiam, epochs: 6, batch: 16, knn_every: 2}
+  - {name: pretext, method: pretext, epochs: 3, batch: 16}
+  - {name: finetune, method: finetune, from: pretext, epochs: 8, batch: 8}
+  - {name: linear, method: probe, from: simsiam, epochs: 8, batch: 8, probe: linear, frozen_norm: eval}
+  - {name: mlp, method: probe, from: simsiam, epochs: 6, batch: 8}
+";
+
+fn start(folder: &Path, out: &str, every: &str) -> Command {
+    let file = folder.join("killed.yaml");
+    std::fs::write(&file, EXPERIMENT).unwrap();
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("fewlabel"));
+    command.args(["run", "killed.yaml", "--quiet", "--checkpoint-every", every, "--out", out]);
+    command.current_dir(folder).stdout(Stdio::null());
+    command
+}
+
+fn result(folder: &Path, out: &str) -> serde_json::Value {
+    let bytes = std::fs::read(folder.join(out).join("manifest.json")).unwrap();
+    serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()["result"].clone()
+}
+
+#[test]
+fn twenty_kills_change_no_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    assert!(start(folder, "whole", "60").status().unwrap().success());
+    let whole = result(folder, "whole");
+    let mut stream = Stream::new(0, Purpose::Init, 0, 0);
+    let (mut kills, mut runs) = (0, 0);
+    while kills < 20 {
+        // A checkpoint after every step: most kills fall into a write.
+        let out = format!("killed-{runs}");
+        loop {
+            let mut child = start(folder, &out, "0").spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(20 + u64::from(stream.below(250))));
+            if let Some(status) = child.try_wait().unwrap() {
+                assert!(status.success(), "run {runs} after {kills} kills");
+                break;
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            kills += 1;
+        }
+        assert_eq!(result(folder, &out), whole, "run {runs}");
+        for stage in ["simsiam", "pretext", "finetune", "linear", "mlp"] {
+            for file in ["weights.safetensors", "history.json"] {
+                let read = |out: &str| std::fs::read(folder.join(out).join(stage).join(file)).unwrap();
+                assert!(read(&out) == read("whole"), "{stage}/{file} of run {runs}");
+            }
+            assert!(!folder.join(&out).join(stage).join("checkpoint").exists());
+        }
+        runs += 1;
+    }
+}
+
+/// A limit on the size of a file fails a write as a full disk does.
+#[test]
+fn a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    assert!(start(folder, "whole", "60").status().unwrap().success());
+    // Interrupted by a kill, so that there is a checkpoint.
+    let checkpoint = folder.join("full/simsiam/checkpoint");
+    let mut child = start(folder, "full", "0").spawn().unwrap();
+    while !checkpoint.exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = std::fs::read(&checkpoint).unwrap();
+    let program = start(folder, "full", "0");
+    let arguments: Vec<_> = program.get_args().map(|a| a.to_str().unwrap()).collect();
+    // In blocks of 512 bytes or 1 KiB: less than a checkpoint, more than a manifest.
+    let limited = format!("trap '' XFSZ; ulimit -f 32; exec {:?} {}", program.get_program(), arguments.join(" "));
+    let output = Command::new("bash").args(["-c", &limited]).current_dir(folder).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{message}");
+    assert!(message.starts_with("fewlabel: cannot write") && message.contains("checkpoint"), "{message}");
+    assert!(std::fs::read(&checkpoint).unwrap() == before, "the last checkpoint is whole");
+    let left = std::fs::read_dir(folder.join("full/simsiam")).unwrap().count();
+    assert!(left <= 2, "no half-written file stays: {left} files");
+    assert!(start(folder, "full", "60").status().unwrap().success());
+    assert_eq!(result(folder, "full"), result(folder, "whole"));
+}

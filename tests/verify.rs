@@ -1,0 +1,131 @@
+//! `fewlabel verify` from outside.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+const EXPERIMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments");
+
+fn fewlabel(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("fewlabel"));
+    command.args(args).current_dir(folder).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Runs the smoke experiment, and gives its manifest.
+fn smoke(folder: &Path) -> serde_json::Value {
+    let done = fewlabel(folder, &["run", &format!("{EXPERIMENTS}/smoke.yaml"), "--quiet"]);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    serde_json::from_slice(&std::fs::read(folder.join("runs/smoke/manifest.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn the_same_bits_are_found_on_other_threads() {
+    let folder = tempfile::tempdir().unwrap();
+    smoke(folder.path());
+    let done = fewlabel(folder.path(), &["verify", "runs/smoke/manifest.json", "--threads", "3"]);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    assert!(text(&done.stdout).ends_with("bit-identical: 6 stages of smoke\n"), "{}", text(&done.stdout));
+    // Nothing is left behind.
+    assert!(std::fs::read_dir(folder.path()).unwrap().count() == 1);
+}
+
+#[test]
+fn a_difference_is_named_with_both_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let original = smoke(folder.path());
+    let changed = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut manifest = original.clone();
+        change(&mut manifest);
+        std::fs::write(folder.path().join("changed.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
+        let done = fewlabel(folder.path(), &["verify", "changed.json", "--quiet", "--only", "baseline,pretext"]);
+        (done.status.code(), text(&done.stderr))
+    };
+    let (code, message) = changed(&|manifest| {
+        manifest["result"]["pretext"]["history"][1]["train_loss"] = 0.5.into();
+        manifest["environment"]["cpu_features"] = ["sse9"].into();
+    });
+    assert_eq!(code, Some(1), "{message}");
+    let found = original["result"]["pretext"]["history"][1]["train_loss"].to_string();
+    let expected = format!("fewlabel: stage pretext, epoch 2, train_loss: expected 0.5, found {found}\n");
+    assert!(message.starts_with(&expected), "{message}");
+    assert!(message.contains("environment: cpu_features: expected sse9, found"), "{message}");
+    let (code, message) = changed(&|manifest| manifest["result"]["baseline"]["weights_sha256"] = "0".into());
+    assert_eq!(code, Some(1), "{message}");
+    assert!(message.contains("stage baseline, weights_sha256: expected 0, found"), "{message}");
+}
+
+#[test]
+fn a_manifest_that_cannot_be_verified_is_bad_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut manifest = smoke(folder.path());
+    let bad = |contents: &[u8], expected: &str| {
+        std::fs::write(folder.path().join("bad.json"), contents).unwrap();
+        let done = fewlabel(folder.path(), &["verify", "bad.json"]);
+        assert_eq!(done.status.code(), Some(2), "{}", text(&done.stderr));
+        assert!(text(&done.stderr).contains(expected), "{}", text(&done.stderr));
+    };
+    bad(b"{}", "not a manifest");
+    bad(b"\xff\x00", "not a manifest");
+    manifest["result"] = serde_json::json!({});
+    bad(&serde_json::to_vec(&manifest).unwrap(), "no result");
+    manifest["experiment"]["seed"] = 5.into();
+    bad(&serde_json::to_vec(&manifest).unwrap(), "the hash does not match");
+}
+
+/// Where bits may differ, the means over the seeds are compared: the same seeds are equivalent, one seed shows nothing.
+#[test]
+fn within_a_margin_seeds_are_compared_by_their_means() {
+    let folder = tempfile::tempdir().unwrap();
+    let strict = format!("{EXPERIMENTS}/smoke-strict.yaml");
+    let done = fewlabel(folder.path(), &["run", &strict, "--quiet", "--only", "random-knn"]);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    let verify = |only: &str| {
+        let manifest = "runs/smoke-strict/manifest.json";
+        let done = fewlabel(folder.path(), &["verify", manifest, "--within", "60", "--only", only]);
+        (done.status.code(), text(&done.stderr) + &text(&done.stdout))
+    };
+    let (code, said) = verify("random-knn");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("random-knn: within 60 points (p = 0.0"), "{said}");
+    let (code, said) = verify("seed-7/random-knn");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("random-knn: not shown to be within 60 points (two seeds are needed"), "{said}");
+}
+
+/// A stage with the same fingerprint is taken over from another run; the rest is run, to the same bits.
+#[test]
+fn what_another_run_has_finished_is_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    smoke(folder.path());
+    let text_of_smoke = std::fs::read_to_string(format!("{EXPERIMENTS}/smoke.yaml")).unwrap();
+    let other =
+        text_of_smoke.replace("name: smoke", "name: other").replace("epochs: 1, batch: 16", "epochs: 3, batch: 16");
+    std::fs::write(folder.path().join("other.yaml"), other).unwrap();
+    let run = |args: &[&str]| {
+        let done = fewlabel(folder.path(), &[&["run", "other.yaml"], args].concat());
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        text(&done.stdout)
+    };
+    let said = run(&["--reuse", "runs/smoke"]);
+    assert_eq!(said.matches("taken from runs/smoke").count(), 5, "{said}");
+    assert!(said.contains("simsiam-linear: 3 epochs"), "{said}");
+    run(&["--out", "alone"]);
+    let result = |run: &str| -> serde_json::Value {
+        let bytes = std::fs::read(folder.path().join(run).join("manifest.json")).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()["result"].clone()
+    };
+    assert_eq!(result("runs/other"), result("alone"));
+    let read = |run: &str| std::fs::read(folder.path().join(run).join("simsiam/weights.safetensors")).unwrap();
+    assert!(read("runs/other") == read("alone"));
+    // Damaged weights are noticed.
+    let path = folder.path().join("runs/smoke/baseline/weights.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let done = fewlabel(folder.path(), &["run", "other.yaml", "--fresh", "--reuse", "runs/smoke"]);
+    assert_eq!(done.status.code(), Some(2));
+    assert!(text(&done.stderr).contains("not the weights"), "{}", text(&done.stderr));
+}
