@@ -40,6 +40,8 @@
 //! ```
 
 pub mod augment;
+#[cfg(test)]
+mod damage;
 pub mod data;
 pub mod engine;
 pub mod error;

@@ -136,4 +136,4 @@ pub(super) fn check_parts(source: &Source, parts: &[Part]) -> Result<Vec<FileRep
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

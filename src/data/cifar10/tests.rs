@@ -12,7 +12,7 @@ use crate::data::CLASSES;
 use crate::files::sha256;
 
 /// The contents of three small files with two, three and two records, and the list that describes them.
-pub(in crate::data) fn tiny() -> (Vec<Part>, Vec<Vec<u8>>) {
+pub(crate) fn tiny() -> (Vec<Part>, Vec<Vec<u8>>) {
     let names = [("data_batch_1.bin", 2), ("data_batch_2.bin", 3), ("test_batch.bin", 2)];
     let mut state = 1u32;
     let mut pixel = || {
@@ -29,7 +29,7 @@ pub(in crate::data) fn tiny() -> (Vec<Part>, Vec<Vec<u8>>) {
 }
 
 /// A gzipped tar archive of `files`, inside [`FOLDER`].
-pub(in crate::data) fn packed<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
+pub(crate) fn packed<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
     let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
     for (name, contents) in files {
         let mut header = tar::Header::new_gnu();
@@ -41,7 +41,7 @@ pub(in crate::data) fn packed<'a>(files: impl IntoIterator<Item = (&'a str, &'a 
 }
 
 /// `parts` with `contents` as files in `folder`.
-pub(in crate::data) fn unpacked(folder: &Path, parts: &[Part], contents: &[Vec<u8>]) {
+pub(crate) fn unpacked(folder: &Path, parts: &[Part], contents: &[Vec<u8>]) {
     fs::create_dir_all(folder).unwrap();
     for (part, bytes) in parts.iter().zip(contents) {
         fs::write(folder.join(part.name), bytes).unwrap();
@@ -61,7 +61,7 @@ fn tiny_folder() -> (tempfile::TempDir, Source, Vec<Part>, Vec<Vec<u8>>) {
     (place, source, parts, contents)
 }
 
-fn load_archive(bytes: &[u8], parts: &[Part]) -> Result<Data> {
+pub(crate) fn load_archive(bytes: &[u8], parts: &[Part]) -> Result<Data> {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), bytes).unwrap();
     load_parts(&Source::Archive(file.path().to_owned()), parts)

@@ -115,7 +115,8 @@ fn all_tiles<const ROWS: usize, const V: usize, const L: usize>(
     // Tiles of nearly equal height: a last one of one row would take as long as a full one.
     let tiles = m.div_ceil(ROWS);
     let (height, higher) = (m / tiles, m % tiles);
-    let shares = tiles * k.div_ceil(BLOCK) * n.div_ceil(PANEL);
+    let fetches = ahead.iter().any(|ahead| !ahead.is_empty());
+    let shares = if fetches { tiles * k.div_ceil(BLOCK) * n.div_ceil(PANEL) } else { 1 };
     let mut ahead = ahead.map(|ahead| ahead.chunks(ahead.len().div_ceil(shares).next_multiple_of(LINE).max(LINE)));
     for start in (0..k).step_by(BLOCK) {
         let terms = BLOCK.min(k - start);
@@ -124,7 +125,9 @@ fn all_tiles<const ROWS: usize, const V: usize, const L: usize>(
             let columns = PANEL.min(n - first);
             let b_panel = &b.values[first / PANEL * b.panel + start * b.row..];
             for tile in 0..tiles {
-                ahead.iter_mut().filter_map(Iterator::next).for_each(fetch);
+                if fetches {
+                    ahead.iter_mut().filter_map(Iterator::next).for_each(fetch);
+                }
                 let (top, rows) = (tile * height + tile.min(higher), height + usize::from(tile < higher));
                 let a_rows = &a.values[top * a.row + start * a.col..];
                 let out = &mut c[top * stride + first..];

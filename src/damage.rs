@@ -1,0 +1,155 @@
+//! Inputs with random damage: never a panic, and nothing that is wrong is accepted. 100,000 of them, the same ones every
+//! time; `ci/fuzz` searches for others.
+
+use std::path::Path;
+
+use crate::data::cifar10;
+use crate::experiment::{Experiment, Manifest};
+use crate::network::{Array, Network, Weights, Widths};
+use crate::optimizer::State;
+use crate::rng::{Purpose, Stream};
+use crate::train::{Best, Progress, Record};
+
+/// What damage may put into a text beside random bytes: what parsers stumble over.
+const PIECES: [&str; 16] = [
+    "-1",
+    "0",
+    "1e309",
+    "18446744073709551616",
+    ".nan",
+    "null",
+    "~",
+    "[",
+    "{",
+    "}",
+    "&a ",
+    "*a",
+    ": ",
+    "\n  - ",
+    "\u{feff}",
+    "é",
+];
+
+/// `bytes` with one to four changes: a byte, a range cut out, copied elsewhere or filled, a piece put in, an end cut off.
+pub(crate) fn damaged(bytes: &[u8], stream: &mut Stream) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..1 + stream.below(4) {
+        let len = bytes.len() as u32;
+        let at = stream.below(len + 1) as usize;
+        let end = (at + 1 + stream.below(40) as usize).min(bytes.len());
+        match stream.below(7) {
+            0 | 1 if at < bytes.len() => bytes[at] ^= 1 << stream.below(8),
+            2 => drop(bytes.drain(at.min(end)..end)),
+            3 => {
+                let range = bytes[at.min(end)..end].to_vec();
+                let to = stream.below(len + 1) as usize;
+                bytes.splice(to..to, range);
+            }
+            4 => bytes[at.min(end)..end].fill(stream.below(256) as u8),
+            5 => {
+                let piece = PIECES[stream.below(PIECES.len() as u32) as usize];
+                bytes.splice(at..at, piece.bytes());
+            }
+            _ if stream.chance(0.2) => bytes.truncate(at),
+            _ => bytes.insert(at, stream.below(256) as u8),
+        }
+        if bytes.is_empty() {
+            break;
+        }
+    }
+    bytes
+}
+
+/// `check` on `count` damaged copies of each of `originals`; gives how many were accepted.
+fn each(originals: &[Vec<u8>], count: u32, mut check: impl FnMut(&[u8], &[u8]) -> bool) -> u32 {
+    let mut accepted = 0;
+    for (which, original) in originals.iter().enumerate() {
+        assert!(check(original, original), "what is whole is accepted");
+        for i in 0..count {
+            let damaged = damaged(original, &mut Stream::new(0, Purpose::Init, which as u32, i));
+            accepted += u32::from(check(original, &damaged));
+        }
+    }
+    accepted
+}
+
+#[test]
+fn damaged_experiments_are_refused_or_make_sense() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let texts: Vec<Vec<u8>> = files.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    let count = 50_000 / texts.len() as u32;
+    let accepted = each(&texts, count, |_, bytes| {
+        let Ok(text) = std::str::from_utf8(bytes) else { return false };
+        match Experiment::parse(Path::new("damaged.yaml"), text) {
+            Ok(experiment) => {
+                // It is complete: written and read again it is the same, and it can be planned.
+                let written = serde_yaml::to_string(&experiment).unwrap();
+                let again = Experiment::parse(Path::new("again.yaml"), &written).unwrap();
+                assert_eq!(again, experiment, "{text}");
+                assert_eq!(again.sha256(), experiment.sha256(), "{text}");
+                assert!(!experiment.plan(&[]).unwrap().is_empty());
+                true
+            }
+            Err(error) => {
+                assert!(error.to_string().starts_with("damaged.yaml"), "{error}");
+                false
+            }
+        }
+    });
+    // Damage in a comment, or a digit, leaves an experiment: the check above is not idle.
+    assert!(accepted > 1000, "{accepted}");
+}
+
+#[test]
+fn damaged_checkpoints_are_refused() {
+    let network = Network::supervised(&Widths { channels: [1, 2, 3], hidden: 4, ..Widths::default() });
+    let weights = Weights::init(&network, 1);
+    let arrays = weights.arrays.iter().map(|a| Array { name: format!("exp_avg/{}", a.name), ..a.clone() }).collect();
+    let record = Record { epoch: 1, metrics: [("validation_top1".to_owned(), 0.3)].into() };
+    let best = Some(Best { epoch: 1, top1: 0.3, weights: Weights::init(&network, 2) });
+    let optimizer = State { steps: 7, arrays };
+    let progress = Progress { epoch: 1, history: vec![record], optimizer, best, ..Progress::start(weights) };
+    let bytes = progress.to_bytes("me").concat();
+    let accepted = each(&[bytes], 30_000, |original, bytes| {
+        let read = Progress::from_bytes(bytes, "me", &network);
+        read.is_ok() && (bytes == original || panic!("a damaged checkpoint is accepted"))
+    });
+    assert_eq!(accepted, 0);
+}
+
+#[test]
+fn damaged_manifests_are_refused_or_of_the_same_experiment() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("manifest.json");
+    let golden = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/seed.json")).unwrap();
+    let read = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        Manifest::load(&path)
+    };
+    let original = read(&golden).unwrap();
+    each(&[golden], 18_000, |_, bytes| match read(bytes) {
+        Ok(manifest) => {
+            assert_eq!(manifest.experiment_sha256, manifest.experiment.sha256());
+            assert!(manifest.experiment == original.experiment, "another experiment under the old hash");
+            true
+        }
+        Err(_) => false,
+    });
+}
+
+#[test]
+fn damaged_archives_are_refused_or_hold_the_same_images() {
+    let (parts, contents) = cifar10::tests::tiny();
+    let names = parts.iter().map(|part| part.name).zip(contents.iter().map(Vec::as_slice));
+    let archive = cifar10::tests::packed(names);
+    let original = cifar10::tests::load_archive(&archive, &parts).unwrap();
+    each(&[archive], 2000, |_, bytes| match cifar10::tests::load_archive(bytes, &parts) {
+        Ok(data) => {
+            assert!(data == original, "other images are accepted");
+            true
+        }
+        Err(_) => false,
+    });
+}
