@@ -9,12 +9,13 @@
 
 use rayon::prelude::*;
 
+use super::Pass;
 use super::lanes::{chunks_or_none, grow, scratch};
 use super::norm::Norm;
 use super::product::{Left, PANEL, Right, product};
 use super::tail::{self, Tail};
 use super::update::Sink;
-use super::{Pass, winograd};
+use super::winograd::{self, matrix_len};
 use crate::data::{CHANNELS, SIDE};
 use crate::network::Array;
 use crate::simd::simd;
@@ -237,7 +238,8 @@ impl Conv {
         if self.first {
             CHANNELS * (SIDE + 2) * (SIDE + 2)
         } else {
-            16 * self.chunk() * self.tiles() * (padded(self.inputs) + padded(self.outputs))
+            let tiles = self.chunk() * self.tiles();
+            16 * (matrix_len(tiles, padded(self.inputs)) + matrix_len(tiles, padded(self.outputs)))
         }
     }
 
@@ -260,13 +262,14 @@ impl Conv {
         }
         let images = x.len() / self.in_len();
         let (tiles, of_image) = (images * self.tiles(), self.tiles());
-        let (v, memory) = memory.split_at_mut(16 * tiles * from);
-        let m = &mut memory[..16 * tiles * width];
+        let (v_len, m_len) = (matrix_len(tiles, from), matrix_len(tiles, width));
+        let (v, memory) = memory.split_at_mut(16 * v_len);
+        let m = &mut memory[..16 * m_len];
         for (i, x) in x.chunks_exact(self.in_len()).enumerate() {
             winograd::transform_input(x, side, from, v, tiles, i * of_image);
         }
-        let matrices = v.chunks_exact(tiles * from).zip(self.kernels[0].chunks_exact(self.inputs * width));
-        for (m, (v, u)) in m.chunks_exact_mut(tiles * width).zip(matrices) {
+        let matrices = v.chunks_exact(v_len).zip(self.kernels[0].chunks_exact(self.inputs * width));
+        for (m, (v, u)) in m.chunks_exact_mut(m_len).zip(matrices) {
             let (a, b) = (Left { values: v, row: from, col: 1 }, Right::packed(u, self.inputs));
             product(m, width, a, b, [tiles, self.inputs, width], false);
         }
@@ -400,20 +403,21 @@ impl Conv {
         let (side, from, width) = (self.side, padded(self.inputs), padded(self.outputs));
         let (x_len, of_image) = (self.in_len(), self.tiles());
         let tiles = x.len() / x_len * of_image;
-        let (v, memory) = memory.split_at_mut(16 * tiles * from);
-        let m = &mut memory[..16 * tiles * width];
+        let (v_len, m_len) = (matrix_len(tiles, from), matrix_len(tiles, width));
+        let (v, memory) = memory.split_at_mut(16 * v_len);
+        let m = &mut memory[..16 * m_len];
         for (i, (x, g_y)) in x.chunks_exact(x_len).zip(g_y.chunks_exact(self.y_len())).enumerate() {
             winograd::transform_input(x, side, from, v, tiles, i * of_image);
             winograd::transform_gradient(g_y, side, width, m, tiles, i * of_image);
         }
         let du = du.chunks_exact_mut(self.inputs * width);
-        for (du, (v, m)) in du.zip(v.chunks_exact(tiles * from).zip(m.chunks_exact(tiles * width))) {
+        for (du, (v, m)) in du.zip(v.chunks_exact(v_len).zip(m.chunks_exact(m_len))) {
             let (a, b) = (Left { values: v, row: 1, col: from }, Right::rows(m, width));
             product(du, width, a, b, [self.inputs, tiles, width], accumulate);
         }
         let Some(dx) = dx else { return };
         let kernels = self.kernels[1].chunks_exact(self.outputs * from);
-        for (dv, (m, u)) in v.chunks_exact_mut(tiles * from).zip(m.chunks_exact(tiles * width).zip(kernels)) {
+        for (dv, (m, u)) in v.chunks_exact_mut(v_len).zip(m.chunks_exact(m_len).zip(kernels)) {
             let (a, b) = (Left { values: m, row: width, col: 1 }, Right::packed(u, self.outputs));
             product(dv, from, a, b, [tiles, self.outputs, from], false);
         }

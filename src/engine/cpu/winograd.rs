@@ -20,11 +20,18 @@
 //!
 //! The entries of A, B and G are so small that this rounds no more than the definition does (their table 4).
 //!
-//! Images are channels last; V and M are [16, tiles, channels], kernels [9, inputs, outputs].
+//! Images are channels last; V and M are [16, tiles, channels], kernels [9, inputs, outputs]. Between the 16 matrices of V
+//! and M lies a cache line: a transformation that touches one place in each would else find them all in the same set of
+//! the cache.
 
 use super::lanes::{LANES, Lanes, add, lanes, lanes_mut, mul, sub};
 use super::product::PANEL;
 use crate::simd::simd;
+
+/// Values from one of the 16 matrices [tiles, channels] of V or M to the next.
+pub fn matrix_len(tiles: usize, channels: usize) -> usize {
+    tiles * channels + LANES
+}
 
 const HALF: Lanes = [0.5; LANES];
 const ZERO: Lanes = [0.0; LANES];
@@ -101,12 +108,13 @@ simd! {
     pub fn transform_input(x: &[f32], side: usize, channels: usize, v: &mut [f32], tiles: usize, first: usize) {
         let (x, v) = (lanes(x), lanes_mut(v));
         let (groups, wide, half) = (channels / LANES, side + 2, side / 2);
+        let matrix = matrix_len(tiles, channels) / LANES;
         for tile in 0..half * half {
             let corner = tile / half * 2 * wide + tile % half * 2;
             for c in 0..groups {
                 let t = both!(b_t, 4 => 4, |i, j| x[(corner + i * wide + j) * groups + c]);
                 for at in 0..16 {
-                    v[(at * tiles + first + tile) * groups + c] = t[at / 4][at % 4];
+                    v[at * matrix + (first + tile) * groups + c] = t[at / 4][at % 4];
                 }
             }
         }
@@ -116,10 +124,11 @@ simd! {
     pub fn transform_output(m: &[f32], tiles: usize, first: usize, bias: &[f32], side: usize, y: &mut [f32]) {
         let (m, y, bias) = (lanes(m), lanes_mut(y), lanes(bias));
         let (groups, half) = (bias.len(), side / 2);
+        let matrix = matrix_len(tiles, groups * LANES) / LANES;
         for tile in 0..half * half {
             let corner = tile / half * 2 * side + tile % half * 2;
             for c in 0..groups {
-                let out = both!(a_t, 4 => 2, |i, j| m[((i * 4 + j) * tiles + first + tile) * groups + c]);
+                let out = both!(a_t, 4 => 2, |i, j| m[(i * 4 + j) * matrix + (first + tile) * groups + c]);
                 for at in 0..4 {
                     y[(corner + at / 2 * side + at % 2) * groups + c] = add(out[at / 2][at % 2], bias[c]);
                 }
@@ -131,12 +140,13 @@ simd! {
     pub fn transform_gradient(g: &[f32], side: usize, channels: usize, m: &mut [f32], tiles: usize, first: usize) {
         let (g, m) = (lanes(g), lanes_mut(m));
         let (groups, half) = (channels / LANES, side / 2);
+        let matrix = matrix_len(tiles, channels) / LANES;
         for tile in 0..half * half {
             let corner = tile / half * 2 * side + tile % half * 2;
             for c in 0..groups {
                 let t = both!(a, 2 => 4, |i, j| g[(corner + i * side + j) * groups + c]);
                 for at in 0..16 {
-                    m[(at * tiles + first + tile) * groups + c] = t[at / 4][at % 4];
+                    m[at * matrix + (first + tile) * groups + c] = t[at / 4][at % 4];
                 }
             }
         }
@@ -147,10 +157,11 @@ simd! {
         dx.fill(0.0);
         let (v, dx) = (lanes(v), lanes_mut(dx));
         let (groups, wide, half) = (channels / LANES, side + 2, side / 2);
+        let matrix = matrix_len(tiles, channels) / LANES;
         for tile in 0..half * half {
             let corner = tile / half * 2 * wide + tile % half * 2;
             for c in 0..groups {
-                let d = both!(b, 4 => 4, |i, j| v[((i * 4 + j) * tiles + first + tile) * groups + c]);
+                let d = both!(b, 4 => 4, |i, j| v[(i * 4 + j) * matrix + (first + tile) * groups + c]);
                 for at in 0..16 {
                     let to = &mut dx[(corner + at / 4 * wide + at % 4) * groups + c];
                     *to = add(*to, d[at / 4][at % 4]);
