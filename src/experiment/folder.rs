@@ -136,6 +136,7 @@ impl Folder {
             saved: Instant::now(),
         };
         let trained = train(&recipe, data, &examples, start, &options.device, &mut observer);
+        observer.clock();
         self.console.end_bar();
         trained.inspect_err(|e| {
             // A log that cannot be written must not hide the reason.

@@ -37,6 +37,12 @@ pub(super) struct StageObserver<'a> {
 }
 
 impl StageObserver<'_> {
+    /// Notes the stage's time so far in the manifest.
+    pub fn clock(&mut self) {
+        let seconds = self.seconds_before + self.began.elapsed().as_secs_f64();
+        self.manifest.environment.seconds.insert(self.stage.clone(), seconds);
+    }
+
     /// "1090 images/s, 3 min 20 s left".
     fn pace(&self, at: Position) -> String {
         let done = u64::from(at.epoch - 1) * at.steps as u64 + at.step as u64;
@@ -63,7 +69,9 @@ impl Observer for StageObserver<'_> {
         self.interrupted.load(Ordering::Relaxed)
     }
 
-    fn epoch(&mut self, record: &Record, at: Position) -> Result<()> {
+    fn epoch(&mut self, history: &[Record], at: Position) -> Result<()> {
+        files::write_atomically(&self.folder.join("history.json"), &[&history_json(history)])?;
+        let Some(record) = history.last() else { return Ok(()) };
         let stage = &self.stage;
         let line = format!("{stage}: epoch {}/{}  {}  ({})", at.epoch, at.epochs, metrics(record), self.pace(at));
         self.console.say(&line)?;
@@ -78,11 +86,9 @@ impl Observer for StageObserver<'_> {
     }
 
     fn save(&mut self, progress: &Progress) -> Result<()> {
-        files::write_atomically(&self.folder.join("history.json"), &[&history_json(&progress.history)])?;
         let [hash, body] = progress.to_bytes(&self.owner);
         files::write_atomically(&self.folder.join("checkpoint"), &[&hash, &body])?;
-        let seconds = self.seconds_before + self.began.elapsed().as_secs_f64();
-        self.manifest.environment.seconds.insert(self.stage.clone(), seconds);
+        self.clock();
         self.manifest.save(&self.manifest_path)?;
         self.saved = Instant::now();
         Ok(())

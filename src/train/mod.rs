@@ -77,7 +77,7 @@ pub struct Position {
 pub trait Observer {
     /// After every step.
     fn step(&mut self, _at: Position) {}
-    /// Whether the progress should be saved after this step.
+    /// Whether the progress should be saved after this step or epoch.
     fn checkpoint_due(&mut self) -> bool {
         false
     }
@@ -85,12 +85,12 @@ pub trait Observer {
     fn interrupted(&self) -> bool {
         false
     }
-    /// After every epoch, and when due or interrupted.
+    /// When due or interrupted.
     fn save(&mut self, _progress: &Progress) -> Result<()> {
         Ok(())
     }
-    /// After every epoch, before it is saved.
-    fn epoch(&mut self, _record: &Record, _at: Position) -> Result<()> {
+    /// After every epoch, with all records so far.
+    fn epoch(&mut self, _history: &[Record], _at: Position) -> Result<()> {
         Ok(())
     }
 }
@@ -251,15 +251,16 @@ fn train_epochs(
         }
         let record = Record { epoch: progress.epoch + 1, metrics };
         let at = position(&progress);
-        progress.history.push(record.clone());
+        progress.history.push(record);
         (progress.epoch, progress.step) = (progress.epoch + 1, 0);
-        snapshot(&mut progress, &*model)?;
-        observer.epoch(&record, at)?;
-        observer.save(&progress)?;
-        if progress.epoch < recipe.epochs {
+        observer.epoch(&progress.history, at)?;
+        if progress.epoch < recipe.epochs && observer.checkpoint_due() {
+            snapshot(&mut progress, &*model)?;
+            observer.save(&progress)?;
             progress.take_tensors();
         }
     }
+    snapshot(&mut progress, &*model)?;
     Ok(progress)
 }
 
