@@ -34,7 +34,7 @@ pub struct StageResult {
     /// The epoch that the validation images chose, with the one look at the test images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chosen: Option<Record>,
-    /// [`Weights::sha256`].
+    /// [`crate::network::Weights::sha256`].
     pub weights_sha256: String,
     /// Of `history.json`.
     pub history_sha256: String,
