@@ -187,6 +187,9 @@ fn of_several_seeds_any_can_be_run() {
         assert!(message.contains(&format!("no stage {wrong}")), "{message}");
     }
     assert!(!place.path("none").exists());
+    let last = u64::MAX.to_string();
+    place.good(&["run", &strict, "--seed", &last, "--only", "random-knn", "--out", "edge"]);
+    assert_eq!(keys("edge"), ["seed-0/random-knn".to_owned(), format!("seed-{last}/random-knn")]);
 }
 
 #[test]

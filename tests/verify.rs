@@ -73,6 +73,17 @@ fn a_manifest_that_cannot_be_verified_is_bad_input() {
     bad(&serde_json::to_vec(&manifest).unwrap(), "no result");
     manifest["experiment"]["seed"] = 5.into();
     bad(&serde_json::to_vec(&manifest).unwrap(), "the hash does not match");
+    // With the hash made to fit: an experiment that no file could have given is refused all the same.
+    let crafted = |change: &dyn Fn(&mut serde_json::Value), expected: &str| {
+        let mut manifest = smoke(folder.path());
+        change(&mut manifest["experiment"]);
+        let hash = fewlabel::files::sha256(&serde_json::to_vec(&manifest["experiment"]).unwrap());
+        manifest["experiment_sha256"] = hash.into();
+        bad(&serde_json::to_vec(&manifest).unwrap(), expected);
+    };
+    crafted(&|experiment| drop(experiment["stages"][0].as_object_mut().unwrap().shift_remove("lr")), "not complete");
+    crafted(&|experiment| experiment["stages"][2]["from"] = "nothing".into(), "cannot be run");
+    crafted(&|experiment| experiment["stages"] = serde_json::json!([]), "cannot be run");
 }
 
 /// Where bits may differ, the means over the seeds are compared: the same seeds are equivalent, one seed shows nothing.

@@ -46,10 +46,6 @@ impl Experiment {
         let count = self.labels.count.0;
         let left =
             self.labels.check("labels.count", count, train).map_err(|message| Conflict::new("count", message))?;
-        if self.seed.0.checked_add(u64::from(self.seeds.0)).is_none() {
-            let message = format!("seeds: {} of them from seed {} on go beyond 2^64", self.seeds.0, self.seed.0);
-            return Err(Conflict::new("seeds", message));
-        }
         if self.stages.is_empty() {
             return Err(Conflict::new("stages", "stages: at least one is needed"));
         }

@@ -138,6 +138,16 @@ impl Manifest {
         if manifest.experiment.sha256() != manifest.experiment_sha256 {
             return Err(Error::run(path, "its experiment was changed: the hash does not match", remedy));
         }
+        let mut complete = manifest.experiment.clone();
+        match complete.complete() {
+            Err(conflict) => {
+                return Err(Error::run(path, format!("its experiment cannot be run: {}", conflict.message), remedy));
+            }
+            Ok(()) if complete != manifest.experiment => {
+                return Err(Error::run(path, "its experiment is not complete", remedy));
+            }
+            Ok(()) => {}
+        }
         Ok(manifest)
     }
 

@@ -20,9 +20,10 @@ impl Experiment {
         if self.seeds.0 == 1 { stage.to_owned() } else { format!("seed-{seed}/{stage}") }
     }
 
-    /// The experiment's seeds.
+    /// The experiment's seeds; 0 follows the largest there is.
     pub fn all_seeds(&self) -> impl Iterator<Item = u64> + use<> {
-        self.seed.0..self.seed.0 + u64::from(self.seeds.0)
+        let first = self.seed.0;
+        (0..u64::from(self.seeds.0)).map(move |i| first.wrapping_add(i))
     }
 
     /// All jobs in order; with `only` those that it names by key, by stage or by `seed-…`, and what they depend on.

@@ -21,15 +21,16 @@ impl Experiment {
         };
         let looks_once = self.labels.validation.0 > 0.0;
         let labels = match stage.method {
-            StageMethod::Pretext | StageMethod::Simsiam if stage.knn_every.is_none() => None,
+            StageMethod::Simsiam if stage.knn_every.is_none() => None,
+            StageMethod::Pretext if stage.knn_every.is_none() && !looks_once => None,
             _ => Some(json!([self.label_count(stage), self.labels.choose, self.labels.validation])),
         };
         let mut recipe = serde_json::to_value(stage).expect("a stage becomes JSON");
         for key in ["name", "from", "claim", "labels"] {
             recipe.as_object_mut().expect("a map").shift_remove(key);
         }
-        let looks = (stage.method != StageMethod::Simsiam || stage.knn_every.is_some()).then_some(looks_once);
-        let all = json!([self.seed, self.dataset, self.network, recipe, labels, looks, from]);
+        // Labels say by their validation part how the test images are looked at.
+        let all = json!([self.seed, self.dataset, self.network, recipe, labels, from]);
         files::sha256(all.to_string().as_bytes())
     }
 }
@@ -96,6 +97,9 @@ mod tests {
         assert_ne!(of(first, watched), of(strict, watched), "the monitor looks at labels");
         let pretext = "  - {name: a, method: pretext, batch: 8}\n";
         assert_ne!(of(first, pretext), of(strict, pretext), "the test images are looked at once");
+        assert_eq!(of(first, pretext), of("count: 50, choose: stratified", pretext));
+        let other = "count: 80, choose: stratified, validation: 0.25";
+        assert_ne!(of(strict, pretext), of(other, pretext), "its history is of the validation images");
         let probe =
             |name: &str, from: &str| format!("{simsiam}  - {{name: {name}, method: probe, from: {from}, batch: 8}}\n");
         assert_eq!(of(first, &probe("b", "a")), of(first, &probe("c", "a")));
