@@ -65,11 +65,14 @@ fn equivalent(expected: &Manifest, found: &Manifest, points: f64) -> Result<Stri
             Some(p) if p < 0.05 => format!("{}: within {points} points (p = {p:.4})", stage.name),
             other => {
                 all = false;
-                let why = other.map_or("two seeds are needed on both sides".to_owned(), |p| format!("p = {p:.4}"));
+                let why = other.map_or("it takes two seeds on both sides".to_owned(), |p| format!("p = {p:.4}"));
                 format!("{}: not shown to be within {points} points ({why})", stage.name)
             }
         };
         lines.push(line);
+    }
+    if lines.is_empty() {
+        return Err(Error::Differs("there is no test accuracy to compare".to_owned()));
     }
     if all { Ok(lines.join("\n")) } else { Err(Error::Differs(lines.join("\n"))) }
 }
@@ -117,6 +120,9 @@ fn in_stage(stage: &str, expected: &StageResult, found: &StageResult) -> Option<
 }
 
 fn in_record(stage: &str, epoch: &str, expected: &Record, found: &Record) -> Option<Difference> {
+    if expected.epoch != found.epoch {
+        return Some(differs(stage, Some(epoch), "epoch", expected.epoch.to_string(), found.epoch.to_string()));
+    }
     let names = expected.metrics.keys().chain(found.metrics.keys());
     names.into_iter().find_map(|name| {
         let [a, b] = [expected, found].map(|record| record.metrics.get(name).copied());
@@ -201,6 +207,10 @@ mod tests {
         assert_eq!(message, "stage baseline, epoch 3, history: expected a record, found none");
         let message = of(&|m| m.result.get_mut("baseline").unwrap().chosen.as_mut().unwrap().epoch = 2);
         assert_eq!(message, "stage baseline, chosen epoch: expected 1, found 2");
+        let message = of(&|m| m.result.get_mut("baseline").unwrap().last.epoch = 9);
+        assert_eq!(message, "stage baseline, epoch final, epoch: expected 3, found 9");
+        let message = of(&|m| m.result.get_mut("baseline").unwrap().history[1].epoch = 9);
+        assert_eq!(message, "stage baseline, epoch 2, epoch: expected 2, found 9");
         let message = of(&|m| m.result.get_mut("baseline").unwrap().peak = None);
         assert_eq!(message, "stage baseline, peak epoch: expected 2, found none");
         let message = of(&|m| drop(m.result.remove("simsiam")));

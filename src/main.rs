@@ -80,7 +80,7 @@ struct Verify {
     out: Option<PathBuf>,
     /// Where the bits may differ (another device): accept test accuracies that over the seeds are shown to be within
     /// this many percentage points of the manifest's, by two one-sided t tests at 5 %.
-    #[arg(long, value_name = "POINTS")]
+    #[arg(long, value_name = "POINTS", value_parser = points)]
     within: Option<f64>,
     #[command(flatten)]
     how: How,
@@ -154,17 +154,31 @@ fn verify(options: Verify) -> Result<()> {
     let temporary = tempfile::tempdir().map_err(Error::io("create a folder in", &std::env::temp_dir()))?;
     let out = options.out.as_deref().unwrap_or(temporary.path());
     let mut run = options.how.options(out)?;
+    let all = expected.experiment.plan(&[])?;
+    if let Some(key) = expected.result.keys().find(|key| all.iter().all(|job| job.key != **key)) {
+        let problem = format!("has a result of {key}, which its experiment does not have");
+        return Err(Error::run(&options.manifest, problem, "it was changed: take it from its source again"));
+    }
     if run.only.is_empty() {
         run.only = expected.result.keys().cloned().collect();
     }
     let wanted = expected.experiment.plan(&run.only)?;
     expected.result.retain(|key, _| wanted.iter().any(|job| job.key == *key));
+    if expected.result.is_empty() {
+        return Err(Error::Usage("--only: the manifest has no result of these stages".to_owned()));
+    }
     let found = in_pool(options.how.threads, || experiment::run(&expected.experiment, &run))?;
     let said = golden::compare(&expected, &found, options.within)?;
     if !options.how.quiet {
         say(&said);
     }
     Ok(())
+}
+
+/// A margin in percentage points.
+fn points(text: &str) -> std::result::Result<f64, String> {
+    let points = text.parse().ok().filter(|points| (1e-6..=100.0).contains(points));
+    points.ok_or_else(|| "a number of percentage points above 0, at most 100".to_owned())
 }
 
 impl How {

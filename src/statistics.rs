@@ -64,7 +64,7 @@ impl fmt::Display for Verdict {
 /// The p value of two one-sided tests that the means of two samples differ by less than `margin` (Schuirmann, "A
 /// comparison of the two one-sided tests procedure …", 1987), each a t test for unequal variances (Welch, "The
 /// generalization of 'Student's' problem …", 1947). Below 0.05 they count as equivalent. None with fewer than two
-/// values in a sample.
+/// values in a sample, or with values whose variance is no number.
 pub fn equivalence(a: &[f64], b: &[f64], margin: f64) -> Option<f64> {
     let (n_a, mean_a, Some(var_a)) = moments(a)? else { return None };
     let (n_b, mean_b, Some(var_b)) = moments(b)? else { return None };
@@ -75,6 +75,9 @@ pub fn equivalence(a: &[f64], b: &[f64], margin: f64) -> Option<f64> {
     }
     let freedom =
         (part_a + part_b) * (part_a + part_b) / (part_a * part_a / (n_a - 1.0) + part_b * part_b / (n_b - 1.0));
+    if !(error.is_finite() && freedom.is_finite() && freedom > 0.0) {
+        return None;
+    }
     // The chance of so small a value, or a smaller one, were the difference at the margin.
     let below = |distance: f64| student(freedom).cdf(distance / error);
     Some(below(difference - margin).max(below(-difference - margin)))
@@ -152,6 +155,7 @@ mod tests {
         assert_eq!(equivalence(&[0.5, 0.5], &[0.51, 0.51], 0.02), Some(0.0));
         assert_eq!(equivalence(&[0.5, 0.5], &[0.53, 0.53], 0.02), Some(1.0));
         assert_eq!(equivalence(&[0.5], &[0.53, 0.53], 0.02), None);
+        assert_eq!(equivalence(&[1e308, 0.5], &[1e308, 0.6], 0.02), None, "no accuracies");
     }
 
     #[test]

@@ -69,6 +69,18 @@ fn a_manifest_that_cannot_be_verified_is_bad_input() {
     };
     bad(b"{}", "not a manifest");
     bad(b"\xff\x00", "not a manifest");
+    // Nothing may be called identical without being compared.
+    manifest["result"] = serde_json::json!({"baseline": manifest["result"]["baseline"]});
+    std::fs::write(folder.path().join("part.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
+    let done = fewlabel(folder.path(), &["verify", "part.json", "--only", "pretext"]);
+    assert_eq!(done.status.code(), Some(2));
+    assert!(text(&done.stderr).contains("no result of these stages"), "{}", text(&done.stderr));
+    manifest["result"] = serde_json::json!({"another": manifest["result"]["baseline"]});
+    bad(&serde_json::to_vec(&manifest).unwrap(), "has a result of another");
+    for points in ["nan", "0", "-1", "inf", "many"] {
+        let done = fewlabel(folder.path(), &["verify", "part.json", "--within", points]);
+        assert_eq!(done.status.code(), Some(2), "{points}");
+    }
     manifest["result"] = serde_json::json!({});
     bad(&serde_json::to_vec(&manifest).unwrap(), "no result");
     manifest["experiment"]["seed"] = 5.into();
@@ -103,7 +115,7 @@ fn within_a_margin_seeds_are_compared_by_their_means() {
     assert!(said.contains("random-knn: within 60 points (p = 0.0"), "{said}");
     let (code, said) = verify("seed-7/random-knn");
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("random-knn: not shown to be within 60 points (two seeds are needed"), "{said}");
+    assert!(said.contains("random-knn: not shown to be within 60 points (it takes two seeds"), "{said}");
 }
 
 /// A stage with the same fingerprint is taken over from another run; the rest is run, to the same bits.

@@ -101,7 +101,10 @@ impl Labels {
         let share = f64::from(self.validation.0);
         let of_class = (count as f64 / CLASSES as f64 * share + 1e-4) as usize;
         if share > 0.0 && of_class == 0 {
-            return Err(format!("{key}: {share} of {count} images leave no validation image of a class"));
+            return Err(format!("{key}: {} of {count} images leave no validation image of a class", self.validation.0));
+        }
+        if count == CLASSES * of_class {
+            return Err(format!("{key}: {} of {count} images leave none to train on", self.validation.0));
         }
         Ok(count - CLASSES * of_class)
     }

@@ -95,7 +95,7 @@ pub enum DatasetName {
 pub struct Labels {
     pub count: Images,
     pub choose: Choose,
-    /// The share of them that is not trained on but chooses each model's epoch; the test images are then looked at
+    /// The share of them that is not trained on but chooses each classifier's epoch; the test images are then looked at
     /// once, after it. 0 unless given: the test images are looked at after every epoch.
     #[serde(default, skip_serializing_if = "is_none")]
     pub validation: Share,

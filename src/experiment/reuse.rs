@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::manifest::StageResult;
+use super::manifest::{StageResult, history_json};
 use super::{Experiment, Manifest, RANDOM, Stage, StageMethod};
 use crate::error::{Error, Result};
 use crate::files;
@@ -50,7 +50,9 @@ pub(super) fn find(folder: &Path, experiment: &Experiment, stage: &Stage) -> Res
         let of_seed = manifest.experiment.of_seed(job.seed);
         let other = &of_seed.stages[job.stage];
         let Some(result) = manifest.result.get(&job.key) else { continue };
-        if of_seed.fingerprint(other) != wanted {
+        // An older manifest has no history.
+        let whole = files::sha256(&history_json(&result.history)) == result.history_sha256;
+        if !whole || of_seed.fingerprint(other) != wanted {
             continue;
         }
         let path = folder.join(&job.key).join("weights.safetensors");

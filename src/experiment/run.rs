@@ -71,6 +71,9 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
         Some(job) => Some((job.seed, load_data(&experiment.of_seed(job.seed), options)?)),
         None => None,
     };
+    for other in &options.reuse {
+        Manifest::load(&other.join("manifest.json"))?;
+    }
     let mut folder = Folder::open(experiment, options)?;
     folder.console.say(&format!("{}: {} stages into {}", experiment.name, jobs.len(), options.out.display()))?;
     for job in jobs {
@@ -120,6 +123,10 @@ impl Manifest {
             let name = &before.experiment.name;
             let problem = format!("it is the run of another experiment ({name}, {})", before.experiment_sha256);
             return Err(Error::run(&path, problem, START_OVER));
+        }
+        let version = &before.environment.fewlabel;
+        if !before.result.is_empty() && *version != new.environment.fewlabel {
+            return Err(Error::run(&path, format!("its results are of version {version}"), START_OVER));
         }
         if before.environment.device != device {
             return Err(Error::run(&path, format!("it is a run on {}", before.environment.device), START_OVER));

@@ -72,7 +72,7 @@ number!(
 number!(Rate, f64, "a number above 0 and at most 10", |v| v > 0.0 && v <= 10.0);
 number!(
     /// A share that leaves something: dropout, momentum, weight decay.
-    Share, f32, "a number from 0 to below 1", |v| (0.0..1.0).contains(&v)
+    Share, f32, "a number from 0 to below 1", |v| (0.0..1.0).contains(&(v as f32)) && (v == 0.0 || v as f32 > 0.0)
 );
 number!(
     /// How many seeds.
