@@ -81,7 +81,9 @@ fn equivalent(expected: &Manifest, found: &Manifest, points: f64) -> Result<Stri
 /// which the stages run and, inside one, of its epochs; none if every metric and every weight is the same bits.
 pub fn difference(expected: &Manifest, found: &Manifest) -> Option<Difference> {
     let jobs = expected.experiment.plan(&[]).unwrap_or_default();
-    let wanted = jobs.iter().filter_map(|job| Some((&job.key, expected.result.get(&job.key)?)));
+    let order = |key: &String| jobs.iter().position(|job| job.key == *key).unwrap_or(jobs.len());
+    let mut wanted: Vec<_> = expected.result.iter().collect();
+    wanted.sort_by_key(|(key, _)| order(key));
     wanted.into_iter().find_map(|(key, expected)| match found.result.get(key) {
         Some(found) => in_stage(key, expected, found),
         None => Some(differs(key, None, "result", "one", "none")),
@@ -213,6 +215,10 @@ mod tests {
         assert_eq!(message, "stage baseline, epoch 2, epoch: expected 2, found 9");
         let message = of(&|m| m.result.get_mut("baseline").unwrap().peak = None);
         assert_eq!(message, "stage baseline, peak epoch: expected 2, found none");
+        let mut stray = manifest();
+        let result = stray.result["baseline"].clone();
+        stray.result.insert("stray".to_owned(), result);
+        assert!(difference(&stray, &same).is_some(), "a result outside the plan is compared too");
         let message = of(&|m| drop(m.result.remove("simsiam")));
         assert_eq!(message, "stage simsiam, result: expected one, found none");
         let message = of(&|m| {

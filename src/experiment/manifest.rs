@@ -131,7 +131,7 @@ impl Manifest {
 
     /// Reads a manifest whose experiment is the one that its hash names.
     pub fn load(path: &Path) -> Result<Manifest> {
-        let remedy = "start over with --fresh, or choose another folder with --out";
+        let remedy = "restore it; a run can also start over with --fresh, or in another folder with --out";
         let bytes = std::fs::read(path).map_err(|e| Error::run(path, format!("cannot be read: {e}"), remedy))?;
         let manifest: Manifest = serde_json::from_slice(&bytes)
             .map_err(|e| Error::run(path, format!("is not a manifest of this version: {e}"), remedy))?;

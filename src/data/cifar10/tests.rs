@@ -41,7 +41,7 @@ pub(crate) fn packed<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -
 }
 
 /// `parts` with `contents` as files in `folder`.
-pub(crate) fn unpacked(folder: &Path, parts: &[Part], contents: &[Vec<u8>]) {
+pub(in crate::data) fn unpacked(folder: &Path, parts: &[Part], contents: &[Vec<u8>]) {
     fs::create_dir_all(folder).unwrap();
     for (part, bytes) in parts.iter().zip(contents) {
         fs::write(folder.join(part.name), bytes).unwrap();
