@@ -73,7 +73,8 @@ fn rows(values: &[f32], n: usize) -> impl Iterator<Item = &[f32]> {
     values.chunks_exact((values.len() / n.max(1)).max(1))
 }
 
-fn argmax(row: &[f32]) -> usize {
+/// The first index of the largest value.
+pub fn argmax(row: &[f32]) -> usize {
     (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
 }
 

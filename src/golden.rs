@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 use crate::experiment::{Environment, Manifest, StageResult};
-use crate::report::results;
+use crate::report::table::results;
 use crate::statistics::equivalence;
 use crate::train::Record;
 

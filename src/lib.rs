@@ -17,7 +17,8 @@
 //! | [`experiment`] | the YAML file, its stages, the run directory |
 //! | [`statistics`] | intervals, paired differences, verdicts, equivalence |
 //! | [`golden`] | manifests compared: bit for bit |
-//! | [`report`] | the result table |
+//! | [`umap`] | features as a map |
+//! | [`report`] | the result table, the figures, the page |
 //!
 //! [`engine::cpu`] states the numeric contract. A run in a few lines:
 //!
@@ -57,5 +58,6 @@ pub mod rng;
 mod simd;
 pub mod statistics;
 pub mod train;
+pub mod umap;
 
 pub use error::{Error, Result};

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fewlabel::data::{cifar10, fetch};
 use fewlabel::error::{Error, Result};
 use fewlabel::experiment::{self, Experiment, Manifest, Options, Seed};
-use fewlabel::golden;
+use fewlabel::{golden, report};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Trustworthy, reproducible benchmarks of learning from few labels.
@@ -28,6 +28,8 @@ enum Command {
     Run(Run),
     /// Run a manifest's experiment again and compare: bit for bit, or within a margin.
     Verify(Verify),
+    /// Write the report of a run again, or one that compares several runs.
+    Report(Report),
     /// Say where CIFAR-10 is and whether it is whole.
     Data {
         /// A folder with cifar-10-batches-bin/ or cifar-10-binary.tar.gz [default: $FEWLABEL_DATA, or data/].
@@ -86,6 +88,22 @@ struct Verify {
     how: How,
 }
 
+#[derive(Args)]
+struct Report {
+    /// Run directories.
+    #[arg(required = true, value_name = "RUN_DIR")]
+    runs: Vec<PathBuf>,
+    /// Where to write it [default: the run directory; of several runs ./report].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// A folder with cifar-10-batches-bin/ or cifar-10-binary.tar.gz [default: $FEWLABEL_DATA, or data/].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Print nothing but errors.
+    #[arg(long)]
+    quiet: bool,
+}
+
 /// What does not change a result.
 #[derive(Args)]
 struct How {
@@ -118,6 +136,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(options) => run(options),
         Command::Verify(options) => verify(options),
+        Command::Report(options) => report(options),
         Command::Data { data_dir, command: None } => data(data_dir.as_deref()),
         Command::Data { data_dir, command: Some(DataCommand::Fetch { url }) } => fetch(data_dir.as_deref(), url),
     };
@@ -142,7 +161,31 @@ fn run(options: Run) -> Result<()> {
     let every = Duration::from_secs(options.checkpoint_every);
     let run = options.how.options(&out)?;
     let run = Options { fresh: options.fresh, reuse: options.reuse, checkpoint_every: every, ..run };
-    in_pool(options.how.threads, || experiment::run(&experiment, &run)).map(|_| ())
+    let (data_dir, quiet) = (options.how.data_dir.clone(), options.how.quiet);
+    in_pool(options.how.threads, || {
+        experiment::run(&experiment, &run)?;
+        write_report(std::slice::from_ref(&out), data_dir.as_deref(), &out, quiet)
+    })
+}
+
+fn report(options: Report) -> Result<()> {
+    let Report { runs, out, data_dir, quiet } = options;
+    let out = out.unwrap_or_else(|| if runs.len() == 1 { runs[0].clone() } else { "report".into() });
+    in_pool(None, || write_report(&runs, data_dir.as_deref(), &out, quiet))
+}
+
+fn write_report(runs: &[PathBuf], data_dir: Option<&Path>, out: &Path, quiet: bool) -> Result<()> {
+    let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+    let path = report::write(runs, data_dir, out, &mut |what| {
+        bar.set_message(what.to_owned());
+        bar.tick();
+    });
+    bar.finish_and_clear();
+    let path = path?;
+    if !quiet {
+        say(&format!("{} shows it", path.display()));
+    }
+    Ok(())
 }
 
 /// Runs the manifest's stages again and compares them.

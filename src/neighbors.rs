@@ -28,6 +28,9 @@ pub fn normalized(features: &[f32], width: usize) -> Vec<f32> {
 pub fn nearest(queries: &[f32], bank: &[f32], width: usize, k: usize) -> Vec<Neighbor> {
     let n = bank.len() / width;
     let k = k.min(n);
+    if k == 0 {
+        return vec![];
+    }
     let mut panels = vec![0.0; n.next_multiple_of(PANEL) * width];
     pack_transposed(bank, width, n, &mut panels);
     let mut nearest = vec![(0.0, 0); queries.len() / width * k];

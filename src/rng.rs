@@ -30,6 +30,8 @@ pub enum Purpose {
     SyntheticTest = 10,
     /// Which of the labelled images validate.
     Validation = 11,
+    /// The pairs that push each other apart in a map of features; epoch: its own.
+    Umap = 12,
 }
 
 /// One Philox-4×32-10 block: ten rounds over the counter, the key bumped between them.

@@ -15,7 +15,7 @@ use fewlabel::engine::{self, DropoutKey, Objective};
 use fewlabel::experiment::{Experiment, Options, Seeds, run};
 use fewlabel::network::{Network, Weights, Widths};
 use fewlabel::optimizer::{Rule, State};
-use fewlabel::report::results;
+use fewlabel::report::table::results;
 use fewlabel::rng::Purpose;
 use fewlabel::{Error, Result};
 

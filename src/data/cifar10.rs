@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use self::visit::{Part, RECORD, REMEDY, bad_file, visit};
-use super::{Data, Dataset, IMAGE};
+use super::{CLASSES, Data, Dataset, IMAGE};
 use crate::error::{Error, Result};
 
 mod stamp;
@@ -31,6 +31,10 @@ pub const FILES: [(&str, &str); 6] = [
     ("data_batch_5.bin", "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"),
     ("test_batch.bin", "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),
 ];
+
+/// By label, as in the archive's `batches.meta.txt`.
+pub const CLASS_NAMES: [&str; CLASSES] =
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 const RECORDS: usize = 10_000;
 
@@ -95,7 +99,8 @@ fn load_parts(source: &Source, parts: &[Part]) -> Result<Data> {
     let zeros = |n: usize| Dataset { images: vec![0; n * IMAGE], labels: vec![0; n] };
     let last = parts.len() - 1;
     let records = |parts: &[Part]| parts.iter().map(|part| part.records).sum();
-    let mut data = Data { train: zeros(records(&parts[..last])), test: zeros(parts[last].records) };
+    let classes = CLASS_NAMES.map(str::to_owned).to_vec();
+    let mut data = Data { train: zeros(records(&parts[..last])), test: zeros(parts[last].records), classes };
     visit(source, parts, true, &mut |index, _, contents| {
         let contents = contents.map_err(|problem| bad_file(source.path(), &parts[index], &problem))?;
         // An archive holds its files in any order, so each goes to its place instead of to the end.

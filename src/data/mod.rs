@@ -52,4 +52,6 @@ impl Dataset {
 pub struct Data {
     pub train: Dataset,
     pub test: Dataset,
+    /// The classes' names, by label.
+    pub classes: Vec<String>,
 }

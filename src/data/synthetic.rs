@@ -12,8 +12,16 @@ use crate::rng::{Purpose, Stream};
 
 /// `train` and `test` images drawn from `seed`, the classes taking turns.
 pub fn synthetic(train: usize, test: usize, seed: u64) -> Data {
-    Data { train: draw(train, seed, Purpose::SyntheticTrain), test: draw(test, seed, Purpose::SyntheticTest) }
+    Data {
+        train: draw(train, seed, Purpose::SyntheticTrain),
+        test: draw(test, seed, Purpose::SyntheticTest),
+        classes: CLASS_NAMES.map(str::to_owned).to_vec(),
+    }
 }
+
+/// By label.
+const CLASS_NAMES: [&str; CLASSES] =
+    ["drop", "ring", "house", "triangle", "cross", "Y", "half disc", "arrow", "T", "L"];
 
 fn draw(n: usize, seed: u64, purpose: Purpose) -> Dataset {
     let labels: Vec<u8> = (0..n).map(|i| (i % CLASSES) as u8).collect();

@@ -25,6 +25,7 @@ pub(crate) use console::duration;
 pub use manifest::{Environment, Manifest, StageResult};
 pub use plan::Job;
 use plan::plan;
+pub(crate) use run::load_data;
 pub use run::{CHECKPOINT_EVERY, Options, run};
 pub use value::{Batch, Channels, Epochs, Images, Name, Percent, Rate, Seed, Seeds, Share, Width};
 

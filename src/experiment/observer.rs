@@ -8,12 +8,12 @@ use super::console::{Console, duration};
 use super::manifest::{Manifest, history_json};
 use crate::error::Result;
 use crate::files;
-use crate::report;
+use crate::report::table;
 use crate::train::{Observer, Position, Progress, Record};
 
 /// "name value  name value".
 pub(super) fn metrics(record: &Record) -> String {
-    let metrics: Vec<String> = record.metrics.iter().map(|(name, value)| report::metric(name, *value)).collect();
+    let metrics: Vec<String> = record.metrics.iter().map(|(name, value)| table::metric(name, *value)).collect();
     metrics.join("  ")
 }
 

@@ -68,7 +68,7 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     let before = Manifest::of_run(&options.out, experiment, options)?;
     let left = |manifest: &Manifest, job: &Job| !is_finished(manifest, &options.out, job);
     let mut data = match jobs.iter().find(|job| left(&before, job)) {
-        Some(job) => Some((job.seed, load_data(&experiment.of_seed(job.seed), options)?)),
+        Some(job) => Some((job.seed, load_data(&experiment.of_seed(job.seed), options.data_dir.as_deref())?)),
         None => None,
     };
     for other in &options.reuse {
@@ -88,12 +88,12 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
         // The synthetic images are the seed's own.
         let fits = |seed: u64| seed == job.seed || experiment.dataset.name != DatasetName::Synthetic;
         if data.as_ref().is_none_or(|(seed, _)| !fits(*seed)) {
-            data = Some((job.seed, load_data(&of_seed, options)?));
+            data = Some((job.seed, load_data(&of_seed, options.data_dir.as_deref())?));
         }
         let (_, data) = data.as_ref().expect("loaded just now");
         folder.run_job(&of_seed, &job, data, options)?;
     }
-    let table = report::table(&folder.manifest);
+    let table = report::table::text(&folder.manifest);
     folder.console.say(&format!("\n{table}\n\nEverything else is in {}", options.out.display()))?;
     Ok(folder.manifest)
 }
@@ -135,12 +135,13 @@ impl Manifest {
     }
 }
 
-fn load_data(experiment: &Experiment, options: &Options) -> Result<Data> {
+/// The experiment's images; those of CIFAR-10 are looked for as [`cifar10::locate`] says.
+pub(crate) fn load_data(experiment: &Experiment, data_dir: Option<&Path>) -> Result<Data> {
     let [train, test] = [experiment.dataset.train, experiment.dataset.test].map(|n| n.map_or(usize::MAX, |n| n.0));
     match experiment.dataset.name {
         DatasetName::Synthetic => Ok(synthetic(train, test, experiment.seed.0)),
         DatasetName::Cifar10 => {
-            let mut data = cifar10::load(&cifar10::locate(options.data_dir.as_deref())?)?;
+            let mut data = cifar10::load(&cifar10::locate(data_dir)?)?;
             data.train.truncate(train);
             data.test.truncate(test);
             Ok(data)

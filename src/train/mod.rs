@@ -20,7 +20,7 @@ pub use method::Method;
 use method::{Batch, Sums};
 pub use recipe::{Examples, Monitor, Recipe, Record, Test};
 use source::Source;
-pub use source::features;
+pub use source::{EVAL_BATCH, features};
 
 /// A stage between two steps.
 #[derive(Clone, Debug, PartialEq)]

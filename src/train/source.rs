@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::network::Mode;
 
 /// Images per forward pass of an evaluation.
-pub(super) const EVAL_BATCH: usize = 128;
+pub const EVAL_BATCH: usize = 128;
 
 /// Images of a data set, or their features.
 pub(super) struct Source<'a> {

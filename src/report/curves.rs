@@ -1,0 +1,214 @@
+//! The figures that the histories give: accuracy and loss by epoch, the pretext tasks, SimSiam's measures, and the
+//! accuracy against the number of labels.
+
+use super::Run;
+use super::figure::{Axis, Figure, Lines, Plot, Series};
+use super::table::results;
+use crate::experiment::{Experiment, Stage, StageMethod};
+use crate::statistics::Estimate;
+use crate::train::Record;
+
+/// All of them that the runs have something for.
+pub fn figures(runs: &[Run]) -> Vec<Figure> {
+    let mut figures = classification(runs);
+    figures.extend(pretext(runs));
+    figures.extend(simsiam(runs));
+    figures.extend(label_curve(runs));
+    figures
+}
+
+/// A stage of one of the runs.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    run: &'a Run,
+    stage: &'a Stage,
+    /// The only run there is needs no name.
+    alone: bool,
+}
+
+impl Source<'_> {
+    fn name(&self) -> String {
+        if self.alone { self.stage.name.to_string() } else { format!("{}: {}", self.run.name, self.stage.name) }
+    }
+
+    /// A curve for each seed of what the records give; none where no epoch gives any.
+    fn series(&self, train: bool, value: impl Fn(&Record) -> Option<f64>) -> Vec<Series> {
+        let mut all = vec![];
+        for (_, result) in results(&self.run.manifest, &self.stage.name) {
+            let trained = result.history.iter().filter(|record| record.epoch > 0);
+            let points: Vec<_> = trained.filter_map(|record| Some((f64::from(record.epoch), value(record)?))).collect();
+            if !points.is_empty() {
+                all.push(Series { name: self.name(), train, points, half_widths: vec![] });
+            }
+        }
+        all
+    }
+
+    /// [`Source::series`] of a metric; accuracies in per cent.
+    fn metric(&self, name: &str) -> Vec<Series> {
+        let factor = if name.ends_with("top1") { 100.0 } else { 1.0 };
+        self.series(name.starts_with("train_"), |record| record.metrics.get(name).map(|value| value * factor))
+    }
+
+    /// `metric` of the images that are not trained on: validation or test images, whichever every epoch looks at.
+    fn held_out(&self, metric: &str) -> Vec<Series> {
+        let mut series = self.metric(&format!("test_{metric}"));
+        series.extend(self.metric(&format!("validation_{metric}")));
+        series
+    }
+}
+
+/// The stages of all runs that `wanted` wants.
+fn stages(runs: &[Run], wanted: impl Fn(&Stage) -> bool) -> Vec<Source<'_>> {
+    let of_run = |run| {
+        let run: &Run = run;
+        run.manifest.experiment.stages.iter().map(move |stage| Source { run, stage, alone: runs.len() == 1 })
+    };
+    runs.iter().flat_map(of_run).filter(|source| wanted(source.stage)).collect()
+}
+
+fn lines(id: &str, title: &str, caption: &str, y: Axis, series: Vec<Series>) -> Option<Figure> {
+    let [id, title, caption] = [id, title, caption].map(str::to_owned);
+    let plot = Plot::Lines(Lines { x: Axis::new("epoch"), y, series, level: None });
+    matches!(&plot, Plot::Lines(lines) if !lines.series.is_empty()).then_some(Figure { id, title, caption, plot })
+}
+
+/// Accuracy and loss of the stages that classify: a figure of each for every number of labels.
+fn classification(runs: &[Run]) -> Vec<Figure> {
+    let all = stages(runs, |stage| stage.method.classifies() && stage.method != StageMethod::Knn);
+    let labels = |source: &Source| source.run.manifest.experiment.label_count(source.stage);
+    let mut counts: Vec<usize> = all.iter().map(labels).collect();
+    counts.sort_unstable();
+    counts.dedup();
+    let mut figures = vec![];
+    for &count in &counts {
+        let of: Vec<Source> = all.iter().copied().filter(|source| labels(source) == count).collect();
+        let (suffix, with) = match counts.len() {
+            1 => (String::new(), String::new()),
+            _ => (format!("-{count}"), format!(", {count} labels")),
+        };
+        for (metric, what, y) in
+            [("top1", "Accuracy", Axis::percent("accuracy")), ("loss", "Loss", Axis::new("cross-entropy"))]
+        {
+            let series =
+                |source: &Source| [source.held_out(metric), source.metric(&format!("train_{metric}"))].concat();
+            let series: Vec<Series> = of.iter().flat_map(series).collect();
+            let held_out = match of.iter().any(|source| source.run.manifest.experiment.labels.validation.0 > 0.0) {
+                true => "the validation images",
+                false => "the test images",
+            };
+            let caption = format!(
+                "{what} after each epoch, on {held_out} (solid) and on the training images while they are trained on \
+                 (dashed)."
+            );
+            figures.extend(lines(
+                &format!("{}{suffix}", what.to_lowercase()),
+                &format!("{what} by epoch{with}"),
+                &caption,
+                y,
+                series,
+            ));
+        }
+    }
+    figures
+}
+
+fn pretext(runs: &[Run]) -> Vec<Figure> {
+    let all = stages(runs, |stage| stage.method == StageMethod::Pretext);
+    let mut series = vec![];
+    for source in &all {
+        for task in ["rotation", "shear", "color"] {
+            let metric = format!("{task}_top1");
+            let both = [source.held_out(&metric), source.metric(&format!("train_{metric}"))].concat();
+            series.extend(both.into_iter().map(|series| Series {
+                name: if all.len() == 1 { task.to_owned() } else { format!("{} {task}", source.name()) },
+                ..series
+            }));
+        }
+    }
+    let caption = "How often the network tells which of 4 rotations, 3 shears and 3 recolourings an image has gone \
+                   through. Guessing is right in 25 % and 33 %.";
+    Vec::from_iter(lines("pretext-tasks", "The pretext tasks", caption, Axis::percent("accuracy"), series))
+}
+
+fn simsiam(runs: &[Run]) -> Vec<Figure> {
+    let all = stages(runs, |stage| stage.method == StageMethod::Simsiam);
+    let loss = all.iter().flat_map(|source| source.metric("train_loss"));
+    let loss = loss.map(|series| Series { train: false, ..series }).collect();
+    let std = all.iter().flat_map(|source| source.metric("output_std")).collect();
+    let knn = stages(runs, |stage| !stage.method.classifies());
+    let knn = knn.iter().flat_map(|source| source.held_out("knn_top1")).collect();
+    let caption = "SimSiam's loss, the mean negative cosine of prediction and other view: −1 where all views agree.";
+    let loss = lines("simsiam-loss", "SimSiam's loss", caption, Axis::new("negative cosine"), loss);
+    let caption = "The standard deviation of the outputs, scaled to length 1. Spread outputs have it near 1/√d; where \
+                   it falls to 0 every image gives the same output: collapse.";
+    let axis = Axis { shows: Some(0.0), ..Axis::new("std of z / |z|") };
+    let mut std = lines("output-std", "The collapse measure", caption, axis, std);
+    if let (Some(Figure { plot: Plot::Lines(lines), .. }), Some(source)) = (&mut std, all.first()) {
+        let d = source.run.manifest.experiment.network.projector.0;
+        lines.level = Some((1.0 / (d as f64).sqrt(), format!("1/√{d}")));
+    }
+    let caption = "Accuracy of a weighted kNN classifier on the backbone's features while it learns without labels.";
+    let knn = lines("knn", "kNN while learning", caption, Axis::percent("accuracy"), knn);
+    [loss, std, knn].into_iter().flatten().collect()
+}
+
+/// Test accuracy against the number of labels, of methods that were tried with several.
+fn label_curve(runs: &[Run]) -> Vec<Figure> {
+    let mut series = vec![];
+    for run in runs {
+        let experiment = &run.manifest.experiment;
+        for kind in kinds(experiment) {
+            let mut points: Vec<(f64, Estimate)> = vec![];
+            for stage in &kind {
+                let top1: Vec<f64> =
+                    results(&run.manifest, &stage.name).iter().filter_map(|(_, result)| result.top1()).collect();
+                points.extend(Estimate::of(&top1).map(|top1| (experiment.label_count(stage) as f64, top1)));
+            }
+            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            if points.len() < 2 {
+                continue;
+            }
+            let name = common_name(&kind);
+            series.push(Series {
+                name: if runs.len() == 1 { name } else { format!("{}: {name}", run.name) },
+                train: false,
+                points: points.iter().map(|(count, top1)| (*count, top1.mean * 100.0)).collect(),
+                half_widths: points.iter().filter_map(|(_, top1)| Some(top1.half_width? * 100.0)).collect(),
+            });
+        }
+    }
+    let caption = "Test accuracy of each method against the number of labelled images, on a logarithmic axis.";
+    let mut figure = lines("label-curve", "Accuracy by labels", caption, Axis::percent("test accuracy"), series);
+    if let Some(Figure { plot: Plot::Lines(lines), .. }) = &mut figure {
+        lines.x = Axis { log: true, ..Axis::new("labelled images") };
+    }
+    Vec::from_iter(figure)
+}
+
+/// Stages that classify, those together that differ in their number of labels alone.
+fn kinds(experiment: &Experiment) -> Vec<Vec<&Stage>> {
+    let mut kinds: Vec<Vec<&Stage>> = vec![];
+    for stage in experiment.stages.iter().filter(|stage| stage.method.classifies()) {
+        let but_labels = |other: &Stage| Stage {
+            name: stage.name.clone(),
+            labels: stage.labels,
+            claim: stage.claim,
+            ..other.clone()
+        };
+        match kinds.iter_mut().find(|kind| but_labels(kind[0]) == *stage) {
+            Some(kind) => kind.push(stage),
+            None => kinds.push(vec![stage]),
+        }
+    }
+    kinds
+}
+
+/// What the stages' names begin with, all of them.
+fn common_name(stages: &[&Stage]) -> String {
+    let first = &*stages[0].name;
+    let common = |n: &usize| stages.iter().all(|stage| stage.name.starts_with(&first[..*n]));
+    let n = (1..=first.len()).take_while(common).last().unwrap_or(0);
+    let name = first[..n].trim_end_matches(|c: char| c.is_ascii_digit() || c == '-' || c == '_');
+    if name.is_empty() { first.to_owned() } else { name.to_owned() }
+}

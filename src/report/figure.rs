@@ -1,0 +1,120 @@
+//! What a figure shows, as data: [`super::svg`] draws it, the page's script makes it answer.
+
+use serde::Serialize;
+
+/// One figure of a report.
+#[derive(Clone, Debug)]
+pub struct Figure {
+    /// Names its files, and its place in the page.
+    pub id: String,
+    pub title: String,
+    /// What is seen, in a sentence.
+    pub caption: String,
+    pub plot: Plot,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Plot {
+    Lines(Lines),
+    Matrix(Matrix),
+    Scatter(Scatter),
+    Pictures(Pictures),
+}
+
+/// Curves over one axis.
+#[derive(Clone, Debug, Serialize)]
+pub struct Lines {
+    pub x: Axis,
+    pub y: Axis,
+    pub series: Vec<Series>,
+    /// A level to compare with, and what it is.
+    pub level: Option<(f64, String)>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Axis {
+    pub label: String,
+    /// Ticks at the values themselves, evenly by their logarithm.
+    pub log: bool,
+    /// Where no value can be below, and above.
+    #[serde(skip)]
+    pub limits: [f64; 2],
+    /// A value that is shown whether or not a curve comes near.
+    #[serde(skip)]
+    pub shows: Option<f64>,
+}
+
+impl Axis {
+    pub fn new(label: &str) -> Axis {
+        Axis { label: label.to_owned(), log: false, limits: [f64::MIN, f64::MAX], shows: None }
+    }
+
+    /// Of shares in per cent.
+    pub fn percent(label: &str) -> Axis {
+        Axis { limits: [0.0, 100.0], ..Axis::new(&format!("{label} (%)")) }
+    }
+}
+
+/// One curve.
+#[derive(Clone, Debug, Serialize)]
+pub struct Series {
+    /// Its entry in the legend; the curves of several seeds share one.
+    pub name: String,
+    /// Of training images instead of held-out ones: drawn dashed.
+    pub train: bool,
+    pub points: Vec<(f64, f64)>,
+    /// Half the 95 % interval at each point, where there are several seeds.
+    pub half_widths: Vec<f64>,
+}
+
+/// How often each class (row) was taken for each (column).
+#[derive(Clone, Debug, Serialize)]
+pub struct Matrix {
+    pub classes: Vec<String>,
+    pub counts: Vec<Vec<u32>>,
+}
+
+/// Points in the plane, coloured by class.
+#[derive(Clone, Debug, Serialize)]
+pub struct Scatter {
+    pub classes: Vec<String>,
+    /// From 0 to [`EXTENT`], y downwards.
+    pub points: Vec<[u16; 2]>,
+    pub labels: Vec<u8>,
+    /// The id of the page's picture with all images in this order.
+    pub sheet: String,
+}
+
+/// Width and height of a [`Scatter`].
+pub const EXTENT: u16 = 10_000;
+
+/// Small pictures in rows.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pictures {
+    /// Above the columns: title and how many columns it spans.
+    pub columns: Vec<(String, usize)>,
+    pub rows: Vec<Vec<Picture>>,
+    /// Drawn pixels per pixel.
+    pub scale: usize,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Picture {
+    pub side: usize,
+    /// [side, side, 3]
+    #[serde(skip)]
+    pub rgb: Vec<u8>,
+    pub caption: String,
+    /// Whether it is what it should be, where there is a question.
+    pub right: Option<bool>,
+}
+
+impl Picture {
+    /// Of an image of a data set, [3, side, side].
+    pub fn of_planes(planes: &[u8], caption: impl Into<String>) -> Picture {
+        let pixels = planes.len() / 3;
+        let rgb = (0..pixels).flat_map(|i| [planes[i], planes[pixels + i], planes[2 * pixels + i]]).collect();
+        Picture { side: pixels.isqrt(), rgb, caption: caption.into(), right: None }
+    }
+}

@@ -1,0 +1,141 @@
+//! What a run's result looks like: the table at its end, and `report.html` with every figure as SVG and PNG beside it.
+//!
+//! A [`figure::Figure`] is data; [`curves`] makes those that the histories give, [`models`] those that the weights
+//! give, [`svg`] draws them all, and [`page`] puts them together.
+
+mod curves;
+mod figure;
+mod models;
+mod page;
+mod raster;
+mod svg;
+pub mod table;
+
+use std::path::{Path, PathBuf};
+
+use crate::data::{Data, IMAGE, SIDE};
+use crate::error::{Error, Result};
+use crate::experiment::{Manifest, Stage, load_data};
+use crate::files;
+use crate::network::Weights;
+use figure::{Figure, Picture, Plot};
+
+/// A run directory that is reported on.
+struct Run {
+    name: String,
+    folder: PathBuf,
+    manifest: Manifest,
+}
+
+impl Run {
+    fn open(folder: &Path) -> Result<Run> {
+        let manifest = Manifest::load(&folder.join("manifest.json"))?;
+        let name = folder.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+        let name = name.unwrap_or_else(|| manifest.experiment.name.to_string());
+        Ok(Run { name, folder: folder.to_owned(), manifest })
+    }
+
+    /// What the stage has come to for the experiment's first seed; none where it is not finished, or not here.
+    fn weights(&self, stage: &Stage) -> Result<Option<Weights>> {
+        let key = self.manifest.experiment.key(self.manifest.experiment.seed.0, &stage.name);
+        let path = self.folder.join(&key).join("weights.safetensors");
+        let Some(result) = self.manifest.result.get(&key).filter(|_| path.exists()) else { return Ok(None) };
+        let weights = Weights::load(&path, &self.manifest.experiment.network(stage))?;
+        if weights.sha256() != result.weights_sha256 {
+            let remedy = "run the stage again, or take the file away to have a report without it";
+            return Err(Error::run(&path, "these are not the weights that the run recorded", remedy));
+        }
+        Ok(Some(weights))
+    }
+}
+
+/// A part of the page.
+struct Section {
+    title: &'static str,
+    figures: Vec<Figure>,
+}
+
+/// All test images in one picture, in rows of as many: what a map shows under the pointer.
+struct Sheet {
+    id: String,
+    jpeg: Vec<u8>,
+}
+
+/// Columns of a [`Sheet`].
+const SHEET_COLUMNS: usize = 100;
+/// Of its JPEG: at three quarters of the scale 10,000 images are about 4 MB.
+const QUALITY: u8 = 75;
+
+/// Writes a report on the runs into `out`: `report.html`, `results.csv`, `results.md`, and every figure as SVG and PNG.
+/// `say` is told what takes a while. Images are taken from `data_dir` as in a run; where they are not to be had the
+/// report does without, and says so.
+///
+/// # Errors
+/// A folder without a manifest of this version, weights that are not those that it records, faults of the disk.
+pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+    let runs = folders.iter().map(|folder| Run::open(folder)).collect::<Result<Vec<Run>>>()?;
+    let mut sections = vec![Section { title: "Learning", figures: curves::figures(&runs) }];
+    let (mut sheets, mut missing) = (vec![], vec![]);
+    let [mut seen, mut features, mut mistakes] = <[Vec<Figure>; 3]>::default();
+    for run in &runs {
+        let data = match load_data(&run.manifest.experiment, data_dir) {
+            Err(error @ Error::Data { .. }) => {
+                missing.push(format!("{}: no images, and no figures that need them: {error}", run.name));
+                continue;
+            }
+            data => data?,
+        };
+        let sheet = sheet(&data, &mut sheets);
+        let prefix = |mut figure: Figure| {
+            if runs.len() > 1 {
+                figure.id = format!("{}-{}", run.name, figure.id);
+                figure.title = format!("{}: {}", run.name, figure.title);
+            }
+            if let Plot::Scatter(scatter) = &mut figure.plot {
+                scatter.sheet.clone_from(&sheet);
+            }
+            figure
+        };
+        seen.push(prefix(models::views(run, &data)));
+        features.extend(models::backbones(run, &data, say)?.into_iter().map(prefix));
+        mistakes.extend(models::confusions(run, &data)?.into_iter().map(prefix));
+    }
+    sections.push(Section { title: "What the networks see", figures: seen });
+    sections.push(Section { title: "What they hold to be alike", figures: features });
+    sections.push(Section { title: "What they take for what", figures: mistakes });
+    sections.retain(|section| !section.figures.is_empty());
+
+    std::fs::create_dir_all(out).map_err(Error::io("create", out))?;
+    say("report: figures");
+    for figure in sections.iter().flat_map(|section| &section.figures) {
+        let drawn = svg::document(figure);
+        files::write_atomically(&out.join(format!("{}.svg", figure.id)), &[drawn.as_bytes()])?;
+        files::write_atomically(&out.join(format!("{}.png", figure.id)), &[&raster::render(&drawn)])?;
+    }
+    let named: Vec<(&str, &Manifest)> = runs.iter().map(|run| (&*run.name, &run.manifest)).collect();
+    files::write_atomically(&out.join("results.csv"), &[table::csv(&named).as_bytes()])?;
+    let tables: Vec<String> =
+        runs.iter().map(|run| format!("## {}\n\n{}", run.name, table::markdown(&run.manifest))).collect();
+    files::write_atomically(&out.join("results.md"), &[tables.join("\n").as_bytes()])?;
+    let path = out.join("report.html");
+    files::write_atomically(&path, &[page::page(&runs, &sections, &sheets, &missing).as_bytes()])?;
+    Ok(path)
+}
+
+/// The id of the sheet of these test images; a new one unless another run has the same.
+fn sheet(data: &Data, sheets: &mut Vec<Sheet>) -> String {
+    let id = format!("images-{}", &files::sha256(&data.test.images)[..12]);
+    if sheets.iter().all(|sheet| sheet.id != id) {
+        let (columns, n) = (SHEET_COLUMNS.min(data.test.len()), data.test.len());
+        let (width, height) = (columns * SIDE, n.div_ceil(columns) * SIDE);
+        let mut rgb = vec![0; width * height * 3];
+        for (index, image) in data.test.images.chunks_exact(IMAGE).enumerate() {
+            let (left, top) = (index % columns * SIDE, index / columns * SIDE);
+            for (at, picture) in Picture::of_planes(image, "").rgb.chunks_exact(SIDE * 3).enumerate() {
+                rgb[((top + at) * width + left) * 3..][..SIDE * 3].copy_from_slice(picture);
+            }
+        }
+        sheets.push(Sheet { id: id.clone(), jpeg: raster::jpeg(&rgb, width, height, QUALITY) });
+    }
+    id
+}

@@ -1,0 +1,233 @@
+//! The figures that the weights give: what the networks see, take for what, and hold to be alike.
+
+use candle_core::Device;
+use rayon::prelude::*;
+
+use super::Run;
+use super::figure::{EXTENT, Figure, Matrix, Picture, Pictures, Plot, Scatter};
+use crate::augment::{Color, Pretext, SHEARS, View, plain_batch};
+use crate::data::{CHANNELS, Data, Dataset, IMAGE};
+use crate::engine::{self, Engine};
+use crate::error::Result;
+use crate::evaluate::argmax;
+use crate::experiment::{RANDOM, StageMethod};
+use crate::neighbors::{nearest, normalized};
+use crate::network::{CLASSIFICATION_HEAD, CLASSIFIER, Network, Weights};
+use crate::optimizer::{Rule, State};
+use crate::rng::{Purpose, Stream};
+use crate::train::{EVAL_BATCH, features};
+use crate::umap::Graph;
+
+/// Queries of a neighbour figure, and the neighbours of each.
+const QUERIES: usize = 5;
+const NEAREST: usize = 10;
+/// Images whose augmented views are shown.
+const VIEWED: u32 = 6;
+
+/// What each method's network sees of the same training images.
+pub fn views(run: &Run, data: &Data) -> Figure {
+    let seed = run.manifest.experiment.seed.0;
+    let row = |index: u32| {
+        let image = data.train.image(index as usize);
+        let class = &data.classes[usize::from(data.train.labels[index as usize])];
+        let mut row = vec![Picture::of_planes(image, class)];
+        let mut out = vec![0; image.len()];
+        for epoch in 0..3 {
+            let draw = Pretext::draw(&mut Stream::new(seed, Purpose::Pretext, epoch, index));
+            draw.apply(image, &mut out);
+            row.push(Picture::of_planes(&out, told(&draw)));
+        }
+        for (epoch, purpose, name) in [(0, Purpose::View1, "first"), (0, Purpose::View2, "second")]
+            .into_iter()
+            .chain([(1, Purpose::View1, "first"), (1, Purpose::View2, "second")])
+        {
+            View::draw(&mut Stream::new(seed, purpose, epoch, index)).apply(image, &mut out);
+            row.push(Picture::of_planes(&out, name));
+        }
+        row
+    };
+    let columns = [("image", 1), ("pretext tasks, 3 epochs", 3), ("SimSiam's two views, 2 epochs", 4)];
+    Figure {
+        id: "views".to_owned(),
+        title: "Augmented images".to_owned(),
+        caption: "The first training images as they are, as the pretext tasks turn, shear and recolour them, and as \
+                  SimSiam's views. Below each picture of the tasks what the network has to tell: turn, shear, recolouring."
+            .to_owned(),
+        plot: Plot::Pictures(Pictures {
+            columns: columns.map(|(title, span)| (title.to_owned(), span)).to_vec(),
+            rows: (0..VIEWED.min(data.train.len() as u32)).map(row).collect(),
+            scale: 2,
+        }),
+    }
+}
+
+/// "90° 0.2 gray"
+fn told(draw: &Pretext) -> String {
+    let color = match draw.color {
+        Color::Original => "as is",
+        Color::Grayscale => "gray",
+        Color::Inverted => "inv.",
+    };
+    format!("{}° {} {color}", u32::from(draw.quarter_turns) * 90, SHEARS[usize::from(draw.shear)])
+}
+
+/// How often each class is taken for which, for every stage that was trained to classify.
+pub fn confusions(run: &Run, data: &Data) -> Result<Vec<Figure>> {
+    let mut figures = vec![];
+    for stage in run.manifest.experiment.stages.iter().filter(|stage| stage.method.classifies()) {
+        let head = match stage.method {
+            StageMethod::Knn => continue,
+            StageMethod::Probe => CLASSIFIER,
+            _ => CLASSIFICATION_HEAD,
+        };
+        let Some(weights) = run.weights(stage)? else { continue };
+        let mut model = open(run.manifest.experiment.network(stage), weights)?;
+        let taken = predictions(&mut *model, head, &data.test)?;
+        let n = data.classes.len();
+        let mut counts = vec![vec![0; n]; n];
+        for (&label, taken) in data.test.labels.iter().zip(taken) {
+            counts[usize::from(label)][taken] += 1;
+        }
+        figures.push(Figure {
+            id: format!("confusion-{}", stage.name),
+            title: format!("What {} takes for what", stage.name),
+            caption: "Test images of each class (row) by the class that they were taken for (column).".to_owned(),
+            plot: Plot::Matrix(Matrix { classes: data.classes.clone(), counts }),
+        });
+    }
+    Ok(figures)
+}
+
+/// UMAP, nearest neighbours and first-layer filters of every backbone: untrained, and after each pre-training.
+pub fn backbones(run: &Run, data: &Data, say: &mut dyn FnMut(&str)) -> Result<Vec<Figure>> {
+    let experiment = &run.manifest.experiment;
+    let network = Network::backbone(&experiment.network.widths());
+    let untrained = Weights::init(&network, experiment.seed.0);
+    let mut backbones = vec![(RANDOM.to_owned(), untrained.clone())];
+    for stage in experiment.stages.iter().filter(|stage| !stage.method.classifies()) {
+        if let Some(trained) = run.weights(stage)? {
+            let mut weights = untrained.clone();
+            weights.transfer(&trained);
+            backbones.push((stage.name.to_string(), weights));
+        }
+    }
+    let test: Vec<u32> = (0..data.test.len() as u32).collect();
+    let (mut graphs, mut figures) = (vec![], vec![]);
+    for (name, weights) in backbones {
+        say(&format!("report: neighbours of {name}"));
+        figures.push(filters(&name, &weights));
+        let mut model = open(network.clone(), weights)?;
+        let features = features(&data.test, &test, &mut *model)?;
+        let width = features.len() / test.len();
+        figures.push(neighbors(&name, &features, width, data));
+        graphs.push((name, Graph::new(&features, width)));
+    }
+    say("report: UMAP");
+    let seed = experiment.seed.0;
+    let maps: Vec<Figure> = graphs.par_iter().map(|(name, graph)| map(name, &graph.layout(seed), data)).collect();
+    Ok([maps, figures].concat())
+}
+
+fn open(network: Network, weights: Weights) -> Result<Box<dyn Engine>> {
+    engine::open(&Device::Cpu, network, weights, Rule::Adam, &State::default())
+}
+
+/// The class that `head` takes each image for.
+fn predictions(model: &mut dyn Engine, head: &str, images: &Dataset) -> Result<Vec<usize>> {
+    let mut classes = Vec::with_capacity(images.len());
+    let all: Vec<u32> = (0..images.len() as u32).collect();
+    for indices in all.chunks(EVAL_BATCH) {
+        let mut input = vec![0.0; indices.len() * IMAGE];
+        plain_batch(images, indices, &mut input);
+        let logits = model.predict(&input, &[head])?.remove(0);
+        classes.extend(logits.chunks_exact(logits.len() / indices.len()).map(argmax));
+    }
+    Ok(classes)
+}
+
+/// The first test images, each of another class, and those that the backbone holds to be most alike.
+fn neighbors(name: &str, features: &[f32], width: usize, data: &Data) -> Figure {
+    let rows = normalized(features, width);
+    let mut queries: Vec<usize> = vec![];
+    for (index, label) in data.test.labels.iter().enumerate() {
+        if queries.len() < QUERIES && queries.iter().all(|&query| data.test.labels[query] != *label) {
+            queries.push(index);
+        }
+    }
+    let picture = |index: usize| {
+        let class = &data.classes[usize::from(data.test.labels[index])];
+        Picture::of_planes(data.test.image(index), class)
+    };
+    let row = |&query: &usize| {
+        let found = nearest(&rows[query * width..][..width], &rows, width, NEAREST + 1);
+        let others = found.iter().map(|near| near.1 as usize).filter(|&other| other != query).take(NEAREST);
+        let others = others
+            .map(|other| Picture { right: Some(data.test.labels[other] == data.test.labels[query]), ..picture(other) });
+        std::iter::once(picture(query)).chain(others).collect()
+    };
+    Figure {
+        id: format!("neighbors-{name}"),
+        title: format!("Nearest to the eye of {name}"),
+        caption: "Five test images, each followed by the ten others with the largest cosine of features. Solid frame: \
+                  the same class; dashed frame: another."
+            .to_owned(),
+        plot: Plot::Pictures(Pictures {
+            columns: vec![("query".to_owned(), 1), ("nearest test images, nearest first".to_owned(), NEAREST)],
+            rows: queries.iter().map(row).collect(),
+            scale: 2,
+        }),
+    }
+}
+
+/// The first convolution, [c, 3, 3, 3]: each filter as a picture, gray where it is 0.
+fn filters(name: &str, weights: &Weights) -> Figure {
+    let filters = &weights.arrays[0].values;
+    let picture = |filter: &[f32]| {
+        let largest = filter.iter().fold(f32::MIN_POSITIVE, |largest, x| largest.max(x.abs()));
+        let planes: Vec<u8> = filter.iter().map(|x| (127.5 + 127.5 * x / largest) as u8).collect();
+        Picture::of_planes(&planes, "")
+    };
+    let pictures: Vec<Picture> = filters.chunks_exact(CHANNELS * 9).map(picture).collect();
+    Figure {
+        id: format!("filters-{name}"),
+        title: format!("First-layer filters of {name}"),
+        caption: "The 3 × 3 weights of every filter of the first convolution on red, green and blue, scaled to the \
+                  largest of each; gray is 0."
+            .to_owned(),
+        plot: Plot::Pictures(Pictures {
+            columns: vec![],
+            rows: pictures.chunks(16).map(<[Picture]>::to_vec).collect(),
+            scale: 10,
+        }),
+    }
+}
+
+/// The layout as a figure: scaled evenly to its extent.
+fn map(name: &str, layout: &[[f32; 2]], data: &Data) -> Figure {
+    let range = |axis: usize| {
+        let values = layout.iter().map(|point| point[axis]);
+        values.fold((f32::MAX, f32::MIN), |(low, high), x| (low.min(x), high.max(x)))
+    };
+    let ranges = [range(0), range(1)];
+    let longest = ranges.iter().map(|(low, high)| high - low).fold(f32::MIN_POSITIVE, f32::max);
+    let place = |point: &[f32; 2]| {
+        [0, 1].map(|axis| {
+            let (low, high) = ranges[axis];
+            let centered = (point[axis] - (low + high) / 2.0) / longest + 0.5;
+            (centered * f32::from(EXTENT)) as u16
+        })
+    };
+    Figure {
+        id: format!("umap-{name}"),
+        title: format!("Map of the test images by {name}"),
+        caption: "UMAP of the backbone's features of every test image: near means alike. Directions and distances \
+                  between far groups mean nothing."
+            .to_owned(),
+        plot: Plot::Scatter(Scatter {
+            classes: data.classes.clone(),
+            points: layout.iter().map(place).collect(),
+            labels: data.test.labels.clone(),
+            sheet: String::new(),
+        }),
+    }
+}

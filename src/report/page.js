@@ -1,0 +1,195 @@
+"use strict";
+// Makes the figures answer: legends toggle, pointers ask for values, maps zoom. Everything is in the page.
+
+const tip = document.getElementById("tip");
+
+function showTip(event, ...content) {
+  tip.replaceChildren(...content);
+  tip.hidden = false;
+  const { width, height } = tip.getBoundingClientRect();
+  const right = event.clientX + 16 + width > innerWidth;
+  tip.style.left = Math.max(4, right ? event.clientX - 16 - width : event.clientX + 16) + "px";
+  tip.style.top = Math.max(4, Math.min(event.clientY + 12, innerHeight - height - 4)) + "px";
+}
+
+function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+// A legend of buttons: a click turns one on or off, a double click leaves it alone, or brings all back.
+function legend(figure, names, colors, changed) {
+  const on = names.map(() => true);
+  const box = element("div", { className: "legend" });
+  const buttons = names.map((name, i) => {
+    const dot = element("i");
+    dot.style.background = colors[i];
+    return element("button", { type: "button", title: "click: on or off; double click: alone" }, dot, name);
+  });
+  const apply = () => {
+    buttons.forEach((button, i) => button.setAttribute("aria-pressed", on[i]));
+    changed(on);
+  };
+  buttons.forEach((button, i) => {
+    button.onclick = () => { on[i] = !on[i]; apply(); };
+    button.ondblclick = () => {
+      const alone = on.every((state, j) => state === (i === j));
+      on.forEach((_, j) => { on[j] = alone || i === j; });
+      apply();
+    };
+  });
+  box.append(...buttons);
+  figure.querySelector("figcaption").before(box);
+  apply();
+  return on;
+}
+
+function lines(figure, plot) {
+  const svg = figure.querySelector("svg"), area = svg.querySelector(".area");
+  const [left, top, right, bottom] = area.dataset.area.split(" ").map(Number);
+  const [low, high] = area.dataset.x.split(" ").map(Number);
+  const scale = plot.x.log ? Math.log : x => x;
+  const atX = x => left + (scale(x) - scale(low)) / (scale(high) - scale(low)) * (right - left);
+  const names = [...new Set(plot.series.map(series => series.name))];
+  const splits = [...new Set(plot.series.map(series => series.train))].length > 1;
+  const hidden = { series: names.map(() => true), split: [true, true] };
+  const visible = series => hidden.series[names.indexOf(series.name)] && hidden.split[Number(series.train)];
+  const update = () => svg.querySelectorAll("[data-series]").forEach((group, i) =>
+    group.classList.toggle("off", !visible(plot.series[i])));
+  const colors = names.map((_, i) => COLORS[i % COLORS.length]);
+  if (splits) legend(figure, ["held out", "training"], ["#888", "#888"], on => { hidden.split = on; update(); });
+  legend(figure, names, colors, on => { hidden.series = on; update(); });
+
+  const cursor = document.createElementNS("http://www.w3.org/2000/svg", "line");
+  cursor.setAttribute("class", "cursor");
+  cursor.setAttribute("y1", top);
+  cursor.setAttribute("y2", bottom);
+  const leave = () => { tip.hidden = true; cursor.remove(); };
+  const move = event => {
+    const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+    const shown = plot.series.filter(visible);
+    const xs = shown.flatMap(series => series.points.map(point => point[0]));
+    if (at.x < left - 5 || at.x > right + 5 || !xs.length) return leave();
+    const x = xs.reduce((best, x) => Math.abs(atX(x) - at.x) < Math.abs(atX(best) - at.x) ? x : best);
+    const rows = new Map();
+    for (const series of shown) {
+      const index = series.points.findIndex(point => point[0] === x);
+      if (index < 0) continue;
+      const half = series.half_widths[index];
+      const value = number(series.points[index][1]) + (half === undefined ? "" : " ± " + number(half));
+      const name = series.name + (splits && series.train ? ", training" : "");
+      rows.set(name, [...(rows.get(name) || []), value]);
+    }
+    const table = element("table", {}, ...[...rows].map(([name, values]) =>
+      element("tr", {}, element("td", { textContent: name }), element("td", { textContent: values.join("  ") }))));
+    cursor.setAttribute("x1", atX(x));
+    cursor.setAttribute("x2", atX(x));
+    svg.append(cursor);
+    showTip(event, `${plot.x.label} ${x.toLocaleString("en")}`, table);
+  };
+  svg.addEventListener("pointermove", move);
+  svg.addEventListener("pointerdown", move);
+  svg.addEventListener("pointerleave", leave);
+}
+
+const number = value => Math.abs(value) >= 10 ? value.toFixed(2) : value.toPrecision(4);
+
+function map(figure, plot) {
+  const canvas = figure.querySelector("canvas"), context = canvas.getContext("2d");
+  const images = document.getElementById(canvas.dataset.images);
+  // The part of the plane that is seen: its corner, and how many times it is enlarged.
+  const view = { x: 0, y: 0, zoom: 1 };
+  let on = plot.classes.map(() => true);
+  const colors = plot.classes.map((_, i) => COLORS[i % COLORS.length]);
+  const place = ([x, y]) => [(x / EXTENT * .94 + .03 - view.x) * view.zoom, (y / EXTENT * .94 + .03 - view.y) * view.zoom];
+  const draw = () => {
+    const size = canvas.clientWidth * devicePixelRatio;
+    canvas.width = canvas.height = size;
+    const radius = (plot.points.length > 3000 ? 1.3 : 2.2) * devicePixelRatio * Math.sqrt(view.zoom);
+    context.globalAlpha = .75;
+    plot.points.forEach((point, i) => {
+      if (!on[plot.labels[i]]) return;
+      const [x, y] = place(point);
+      if (x < 0 || y < 0 || x > 1 || y > 1) return;
+      context.fillStyle = colors[plot.labels[i]];
+      context.beginPath();
+      context.arc(x * size, y * size, radius, 0, 7);
+      context.fill();
+    });
+    canvas.dataset.zoom = view.zoom.toFixed(3);
+  };
+  const zoomAt = (x, y, factor) => {
+    const zoom = Math.min(60, Math.max(1, view.zoom * factor));
+    view.x += x / view.zoom - x / zoom;
+    view.y += y / view.zoom - y / zoom;
+    view.zoom = zoom;
+    keepInside();
+    draw();
+  };
+  const keepInside = () => {
+    for (const axis of ["x", "y"]) view[axis] = Math.min(1 - 1 / view.zoom, Math.max(0, view[axis]));
+  };
+  const relative = event => {
+    const box = canvas.getBoundingClientRect();
+    return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+  };
+  canvas.addEventListener("wheel", event => {
+    event.preventDefault();
+    zoomAt(...relative(event), Math.exp(-event.deltaY * .002));
+  }, { passive: false });
+  const pointers = new Map();
+  canvas.addEventListener("pointerdown", event => {
+    canvas.setPointerCapture(event.pointerId);
+    pointers.set(event.pointerId, relative(event));
+    ask(event);
+  });
+  const lift = event => pointers.delete(event.pointerId);
+  canvas.addEventListener("pointerup", lift);
+  canvas.addEventListener("pointercancel", lift);
+  canvas.addEventListener("pointerleave", () => { tip.hidden = true; });
+  canvas.addEventListener("pointermove", event => {
+    const before = pointers.get(event.pointerId), now = relative(event);
+    if (!before) return ask(event);
+    const others = [...pointers].filter(([id]) => id !== event.pointerId).map(([, at]) => at);
+    pointers.set(event.pointerId, now);
+    if (others.length) {
+      const [other] = others, apart = at => Math.hypot(at[0] - other[0], at[1] - other[1]);
+      zoomAt((now[0] + other[0]) / 2, (now[1] + other[1]) / 2, apart(now) / Math.max(.01, apart(before)));
+    } else {
+      view.x -= (now[0] - before[0]) / view.zoom;
+      view.y -= (now[1] - before[1]) / view.zoom;
+      keepInside();
+      draw();
+    }
+  });
+  // The image of the point under the pointer.
+  const ask = event => {
+    const at = relative(event), reach = 10 / canvas.clientWidth;
+    let best = -1, least = reach;
+    plot.points.forEach((point, i) => {
+      if (!on[plot.labels[i]]) return;
+      const [x, y] = place(point), distance = Math.hypot(x - at[0], y - at[1]);
+      if (distance < least) [best, least] = [i, distance];
+    });
+    if (best < 0) { tip.hidden = true; return; }
+    const picture = element("canvas", { width: SIDE, height: SIDE }), columns = images.naturalWidth / SIDE;
+    const from = [best % columns * SIDE, Math.floor(best / columns) * SIDE];
+    picture.getContext("2d").drawImage(images, ...from, SIDE, SIDE, 0, 0, SIDE, SIDE);
+    showTip(event, picture, `${plot.classes[plot.labels[best]]}, test image ${best}`);
+  };
+  const middle = factor => () => zoomAt(.5, .5, factor);
+  const buttons = [["+", "zoom in", middle(1.6)], ["−", "zoom out", middle(1 / 1.6)], ["all", "show all", middle(0)]];
+  figure.querySelector(".map").append(element("div", { className: "zoom" }, ...buttons.map(([text, title, onclick]) =>
+    element("button", { type: "button", textContent: text, title, onclick }))));
+  legend(figure, plot.classes, colors, state => { on = state; draw(); });
+  new ResizeObserver(draw).observe(canvas);
+}
+
+for (const figure of document.querySelectorAll("figure")) {
+  const data = figure.querySelector("script");
+  if (!data) continue;
+  const plot = JSON.parse(data.textContent);
+  if (plot.lines) lines(figure, plot.lines);
+  if (plot.scatter) map(figure, plot.scatter);
+}

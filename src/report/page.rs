@@ -1,0 +1,176 @@
+//! `report.html`: one file that needs no other and no network.
+
+use std::fmt::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::figure::{EXTENT, Figure, Plot};
+use super::svg::{COLORS, escape, inline};
+use super::{Run, Section, Sheet, table};
+use crate::data::SIDE;
+use crate::experiment::{DatasetName, Experiment};
+
+/// The page on the runs; `missing` says what could not be shown.
+pub(super) fn page(runs: &[Run], sections: &[Section], sheets: &[Sheet], missing: &[String]) -> String {
+    let names: Vec<&str> = runs.iter().map(|run| &*run.name).collect();
+    let title = format!("fewlabel: {}", names.join(", "));
+    let style = include_str!("page.css");
+    let mut out = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <link rel=\"icon\" href=\"data:,\">\n<title>{0}</title>\n<style>\n{style}</style>\n<h1>{0}</h1>\n",
+        escape(&title)
+    );
+    let anchor = |i: usize| format!("section-{i}");
+    out += "<nav><a href=\"#result\">Result</a>";
+    for (i, section) in sections.iter().enumerate() {
+        let _ = write!(out, " <a href=\"#{}\">{}</a>", anchor(i), section.title);
+    }
+    out += " <a href=\"#reproduce\">Reproduce</a></nav>\n<section id=\"result\">\n";
+    for run in runs {
+        result(&mut out, run, runs.len() > 1);
+    }
+    for line in missing {
+        let _ = writeln!(out, "<p class=\"soft\">{}</p>", escape(line));
+    }
+    out += "</section>\n";
+    for (i, section) in sections.iter().enumerate() {
+        let _ = writeln!(out, "<section id=\"{}\">\n<h2>{}</h2>\n<div class=\"figures\">", anchor(i), section.title);
+        section.figures.iter().for_each(|shown| figure(&mut out, shown));
+        out += "</div>\n</section>\n";
+    }
+    out += "<section id=\"reproduce\">\n<h2>Reproduce</h2>\n";
+    runs.iter().for_each(|run| reproduce(&mut out, run));
+    out += "</section>\n<div id=\"tip\" role=\"status\" hidden></div>\n";
+    for Sheet { id, jpeg } in sheets {
+        let _ = writeln!(
+            out,
+            "<img id=\"{id}\" hidden alt=\"all test images\" src=\"data:image/jpeg;base64,{}\">",
+            STANDARD.encode(jpeg)
+        );
+    }
+    let colors = serde_json::to_string(&COLORS).expect("strings");
+    let script = include_str!("page.js");
+    let _ = write!(
+        out,
+        "<script>\nconst COLORS = {colors}, EXTENT = {EXTENT}, SIDE = {SIDE};\n{script}</script>\n</html>\n"
+    );
+    out
+}
+
+/// What was compared, the table, and what it says.
+fn result(out: &mut String, run: &Run, named: bool) {
+    let experiment = &run.manifest.experiment;
+    if named {
+        let _ = writeln!(out, "<h2>{}</h2>", escape(&run.name));
+    }
+    let _ = writeln!(out, "<p>{}</p>", escape(&summary(experiment)));
+    let cells = table::columns(&table::rows(&run.manifest));
+    if cells.len() == 1 {
+        out.push_str("<p>No stage has been tested on the test images.</p>\n");
+    } else {
+        out.push_str("<div class=\"scroll\"><table>\n");
+        for (i, row) in cells.iter().enumerate() {
+            let tag = if i == 0 { "th" } else { "td" };
+            let row: String = row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
+            let _ = writeln!(out, "<tr>{row}</tr>");
+        }
+        out.push_str("</table></div>\n");
+    }
+    for note in table::notes(&run.manifest) {
+        let _ = writeln!(out, "<p class=\"soft\">{}</p>", escape(&note));
+    }
+}
+
+/// "CIFAR-10, 50,000 training images of which 5,000 have labels …"
+fn summary(experiment: &Experiment) -> String {
+    let dataset = match experiment.dataset.name {
+        DatasetName::Cifar10 => "CIFAR-10",
+        DatasetName::Synthetic => "The synthetic set",
+    };
+    let [train, test] = [experiment.dataset.train, experiment.dataset.test].map(|n| n.map_or(0, |n| n.0));
+    let labels = experiment.labels.count.0;
+    let seeds = match experiment.seeds.0 {
+        1 => format!("seed {}, one run of each (n = 1)", experiment.seed.0),
+        n => format!("{n} seeds from {} on (n = {n})", experiment.seed.0),
+    };
+    format!("{dataset}: {train} training images, {labels} of them with labels, {test} test images; {seeds}.")
+}
+
+fn figure(out: &mut String, figure: &Figure) {
+    let Figure { id, title, caption, plot } = figure;
+    let (class, data) = match plot {
+        Plot::Lines(_) => ("lines", true),
+        Plot::Matrix(_) => ("matrix", false),
+        Plot::Scatter(_) => ("scatter", true),
+        Plot::Pictures(_) => ("pictures wide", false),
+    };
+    let _ = writeln!(out, "<figure id=\"{id}\" class=\"{class}\">\n<h3>{}</h3>", escape(title));
+    match plot {
+        Plot::Scatter(scatter) => {
+            let sheet = &scatter.sheet;
+            let _ = writeln!(out, "<div class=\"map\"><canvas class=\"map\" data-images=\"{sheet}\"></canvas></div>");
+        }
+        _ => {
+            let _ = write!(out, "<div class=\"scroll\">{}</div>", inline(figure));
+        }
+    }
+    let _ = writeln!(
+        out,
+        "<figcaption>{} <span class=\"links\"><a href=\"{id}.svg\">SVG</a> <a href=\"{id}.png\">PNG</a></span>\
+         </figcaption>",
+        escape(caption)
+    );
+    if data {
+        let json = serde_json::to_string(plot).expect("numbers and strings").replace("</", "<\\/");
+        let _ = writeln!(out, "<script type=\"application/json\">{json}</script>");
+    }
+    out.push_str("</figure>\n");
+}
+
+/// How to get this again: command, hashes, environment, experiment.
+fn reproduce(out: &mut String, run: &Run) {
+    let manifest = &run.manifest;
+    let folder = run.folder.display().to_string();
+    let _ = writeln!(
+        out,
+        "<h3>{}</h3>\n<pre>fewlabel verify {folder}/manifest.json   # the same bits again\nfewlabel report {folder}   \
+         # this page again</pre>",
+        escape(&run.name)
+    );
+    let environment = &manifest.environment;
+    let facts = [
+        ("experiment", manifest.experiment_sha256.clone()),
+        ("fewlabel", environment.fewlabel.clone()),
+        ("written", environment.written.clone()),
+        ("system", format!("{} {}", environment.os, environment.arch)),
+        ("processor", environment.cpu.clone().unwrap_or_else(|| "unknown".to_owned())),
+        ("instruction sets", environment.cpu_features.join(", ")),
+        ("threads", format!("{} of {} cores", environment.threads, environment.cores)),
+        ("device", environment.device.clone()),
+    ];
+    out.push_str("<dl>\n");
+    for (name, value) in facts {
+        let _ = writeln!(out, "<dt>{name}</dt><dd>{}</dd>", escape(&value));
+    }
+    out.push_str(
+        "</dl>\n<details><summary>SHA-256 of every stage's weights and history</summary>\n<div class=\"scroll\">\n",
+    );
+    out.push_str("<table><tr><th>stage</th><th>weights</th><th>history</th></tr>\n");
+    for (key, result) in &manifest.result {
+        let _ = writeln!(
+            out,
+            "<tr><td>{}</td><td class=\"hash\">{}</td><td class=\"hash\">{}</td></tr>",
+            escape(key),
+            result.weights_sha256,
+            result.history_sha256
+        );
+    }
+    let yaml = serde_yaml::to_string(&manifest.experiment).expect("an experiment becomes YAML");
+    let _ = writeln!(
+        out,
+        "</table></div></details>\n<details><summary>The experiment, complete</summary>\n<pre>{}</pre></details>",
+        escape(&yaml)
+    );
+}

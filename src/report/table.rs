@@ -1,0 +1,263 @@
+//! The result table: for the console, and as Markdown and CSV.
+
+use std::time::Duration;
+
+use crate::experiment::{Claim, Manifest, StageResult, duration};
+use crate::statistics::Estimate;
+
+/// What a stage that classifies the test images has come to, over the seeds that there are.
+pub struct Row {
+    pub stage: String,
+    /// Test accuracy of the best epoch, chosen by looking at the test images.
+    pub peak: Option<Estimate>,
+    /// Of the last epoch, where every epoch looks at the test images.
+    pub last: Option<Estimate>,
+    /// Of the one look, after the epoch that the validation images chose.
+    pub chosen: Option<Estimate>,
+    /// From and to, in per cent.
+    pub claim: Option<[f64; 2]>,
+    /// With those of the stages it builds on, over all seeds.
+    pub time: Duration,
+}
+
+/// One row per finished stage that classifies the test images, in the experiment's order.
+pub fn rows(manifest: &Manifest) -> Vec<Row> {
+    let experiment = &manifest.experiment;
+    let looks_once = experiment.labels.validation.0 > 0.0;
+    let row = |stage: &crate::experiment::Stage| {
+        let results = results(manifest, &stage.name);
+        let of = |top1: &dyn Fn(&StageResult) -> Option<f64>| -> Option<Estimate> {
+            Estimate::of(&results.iter().filter_map(|(_, result)| top1(result)).collect::<Vec<f64>>())
+        };
+        let top1 = |record: &crate::train::Record| record.metrics.get("test_top1").copied();
+        let seconds: f64 = experiment.all_seeds().map(|seed| seconds(manifest, seed, &stage.name)).sum();
+        let row = Row {
+            stage: stage.name.to_string(),
+            peak: of(&|result| top1(result.peak.as_ref()?)),
+            last: of(&StageResult::top1).filter(|_| !looks_once),
+            chosen: of(&StageResult::top1).filter(|_| looks_once),
+            claim: stage.claim.map(|claim| claim.map(|percent| percent.0)),
+            time: Duration::try_from_secs_f64(seconds).unwrap_or_default(),
+        };
+        let tested = row.last.is_some() || row.chosen.is_some();
+        (tested && stage.method.classifies()).then_some(row)
+    };
+    experiment.stages.iter().filter_map(row).collect()
+}
+
+impl Row {
+    /// Heads of the columns.
+    pub const HEAD: [&str; 6] = ["method", "peak *", "final", "test", "claimed", "time"];
+
+    /// As text, in the columns of [`Row::HEAD`]; "-" where there is nothing.
+    pub fn cells(&self) -> [String; 6] {
+        let claim = self.claim.map_or("-".to_owned(), |[low, high]| format!("{low}–{high} %"));
+        let [peak, last, chosen] = [&self.peak, &self.last, &self.chosen].map(|value| estimate(value.as_ref()));
+        [self.stage.clone(), peak, last, chosen, claim, duration(self.time)]
+    }
+}
+
+/// Heads and rows, without columns in which there is nothing.
+pub fn columns(rows: &[Row]) -> Vec<Vec<String>> {
+    let mut cells = vec![Row::HEAD.map(str::to_owned)];
+    cells.extend(rows.iter().map(Row::cells));
+    let shown: Vec<usize> = (0..6).filter(|&column| cells[1..].iter().any(|row| row[column] != "-")).collect();
+    cells.iter().map(|row| shown.iter().map(|&column| row[column].clone()).collect()).collect()
+}
+
+/// What the columns and marks mean, and what the seeds say of the experiment's claims.
+pub fn notes(manifest: &Manifest) -> Vec<String> {
+    let experiment = &manifest.experiment;
+    let mut notes = vec![if experiment.labels.validation.0 > 0.0 {
+        "test: one look, after the epoch that the validation images chose".to_owned()
+    } else {
+        "* test accuracy of the best epoch: chosen by looking at the test set".to_owned()
+    }];
+    if experiment.seeds.0 > 1 {
+        notes.push("± half the 95 % confidence interval of the mean over the seeds (t)".to_owned());
+    }
+    notes.extend(experiment.claims.iter().map(|claim| verdict(manifest, claim)));
+    notes
+}
+
+/// The table with its notes, for a console.
+pub fn text(manifest: &Manifest) -> String {
+    let cells = columns(&rows(manifest));
+    if cells.len() == 1 {
+        return "no stage has been tested on the test images yet".to_owned();
+    }
+    let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let line = |row: &Vec<String>| {
+        let others = (1..row.len()).map(|column| format!("  {:>1$}", row[column], width(column)));
+        format!("{:<2$}{1}", row[0], others.collect::<String>(), width(0))
+    };
+    let rule = "─".repeat(line(&cells[0]).chars().count());
+    let mut lines = vec![line(&cells[0]), rule];
+    lines.extend(cells[1..].iter().map(line));
+    lines.extend(notes(manifest));
+    lines.join("\n")
+}
+
+/// The table with its notes, in Markdown.
+pub fn markdown(manifest: &Manifest) -> String {
+    let cells = columns(&rows(manifest));
+    let line = |row: &[String]| format!("| {} |\n", row.join(" | ").replace('*', "\\*"));
+    let mut out = line(&cells[0]) + &line(&vec!["---".to_owned(); cells[0].len()]);
+    out.extend(cells[1..].iter().map(|row| line(row)));
+    out.extend(notes(manifest).iter().map(|note| format!("\n{}\n", note.replace('*', "\\*"))));
+    out
+}
+
+/// Every finished stage of every seed: accuracies as shares of 1, empty where there is none.
+pub fn csv(manifests: &[(&str, &Manifest)]) -> String {
+    let mut out = "run,seed,stage,method,labels,peak_epoch,peak_top1,final_top1,chosen_epoch,chosen_top1\n".to_owned();
+    for (run, manifest) in manifests {
+        for stage in &manifest.experiment.stages {
+            for (seed, result) in results(manifest, &stage.name) {
+                let of = |record: Option<&crate::train::Record>| {
+                    let top1 = record.and_then(|record| Some((record.epoch, *record.metrics.get("test_top1")?)));
+                    top1.map_or((String::new(), String::new()), |(epoch, top1)| (epoch.to_string(), top1.to_string()))
+                };
+                let (peak, last) = (of(result.peak.as_ref()), of(Some(&result.last)));
+                let chosen = of(result.chosen.as_ref());
+                let labels = match stage.method.uses_labels() {
+                    true => manifest.experiment.label_count(stage).to_string(),
+                    false => String::new(),
+                };
+                let method = serde_json::to_value(stage.method).expect("a name");
+                let method = method.as_str().unwrap_or_default();
+                out += &format!("{run},{seed},{},{method},{labels},{},{},", stage.name, peak.0, peak.1);
+                out += &format!("{},{},{}\n", last.1, chosen.0, chosen.1);
+            }
+        }
+    }
+    out
+}
+
+/// What the seeds say of a claim: the paired differences of the seeds that have both.
+fn verdict(manifest: &Manifest, claim: &Claim) -> String {
+    let Claim { better, than } = claim;
+    let of = |stage: &str| results(manifest, stage);
+    let (better_of, than_of) = (of(better), of(than));
+    let pairs = better_of.iter().filter_map(|(seed, a)| {
+        let (_, b) = than_of.iter().find(|(other, _)| other == seed)?;
+        Some((a.top1()?, b.top1()?))
+    });
+    let (a, b): (Vec<f64>, Vec<f64>) = pairs.unzip();
+    let Some(difference) = Estimate::of_differences(&a, &b) else {
+        return format!("{better} beats {than}: not run yet");
+    };
+    let half = difference.half_width.map_or(String::new(), |half| format!(" ± {:.1}", half * 100.0));
+    let (points, n) = (difference.mean * 100.0, difference.n);
+    format!("{better} beats {than}: {} ({points:+.1}{half} points, n = {n})", difference.verdict())
+}
+
+/// A stage's results by seed, those that there are.
+pub fn results<'a>(manifest: &'a Manifest, stage: &str) -> Vec<(u64, &'a StageResult)> {
+    let experiment = &manifest.experiment;
+    let of = |seed: u64| Some((seed, manifest.result.get(&experiment.key(seed, stage))?));
+    experiment.all_seeds().filter_map(of).collect()
+}
+
+/// Seconds of the stage for a seed, and of those it builds on.
+fn seconds(manifest: &Manifest, seed: u64, stage: &str) -> f64 {
+    let own = manifest.environment.seconds.get(&manifest.experiment.key(seed, stage)).copied().unwrap_or(0.0);
+    let from = manifest.experiment.stages.iter().find(|s| *s.name == *stage).and_then(|s| s.from.as_deref());
+    own + from.map_or(0.0, |from| seconds(manifest, seed, from))
+}
+
+/// "66.3 %", or of several "66.3 ± 0.4 %".
+fn estimate(shares: Option<&Estimate>) -> String {
+    match shares {
+        None => "-".to_owned(),
+        Some(Estimate { mean, half_width: None, .. }) => percent(*mean),
+        Some(Estimate { mean, half_width: Some(half), .. }) => format!("{:.1} ± {:.1} %", mean * 100.0, half * 100.0),
+    }
+}
+
+/// `name value`: accuracies in per cent, other metrics with four decimals.
+pub fn metric(name: &str, value: f64) -> String {
+    if name.ends_with("top1") { format!("{name} {}", percent(value)) } else { format!("{name} {value:.4}") }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::Experiment;
+    use crate::network::Weights;
+    use crate::train::{Record, Trained};
+
+    #[test]
+    fn the_table_has_a_row_per_tested_stage() {
+        let yaml = "
+name: t
+dataset: {name: cifar10}
+stages:
+  - {name: baseline, method: supervised, claim: [63, 65.5]}
+  - {name: simsiam, method: simsiam}
+  - {name: probe, method: probe, from: simsiam}";
+        let experiment = Experiment::parse("t.yaml".as_ref(), yaml).unwrap();
+        let mut manifest = Manifest::new(&experiment, "cpu");
+        assert_eq!(text(&manifest), "no stage has been tested on the test images yet");
+        let record = |epoch, name: &str, value| Record { epoch, metrics: [(name.to_owned(), value)].into() };
+        let mut add = |stage: &str, history: &[Record], seconds: f64| {
+            let trained = Trained { history: history.to_vec(), chosen: None, weights: Weights::default() };
+            manifest.result.insert(stage.to_owned(), StageResult::new(&trained).unwrap());
+            manifest.environment.seconds.insert(stage.to_owned(), seconds);
+        };
+        let top1 = |epoch, value| record(epoch, "test_top1", value);
+        add("baseline", &[top1(1, 0.5), top1(2, 0.6612), top1(3, 0.6612), top1(4, 0.64)], 59.6);
+        add("simsiam", &[record(1, "train_loss", -0.5)], 3000.0);
+        add("probe", &[top1(1, 0.7)], 725.0);
+        assert_eq!(manifest.result["baseline"].peak.as_ref().unwrap().epoch, 2, "the first of the best");
+        insta::assert_snapshot!(text(&manifest));
+    }
+
+    #[test]
+    fn several_seeds_give_intervals_and_verdicts() {
+        let yaml = "
+name: t
+seed: 4
+seeds: 3
+dataset: {name: cifar10}
+labels: {count: 5000, choose: stratified, validation: 0.1}
+stages:
+  - {name: baseline, method: supervised}
+  - {name: simsiam, method: simsiam}
+  - {name: simsiam-linear, method: probe, from: simsiam, probe: linear, frozen_norm: eval}
+  - {name: simsiam-knn, method: knn, from: simsiam}
+claims:
+  - {better: simsiam-linear, than: baseline}
+  - {better: baseline, than: simsiam-knn}
+  - {better: simsiam-knn, than: baseline}
+  - {better: simsiam-linear, than: simsiam-knn}";
+        let experiment = Experiment::parse("t.yaml".as_ref(), yaml).unwrap();
+        let mut manifest = Manifest::new(&experiment, "cpu");
+        let mut add = |key: &str, top1: f64| {
+            let [last, chosen] = ["validation_top1", "test_top1"]
+                .map(|name| Record { epoch: 1, metrics: [(name.to_owned(), top1)].into() });
+            let trained = Trained { history: vec![last], chosen: Some(chosen), weights: Weights::default() };
+            manifest.result.insert(key.to_owned(), StageResult::new(&trained).unwrap());
+            manifest.environment.seconds.insert(key.to_owned(), 100.0);
+        };
+        for (seed, [baseline, linear, knn]) in
+            [(4, [0.65, 0.641, 0.53]), (5, [0.66, 0.655, 0.55]), (6, [0.645, 0.66, 0.54])]
+        {
+            add(&format!("seed-{seed}/baseline"), baseline);
+            add(&format!("seed-{seed}/simsiam-linear"), linear);
+            add(&format!("seed-{seed}/simsiam-knn"), knn);
+        }
+        manifest.result.remove("seed-6/simsiam-knn");
+        insta::assert_snapshot!(text(&manifest));
+    }
+
+    #[test]
+    fn metrics_are_shares_in_per_cent_or_numbers() {
+        assert_eq!(metric("test_top1", 0.6666), "test_top1 66.7 %");
+        assert_eq!(metric("train_loss", 0.6666), "train_loss 0.6666");
+    }
+}

@@ -1,0 +1,133 @@
+//! The report: one file that needs no other, figures beside it, tables that scripts can read.
+
+use std::path::{Path, PathBuf};
+
+use fewlabel::experiment::{Experiment, Options, run};
+use fewlabel::report;
+
+fn run_into(folder: &Path, yaml: &str) -> PathBuf {
+    let experiment = Experiment::parse("report.yaml".as_ref(), yaml).unwrap();
+    let out = folder.join(&*experiment.name);
+    run(&experiment, &Options::new(&out)).unwrap();
+    out
+}
+
+fn files(folder: &Path, end: &str) -> Vec<String> {
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter_map(|name| Some(name.strip_suffix(end)?.to_owned())).collect();
+    names.sort();
+    names
+}
+
+const SMOKE: &str = include_str!("../experiments/smoke.yaml");
+
+#[test]
+fn a_run_gets_a_page_with_every_figure_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = run_into(folder.path(), SMOKE);
+    let page = report::write(std::slice::from_ref(&out), None, &out, &mut |_| {}).unwrap();
+    let html = std::fs::read_to_string(page).unwrap();
+    let expected = [
+        "accuracy",
+        "confusion-baseline",
+        "confusion-pretext-finetune",
+        "confusion-simsiam-linear",
+        "confusion-simsiam-probe",
+        "filters-pretext",
+        "filters-random",
+        "filters-simsiam",
+        "loss",
+        "neighbors-pretext",
+        "neighbors-random",
+        "neighbors-simsiam",
+        "output-std",
+        "pretext-tasks",
+        "simsiam-loss",
+        "umap-pretext",
+        "umap-random",
+        "umap-simsiam",
+        "views",
+    ];
+    assert_eq!(files(&out, ".svg"), expected);
+    assert_eq!(files(&out, ".png"), expected);
+    for id in expected {
+        assert!(html.contains(&format!("<figure id=\"{id}\"")), "{id}");
+    }
+    // What a page fetches is named by src, href or url(): anchors, files beside it, and what it carries itself.
+    for (attribute, end) in [("src=\"", '"'), ("href=\"", '"'), ("url(", ')')] {
+        for part in html.split(attribute).skip(1) {
+            let target = part.split(end).next().unwrap();
+            let own = target.starts_with("data:") || target.starts_with('#') || out.join(target).is_file();
+            assert!(own, "the page asks for {}", &target[..target.len().min(80)]);
+        }
+    }
+    let experiment = Experiment::parse("smoke.yaml".as_ref(), SMOKE).unwrap();
+    assert!(html.contains(&experiment.sha256()));
+    // The counts of a confusion matrix are the test images.
+    let svg = std::fs::read_to_string(out.join("confusion-baseline.svg")).unwrap();
+    let counts = svg.split("</title>").filter_map(|part| part.rsplit_once(": ")?.1.split(" of ").next());
+    assert_eq!(counts.map(|count| count.parse::<u32>().unwrap()).sum::<u32>(), 40);
+    // Accuracies in the CSV are those of the manifest.
+    let csv = std::fs::read_to_string(out.join("results.csv")).unwrap();
+    let manifest = fewlabel::experiment::Manifest::load(&out.join("manifest.json")).unwrap();
+    let top1 = manifest.result["baseline"].last.metrics["test_top1"];
+    let line = csv.lines().find(|line| line.contains(",baseline,")).unwrap();
+    assert!(line.starts_with("smoke,0,baseline,supervised,40,") && line.ends_with(&format!(",{top1},,")), "{line}");
+    assert_eq!(csv.lines().count(), 1 + 6);
+    // Again gives the same page, but for the time in the manifest, which is not written again.
+    let again = report::write(std::slice::from_ref(&out), None, &out, &mut |_| {}).unwrap();
+    assert!(std::fs::read_to_string(again).unwrap() == html, "the same report");
+}
+
+#[test]
+fn several_runs_are_compared_in_one_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = |name: &str, labels: &str| {
+        format!(
+            "
+name: {name}
+seeds: 2
+dataset: {{name: synthetic, train: 60, test: 20}}
+labels: {{count: 20, choose: stratified, validation: 0.5}}
+network: {{channels: [2, 3, 4], hidden: 8}}
+stages:
+  - {{name: small, method: supervised, epochs: 1, batch: 4{labels}}}
+  - {{name: large, method: supervised, epochs: 1, batch: 4}}
+claims: [{{better: large, than: small}}]"
+        )
+    };
+    let runs = [run_into(folder.path(), &yaml("a", ", labels: 40")), run_into(folder.path(), &yaml("b", ""))];
+    let out = folder.path().join("both");
+    let html = std::fs::read_to_string(report::write(&runs, None, &out, &mut |_| {}).unwrap()).unwrap();
+    for name in ["a: small", "b: large"] {
+        assert!(html.contains(&format!("\"name\":\"{name}\"")), "a curve of {name}");
+    }
+    assert!(html.contains("<figure id=\"b-confusion-large\"") && html.contains("<figure id=\"accuracy-40\""));
+    assert!(html.contains("large beats small: "));
+    let csv = std::fs::read_to_string(out.join("results.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 1 + 2 * 2 * 2);
+    assert!(csv.lines().any(|line| line.starts_with("a,1,small,supervised,40,")), "{csv}");
+    // Stages that differ in their labels alone are one curve.
+    assert!(files(&out, ".svg").contains(&"label-curve".to_owned()), "a has 20 and 40 labels");
+}
+
+#[test]
+fn without_images_or_weights_the_report_says_so_and_does_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let golden = folder.path().join("run");
+    std::fs::create_dir(&golden).unwrap();
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/seed.json"), golden.join("manifest.json")).unwrap();
+    let nowhere = folder.path().join("nowhere");
+    let page = report::write(std::slice::from_ref(&golden), Some(&nowhere), &golden, &mut |_| {}).unwrap();
+    let html = std::fs::read_to_string(page).unwrap();
+    assert!(html.contains("no images, and no figures that need them") && html.contains("fewlabel data fetch"));
+    assert_eq!(files(&golden, ".png"), ["accuracy", "loss", "output-std", "pretext-tasks", "simsiam-loss"]);
+
+    let out = run_into(folder.path(), SMOKE);
+    std::fs::remove_file(out.join("simsiam/weights.safetensors")).unwrap();
+    report::write(std::slice::from_ref(&out), None, &out, &mut |_| {}).unwrap();
+    assert!(!out.join("umap-simsiam.svg").exists() && out.join("umap-pretext.svg").exists());
+    std::fs::copy(out.join("baseline/weights.safetensors"), out.join("pretext-finetune/weights.safetensors")).unwrap();
+    let error = report::write(std::slice::from_ref(&out), None, &out, &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("not the weights that the run recorded"), "{error}");
+}
