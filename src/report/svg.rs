@@ -365,7 +365,8 @@ fn distinct(values: &[f64]) -> Vec<f64> {
 /// Round numbers that enclose the extent, four to eight of them, and their decimals.
 fn ticks((low, high): (f64, f64)) -> (Vec<f64>, usize) {
     let (steps, decimals) = step(low, high);
-    let [first, last] = [(low / steps - 1e-9).floor(), (high / steps + 1e-9).ceil()];
+    // A bound that is a round number but for rounding is the first or last itself.
+    let [first, last] = [(low / steps + 1e-9).floor(), (high / steps - 1e-9).ceil()];
     ((0..=(last - first) as usize).map(|i| (first + i as f64) * steps).collect(), decimals)
 }
 
@@ -397,5 +398,30 @@ fn thousands(digits: &str) -> String {
     match digits.len() {
         n if whole && n > 3 => format!("{},{}", &digits[..n - 3], &digits[n - 3..]),
         _ => digits.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_enclose_the_values() {
+        let of = |low: f64, high: f64| {
+            let (ticks, decimals) = ticks((low, high));
+            ticks.iter().map(|&tick| number(tick, decimals)).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(of(0.0, 0.0221), "0.000 0.005 0.010 0.015 0.020 0.025");
+        assert_eq!(of(31.0, 99.2), "20 40 60 80 100");
+        assert_eq!(of(-0.73, -0.44), "−0.75 −0.70 −0.65 −0.60 −0.55 −0.50 −0.45 −0.40");
+        assert_eq!(of(0.0, 100.0), "0 20 40 60 80 100");
+        assert_eq!(of(1.0, 1.0 + 1e-9).split(' ').count(), 6, "{}", of(1.0, 1.0 + 1e-9));
+        assert_eq!(whole_ticks((1.0, 5.0)).0, [1.0, 2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(whole_ticks((1.0, 50.0)).0, [10.0, 20.0, 30.0, 40.0, 50.0]);
+    }
+
+    #[test]
+    fn what_people_wrote_cannot_leave_its_place() {
+        assert_eq!(escape("<a href=\"x\">&"), "&lt;a href=&quot;x&quot;&gt;&amp;");
     }
 }
