@@ -57,6 +57,7 @@ pub mod report;
 pub mod rng;
 mod simd;
 pub mod statistics;
+mod suggest;
 pub mod train;
 pub mod umap;
 

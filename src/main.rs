@@ -7,20 +7,30 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use candle_core::Device;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use fewlabel::data::{cifar10, fetch};
 use fewlabel::error::{Error, Result};
-use fewlabel::experiment::{self, Experiment, Manifest, Options, Seed};
+use fewlabel::experiment::{self, Experiment, Manifest, Options, Output, Seed};
 use fewlabel::{golden, report};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Trustworthy, reproducible benchmarks of learning from few labels.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  fewlabel run                                   the quick experiment, about a minute
+  fewlabel data fetch                            CIFAR-10, verified, into data/
+  fewlabel run experiments/seed.yaml             the study's comparison
+  fewlabel run mine.yaml --only baseline         one stage, and what it needs
+  fewlabel verify golden/quick.json              the same bits again
+  fewlabel report runs/seed runs/strict          two runs in one page";
 
 #[derive(Subcommand)]
 enum Command {
@@ -30,6 +40,17 @@ enum Command {
     Verify(Verify),
     /// Write the report of a run again, or one that compares several runs.
     Report(Report),
+    /// List past runs with their headline numbers.
+    Runs {
+        /// The folder that holds the run directories.
+        #[arg(default_value = "runs")]
+        folder: PathBuf,
+        /// Print a JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a completion script, for example `fewlabel completions bash > ~/.local/share/bash-completion/completions/fewlabel`.
+    Completions { shell: Shell },
     /// Say where CIFAR-10 is and whether it is whole.
     Data {
         /// A folder with cifar-10-batches-bin/ or cifar-10-binary.tar.gz [default: $FEWLABEL_DATA, or data/].
@@ -121,6 +142,9 @@ struct How {
     /// Print nothing but errors; log.txt in the run directory has the rest.
     #[arg(long)]
     quiet: bool,
+    /// Print a JSON object a line instead: the plan, every epoch, every finished stage.
+    #[arg(long, conflicts_with = "quiet")]
+    json: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -137,6 +161,11 @@ fn main() -> ExitCode {
         Command::Run(options) => run(options),
         Command::Verify(options) => verify(options),
         Command::Report(options) => report(options),
+        Command::Runs { folder, json } => runs(&folder, json),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "fewlabel", &mut std::io::stdout());
+            Ok(())
+        }
         Command::Data { data_dir, command: None } => data(data_dir.as_deref()),
         Command::Data { data_dir, command: Some(DataCommand::Fetch { url }) } => fetch(data_dir.as_deref(), url),
     };
@@ -161,11 +190,23 @@ fn run(options: Run) -> Result<()> {
     let every = Duration::from_secs(options.checkpoint_every);
     let run = options.how.options(&out)?;
     let run = Options { fresh: options.fresh, reuse: options.reuse, checkpoint_every: every, ..run };
-    let (data_dir, quiet) = (options.how.data_dir.clone(), options.how.quiet);
+    let (data_dir, quiet) = (options.how.data_dir.clone(), options.how.output() != Output::Text);
     in_pool(options.how.threads, || {
         experiment::run(&experiment, &run)?;
         write_report(std::slice::from_ref(&out), data_dir.as_deref(), &out, quiet)
     })
+}
+
+/// One line a run, the latest last.
+fn runs(folder: &Path, json: bool) -> Result<()> {
+    for run in experiment::past_runs(folder)? {
+        if json {
+            say(&run.json().to_string());
+        } else {
+            say(&run.to_string());
+        }
+    }
+    Ok(())
 }
 
 fn report(options: Report) -> Result<()> {
@@ -183,7 +224,7 @@ fn write_report(runs: &[PathBuf], data_dir: Option<&Path>, out: &Path, quiet: bo
     bar.finish_and_clear();
     let path = path?;
     if !quiet {
-        say(&format!("{} shows it", path.display()));
+        say(&format!("The report: {}", path.display()));
     }
     Ok(())
 }
@@ -212,8 +253,10 @@ fn verify(options: Verify) -> Result<()> {
     }
     let found = in_pool(options.how.threads, || experiment::run(&expected.experiment, &run))?;
     let said = golden::compare(&expected, &found, options.within)?;
-    if !options.how.quiet {
-        say(&said);
+    match options.how.output() {
+        Output::Text => say(&said),
+        Output::Json => say(&serde_json::json!({"event": "verified", "message": said}).to_string()),
+        Output::Nothing => {}
     }
     Ok(())
 }
@@ -225,6 +268,14 @@ fn points(text: &str) -> std::result::Result<f64, String> {
 }
 
 impl How {
+    fn output(&self) -> Output {
+        match (self.quiet, self.json) {
+            (true, _) => Output::Nothing,
+            (_, true) => Output::Json,
+            _ => Output::Text,
+        }
+    }
+
     fn options(&self, out: &Path) -> Result<Options<'static>> {
         let device = match self.device {
             DeviceName::Cpu => Device::Cpu,
@@ -235,7 +286,7 @@ impl How {
             only: self.only.clone(),
             data_dir: self.data_dir.clone(),
             device,
-            quiet: self.quiet,
+            output: self.output(),
             interrupted: &INTERRUPTED,
             ..Options::new(out)
         })

@@ -91,12 +91,9 @@ fn smoke() -> String {
 fn a_run_fills_its_folder_ends_with_the_table_and_is_not_repeated() {
     let place = Place::new();
     let said = place.good(&["run", &smoke()]);
-    let rows: Vec<&str> = said.lines().rev().take(9).collect();
+    let rows: Vec<&str> = said.lines().rev().take(10).collect();
     assert!(rows[0].contains("runs/smoke"), "{said}");
-    assert!(
-        rows.iter().any(|row| row.starts_with("method") && row.contains("peak") && row.contains("claimed")),
-        "{said}"
-    );
+    assert!(rows.iter().any(|row| row.starts_with("method") && row.contains("peak") && row.contains("time")), "{said}");
     for stage in ["baseline", "pretext-finetune", "simsiam-probe"] {
         assert!(rows.iter().any(|row| row.starts_with(stage) && row.contains('%')), "{said}");
     }
@@ -106,8 +103,13 @@ fn a_run_fills_its_folder_ends_with_the_table_and_is_not_repeated() {
         expected.push(format!("runs/smoke/{stage}/history.json"));
         expected.push(format!("runs/smoke/{stage}/weights.safetensors"));
     }
+    expected.extend(["report.html", "results.csv", "results.md"].map(|file| format!("runs/smoke/{file}")));
     expected.sort();
-    assert_eq!(place.files(), expected);
+    let is_figure = |file: &String| file.ends_with(".svg") || file.ends_with(".png");
+    let (figures, others): (Vec<String>, Vec<String>) = place.files().into_iter().partition(is_figure);
+    assert_eq!(others, expected);
+    assert_eq!(figures.len(), 2 * 19);
+    assert!(said.contains("runs/smoke/report.html") && said.contains("together about"), "{said}");
     let log = std::fs::read_to_string(place.path("runs/smoke/log.txt")).unwrap();
     assert!(log.lines().next().unwrap().starts_with("20") && log.contains("Z baseline: epoch 2/2"), "{log}");
 
@@ -122,6 +124,54 @@ fn a_run_fills_its_folder_ends_with_the_table_and_is_not_repeated() {
     assert_eq!(fresh, "");
     assert_eq!(place.manifest("runs/smoke")["result"], before["result"], "the same bits on three threads");
     assert_eq!(place.manifest("runs/smoke")["environment"]["threads"], 3);
+}
+
+#[test]
+fn scripts_get_json_and_past_runs_are_listed() {
+    let place = Place::new();
+    let said = place.good(&["run", &smoke(), "--json", "--only", "simsiam-probe"]);
+    let events: Vec<serde_json::Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |kind: &str| events.iter().filter(|event| event["event"] == kind).collect::<Vec<_>>();
+    assert_eq!([of("plan").len(), of("epoch").len(), of("stage").len(), of("done").len()], [1, 4, 2, 1], "{said}");
+    assert_eq!(of("plan")[0]["stages"][0]["stage"], "simsiam");
+    assert!(of("plan")[0]["stages"][1]["seconds"].as_f64().unwrap() > 0.0);
+    let result = &place.manifest("runs/smoke")["result"]["simsiam-probe"];
+    assert_eq!(of("stage")[1]["result"]["final"], result["final"]);
+    assert_eq!(of("epoch")[3]["record"], result["final"]);
+
+    place.good(&["run", &smoke(), "--quiet", "--out", "runs/whole"]);
+    place.write("runs/broken/manifest.json", "{}");
+    let listed = place.good(&["runs"]);
+    let top1 = 100.0 * result["final"]["test_top1"].as_f64().unwrap();
+    assert!(listed.contains(&format!("simsiam-probe {top1:.1} %")), "{listed}");
+    assert!(listed.contains("2 of 6 stages") && listed.contains("runs/whole") && listed.contains("  done"), "{listed}");
+    assert!(listed.contains("is not a manifest of this version"), "{listed}");
+    let listed = place.good(&["runs", "--json"]);
+    let rows: Vec<serde_json::Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(rows.iter().any(|row| row["test_top1"]["simsiam-probe"] == result["final"]["test_top1"]), "{listed}");
+    place.bad(&["runs", "nowhere"], 3);
+}
+
+#[test]
+fn completions_and_examples_are_there() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(place.good(&["completions", shell]).contains("fewlabel"), "{shell}");
+    }
+    assert!(place.good(&["--help"]).contains("fewlabel verify golden/quick.json"));
+}
+
+#[test]
+fn a_report_can_be_written_again_and_elsewhere() {
+    let place = Place::new();
+    place.good(&["run", &smoke(), "--quiet"]);
+    std::fs::remove_file(place.path("runs/smoke/report.html")).unwrap();
+    place.good(&["report", "runs/smoke"]);
+    assert!(place.path("runs/smoke/report.html").exists());
+    place.good(&["report", "runs/smoke", "runs/smoke", "--quiet"]);
+    assert!(place.path("report/report.html").exists());
+    let message = place.bad(&["report", "nowhere"], 2);
+    assert!(message.contains("nowhere/manifest.json"), "{message}");
 }
 
 #[test]

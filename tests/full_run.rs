@@ -12,7 +12,7 @@ use candle_core::Device;
 use fewlabel::augment::view_batch;
 use fewlabel::data::{IMAGE, cifar10, synthetic};
 use fewlabel::engine::{self, DropoutKey, Objective};
-use fewlabel::experiment::{Experiment, Options, Seeds, run};
+use fewlabel::experiment::{Experiment, Options, Output, Seeds, run};
 use fewlabel::network::{Network, Weights, Widths};
 use fewlabel::optimizer::{Rule, State};
 use fewlabel::report::table::results;
@@ -46,7 +46,7 @@ fn full_run() -> Result<bool> {
     let out = root.join(format!("target/full-run/{seeds}"));
     println!("The seed protocol for {seeds} seeds into {}", out.display());
     println!("From the start it takes about {:.0} minutes here.", seeds as f64 * minutes()?);
-    let manifest = run(&experiment, &Options { quiet: false, ..Options::new(&out) })?;
+    let manifest = run(&experiment, &Options { output: Output::Text, ..Options::new(&out) })?;
     let mut good = true;
     for stage in &experiment.stages {
         let Some([low, high]) = stage.claim else { continue };

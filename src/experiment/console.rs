@@ -1,4 +1,4 @@
-//! What a run says: lines on the console and, with time stamps, in `log.txt`; a progress bar on a terminal.
+//! What a run says: lines or JSON on standard output, lines with time stamps in `log.txt`, a progress bar on a terminal.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,35 +9,52 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::error::{Error, Result};
 
+/// What goes to standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Lines for people, with a progress bar on a terminal.
+    Text,
+    /// A JSON object a line, for scripts.
+    Json,
+    Nothing,
+}
+
 pub(super) struct Console {
     log: File,
     path: PathBuf,
-    quiet: bool,
+    pub output: Output,
     bar: ProgressBar,
 }
 
 impl Console {
-    /// Appends to `log.txt` in `folder`. A quiet console only does that.
-    pub fn open(folder: &Path, quiet: bool) -> Result<Console> {
+    /// Appends to `log.txt` in `folder`, whatever the output.
+    pub fn open(folder: &Path, output: Output) -> Result<Console> {
         let path = folder.join("log.txt");
         let log = File::options().create(true).append(true).open(&path).map_err(Error::io("open", &path))?;
-        Ok(Console { log, path, quiet, bar: ProgressBar::hidden() })
+        Ok(Console { log, path, output, bar: ProgressBar::hidden() })
     }
 
     /// One line, without disturbing the bar.
     pub fn say(&mut self, line: &str) -> Result<()> {
         let now = humantime::format_rfc3339_seconds(SystemTime::now());
         writeln!(self.log, "{now} {line}").map_err(Error::io("write", &self.path))?;
-        if !self.quiet {
+        if self.output == Output::Text {
             // A reader that has gone away (`| head`) is no reason to stop training.
             self.bar.suspend(|| writeln!(std::io::stdout(), "{line}").ok());
         }
         Ok(())
     }
 
+    /// One event, for scripts alone.
+    pub fn event(&self, event: &serde_json::Value) {
+        if self.output == Output::Json {
+            let _ = writeln!(std::io::stdout(), "{event}");
+        }
+    }
+
     /// Starts the bar of a stage; none where standard error is not a terminal.
     pub fn start_bar(&mut self, stage: &str, steps: u64) {
-        if !self.quiet {
+        if self.output == Output::Text {
             let style = ProgressStyle::with_template("{prefix} [{wide_bar}] {msg}").expect("a template without fault");
             self.bar = ProgressBar::new(steps).with_style(style.progress_chars("=> ")).with_prefix(stage.to_owned());
         }

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use serde_json::json;
+
 use super::console::Console;
 use super::manifest::{Manifest, StageResult, history_json};
 use super::observer::{StageObserver, metrics};
@@ -50,7 +52,7 @@ impl Folder {
         } else if !file.exists() {
             manifest.save(&file)?;
         }
-        let console = Console::open(&path, options.quiet)?;
+        let console = Console::open(&path, options.output)?;
         Ok(Folder { path, manifest, console, _lock: lock })
     }
 
@@ -89,6 +91,9 @@ impl Folder {
         if let Some(record) = &result.chosen {
             self.console.say(&format!("{}: chosen: epoch {}  {}", job.key, record.epoch, metrics(record)))?;
         }
+        self.console.event(&json!({"event": "stage", "stage": job.key, "result": {
+            "final": result.last, "peak": result.peak, "chosen": result.chosen, "weights_sha256": result.weights_sha256,
+        }}));
         self.manifest.result.insert(job.key.clone(), result);
         self.manifest.save(&self.path.join("manifest.json"))?;
         remove_if_there(&folder.join("checkpoint"))

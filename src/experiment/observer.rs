@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use super::console::{Console, duration};
 use super::manifest::{Manifest, history_json};
 use crate::error::Result;
@@ -73,6 +75,7 @@ impl Observer for StageObserver<'_> {
         files::write_atomically(&self.folder.join("history.json"), &[&history_json(history)])?;
         let Some(record) = history.last() else { return Ok(()) };
         let stage = &self.stage;
+        self.console.event(&json!({"event": "epoch", "stage": stage, "epochs": at.epochs, "record": record}));
         let line = format!("{stage}: epoch {}/{}  {}  ({})", at.epoch, at.epochs, metrics(record), self.pace(at));
         self.console.say(&line)?;
         if let (Some(limit), Some(&std)) = (self.collapsed_below, record.metrics.get("output_std"))

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::defaults::Conflict;
 use super::{Experiment, Job};
 use crate::error::{Error, Result};
+use crate::suggest::did_you_mean;
 
 /// Experiment files are a page long; more is a mistake, and deep nesting costs a YAML parser quadratic time.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -43,7 +44,7 @@ impl Experiment {
         let fail = |line, column, message| Error::Experiment { path: path.to_owned(), line, column, message };
         let mut experiment: Experiment = serde_yaml::from_str(text).map_err(|error| {
             let location = error.location();
-            let message = without_location(&error.to_string());
+            let message = with_suggestion(&without_location(&error.to_string()));
             fail(location.as_ref().map(|at| at.line()), location.map(|at| at.column()), message)
         })?;
         experiment.complete().map_err(|Conflict { about, message }| fail(line_of(text, &about), None, message))?;
@@ -59,6 +60,15 @@ impl Experiment {
 /// The parser's message without its trailing " at line L column C", which goes before it.
 fn without_location(message: &str) -> String {
     message.rsplit_once(" at line ").map_or(message, |(head, _)| head).to_owned()
+}
+
+/// An unknown key or value of the parser's message, with the known one that is nearest.
+fn with_suggestion(message: &str) -> String {
+    let mut words = message.split('`').skip(1).step_by(2);
+    match words.next().filter(|_| message.contains("unknown field `") || message.contains("unknown variant `")) {
+        Some(word) => format!("{message}{}", did_you_mean(word, words)),
+        None => message.to_owned(),
+    }
 }
 
 /// The last line that names `word` (`name: word`; a name used twice is wrong where it stands last), or else the last

@@ -2,6 +2,7 @@
 
 use super::defaults::Conflict;
 use super::{Experiment, RANDOM, Stage};
+use crate::suggest::did_you_mean;
 
 /// One stage for one seed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +55,9 @@ impl Experiment {
         match known.iter().position(|known| !known).and_then(|at| only.get(at)) {
             Some(name) => {
                 let known: Vec<&str> = self.stages.iter().map(|stage| &*stage.name).collect();
+                let stage = name.rsplit('/').next().unwrap_or(name);
                 let message = format!("no stage {name}; there are: {}", known.join(", "));
+                let message = message + &did_you_mean(stage, known);
                 Err(Conflict { about: name.clone(), message })
             }
             None => Ok(jobs),
@@ -96,7 +99,8 @@ pub(super) fn plan(stages: &[Stage], only: &[String]) -> Result<Vec<usize>, Conf
                 Some(from) if **from == *RANDOM => None,
                 Some(from) => Some(find(from).ok_or_else(|| Conflict {
                     about: from.to_string(),
-                    message: format!("stage {}: from: no stage {from}; there are: {}", stage.name, known()),
+                    message: format!("stage {}: from: no stage {from}; there are: {}", stage.name, known())
+                        + &did_you_mean(from, stages.iter().map(|stage| &*stage.name)),
                 })?),
             };
         }

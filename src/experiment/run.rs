@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use candle_core::Device;
 
+use serde_json::json;
+
+use super::console::{Output, duration};
 use super::folder::Folder;
 use super::manifest::Manifest;
 use super::{DatasetName, Experiment, Job};
 use crate::data::{Data, cifar10, synthetic};
 use crate::error::{Error, Result};
 use crate::report;
+use crate::train::expected_time;
 
 /// What does not change a result.
 pub struct Options<'a> {
@@ -24,8 +28,7 @@ pub struct Options<'a> {
     /// Where CIFAR-10 is; see [`cifar10::locate`].
     pub data_dir: Option<PathBuf>,
     pub device: Device,
-    /// Whether to say nothing but the result.
-    pub quiet: bool,
+    pub output: Output,
     /// Run directories whose finished stages are taken over where they would give the same bits.
     pub reuse: Vec<PathBuf>,
     /// Longest time between two checkpoints of a stage.
@@ -44,7 +47,7 @@ impl Options<'_> {
             fresh: false,
             data_dir: None,
             device: Device::Cpu,
-            quiet: true,
+            output: Output::Nothing,
             reuse: vec![],
             checkpoint_every: CHECKPOINT_EVERY,
             interrupted: &NEVER,
@@ -75,7 +78,11 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
         Manifest::load(&other.join("manifest.json"))?;
     }
     let mut folder = Folder::open(experiment, options)?;
+    let todo: Vec<&Job> = jobs.iter().filter(|job| left(&folder.manifest, job)).collect();
     folder.console.say(&format!("{}: {} stages into {}", experiment.name, jobs.len(), options.out.display()))?;
+    if let Some((_, data)) = data.as_ref().filter(|_| options.output != Output::Nothing) {
+        show_plan(experiment, &todo, data, options, &mut folder)?;
+    }
     for job in jobs {
         if !left(&folder.manifest, &job) {
             folder.console.say(&format!("{}: finished before", job.key))?;
@@ -95,7 +102,50 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     }
     let table = report::table::text(&folder.manifest);
     folder.console.say(&format!("\n{table}\n\nEverything else is in {}", options.out.display()))?;
+    folder.console.event(&json!({"event": "done", "folder": options.out}));
     Ok(folder.manifest)
+}
+
+/// Says what is to be done, and how long it takes by a few steps of each stage.
+fn show_plan(
+    experiment: &Experiment,
+    jobs: &[&Job],
+    data: &Data,
+    options: &Options,
+    folder: &mut Folder,
+) -> Result<()> {
+    let mut known: Vec<(usize, Duration)> = vec![];
+    let (mut rows, mut total) = (vec![], Duration::ZERO);
+    for job in jobs {
+        let stage = &experiment.stages[job.stage];
+        let (what, time) = match experiment.of_seed(job.seed).recipe(stage) {
+            None => ("neighbours".to_owned(), None),
+            Some(recipe) => {
+                // The same for every seed.
+                let time = match known.iter().find(|(index, _)| *index == job.stage) {
+                    Some(&(_, time)) => time,
+                    None => {
+                        let examples = experiment.of_seed(job.seed).examples(stage, data)?;
+                        let time = expected_time(&recipe, data, &examples, &options.device)?;
+                        known.push((job.stage, time));
+                        time
+                    }
+                };
+                (format!("{} epoch{}", recipe.epochs, if recipe.epochs == 1 { "" } else { "s" }), Some(time))
+            }
+        };
+        total += time.unwrap_or_default();
+        let event = json!({"stage": job.key, "epochs": stage.epochs, "seconds": time.map(|time| time.as_secs_f64())});
+        rows.push((&job.key, what, time, event));
+    }
+    let width = rows.iter().map(|row| row.0.len()).max().unwrap_or(0);
+    for (key, what, time, _) in &rows {
+        let time = time.map_or(String::new(), |time| format!("about {}", duration(time)));
+        folder.console.say(format!("  {key:<width$}  {what:<11}  {time}").trim_end())?;
+    }
+    let stages: Vec<_> = rows.into_iter().map(|row| row.3).collect();
+    folder.console.event(&json!({"event": "plan", "experiment": experiment.name, "stages": stages}));
+    folder.console.say(&format!("together about {}", duration(total)))
 }
 
 /// Whether the manifest has the stage's result, and the folder its files.

@@ -49,6 +49,11 @@ impl Row {
     /// Heads of the columns.
     pub const HEAD: [&str; 6] = ["method", "peak *", "final", "test", "claimed", "time"];
 
+    /// "baseline 65.5 %": the accuracy that stands for the stage.
+    pub fn headline(&self) -> String {
+        format!("{} {}", self.stage, estimate(self.chosen.or(self.last).as_ref()))
+    }
+
     /// As text, in the columns of [`Row::HEAD`]; "-" where there is nothing.
     pub fn cells(&self) -> [String; 6] {
         let claim = self.claim.map_or("-".to_owned(), |[low, high]| format!("{low}–{high} %"));

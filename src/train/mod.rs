@@ -5,6 +5,7 @@
 
 mod checkpoint;
 mod method;
+mod pace;
 mod recipe;
 mod source;
 
@@ -18,6 +19,7 @@ use crate::optimizer::State;
 use candle_core::Device;
 pub use method::Method;
 use method::{Batch, Sums};
+pub use pace::expected_time;
 pub use recipe::{Examples, Monitor, Recipe, Record, Test};
 use source::Source;
 pub use source::{EVAL_BATCH, features};

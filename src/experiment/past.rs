@@ -1,0 +1,71 @@
+//! The runs that a folder holds.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::Manifest;
+use crate::error::{Error, Result};
+use crate::report::table;
+
+/// A run directory, and what is in it.
+pub struct PastRun {
+    pub folder: PathBuf,
+    /// Its manifest, or what is wrong with it.
+    pub manifest: Result<Manifest>,
+}
+
+/// The run directories below `folder`, the one written last at the end.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn past_runs(folder: &Path) -> Result<Vec<PastRun>> {
+    let mut runs = vec![];
+    for entry in std::fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let folder = entry.map_err(Error::io("read", folder))?.path();
+        let path = folder.join("manifest.json");
+        if path.exists() {
+            runs.push(PastRun { manifest: Manifest::load(&path), folder });
+        }
+    }
+    let written = |run: &PastRun| run.manifest.as_ref().map(|m| m.environment.written.clone()).unwrap_or_default();
+    runs.sort_by_key(|run| (written(run), run.folder.clone()));
+    Ok(runs)
+}
+
+impl PastRun {
+    /// Finished stages and all there are, over the seeds.
+    fn progress(manifest: &Manifest) -> (usize, usize) {
+        (manifest.result.len(), manifest.experiment.stages.len() * manifest.experiment.seeds.0 as usize)
+    }
+
+    /// For scripts.
+    pub fn json(&self) -> Value {
+        match &self.manifest {
+            Err(error) => json!({"folder": self.folder, "error": error.to_string()}),
+            Ok(manifest) => {
+                let (done, all) = PastRun::progress(manifest);
+                let top1 = |row: &table::Row| row.chosen.or(row.last).map(|estimate| estimate.mean);
+                let top1: serde_json::Map<String, Value> =
+                    table::rows(manifest).iter().map(|row| (row.stage.clone(), json!(top1(row)))).collect();
+                json!({"folder": self.folder, "experiment": manifest.experiment.name, "written":
+                    manifest.environment.written, "stages_done": done, "stages": all, "test_top1": top1})
+            }
+        }
+    }
+}
+
+impl fmt::Display for PastRun {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let folder = self.folder.display();
+        let manifest = match &self.manifest {
+            Err(error) => return write!(f, "{folder}: {error}"),
+            Ok(manifest) => manifest,
+        };
+        let (done, all) = PastRun::progress(manifest);
+        let state = if done == all { "done".to_owned() } else { format!("{done} of {all} stages") };
+        write!(f, "{folder}  {}  {state}", manifest.environment.written)?;
+        table::rows(manifest).iter().try_for_each(|row| write!(f, "\n  {}", row.headline()))
+    }
+}

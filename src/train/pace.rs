@@ -1,0 +1,63 @@
+//! How long a stage will take, from a few of its steps: for the plan that a run shows before it starts.
+
+use std::time::{Duration, Instant};
+
+use candle_core::Device;
+
+use super::method::{Batch, Sums};
+use super::source::{EVAL_BATCH, Source, features};
+use super::{Examples, Recipe, Test};
+use crate::data::Data;
+use crate::engine::{self, Rates};
+use crate::error::Result;
+use crate::network::{Mode, Weights};
+use crate::optimizer::State;
+
+/// Steps that are timed, after one that is not.
+const STEPS: usize = 2;
+
+/// Time that training the stage takes, about. What is trained for it is thrown away.
+pub fn expected_time(recipe: &Recipe, data: &Data, examples: &Examples, device: &Device) -> Result<Duration> {
+    let state = State::default();
+    let open = |network: &crate::network::Network| {
+        engine::open(device, network.clone(), Weights::init(network, recipe.seed), recipe.rule, &state)
+    };
+    let mut model = open(&recipe.network)?;
+    let some = |n: usize| -> Vec<u32> { examples.train.iter().copied().cycle().take(n).collect() };
+    let (looked, judged) = match recipe.test {
+        Test::EveryEpoch => (some(EVAL_BATCH), data.test.len()),
+        Test::Once => (some(EVAL_BATCH), examples.validation.len()),
+    };
+    features(&data.train, &looked, &mut *model)?;
+    let began = Instant::now();
+    features(&data.train, &looked, &mut *model)?;
+    let forward = began.elapsed().as_secs_f64() / EVAL_BATCH as f64;
+
+    let batch_indices = some(recipe.batch);
+    let frozen = recipe.network.is_frozen(Mode::Eval);
+    let source = if frozen {
+        let source = Source::features(&data.train, &batch_indices, &mut *model)?;
+        model = open(&recipe.network.without_trunk())?;
+        source
+    } else {
+        Source::images(&data.train, &batch_indices)
+    };
+    let (mut batch, mut sums) = (Batch::default(), Sums::default());
+    let mut began = Instant::now();
+    for step in 0..=STEPS {
+        if step == 1 {
+            began = Instant::now();
+        }
+        recipe.fill_training(&mut batch, &source.content, &source.indices, 0, 0);
+        recipe.step(&mut *model, Rates::from(recipe.lr), &batch, 0, &mut sums)?;
+    }
+    let step = began.elapsed().as_secs_f64() / STEPS as f64;
+    let (epochs, steps) = (f64::from(recipe.epochs), recipe.steps(examples.train.len()) as f64);
+    // Without heads there is nothing to judge; features of a frozen backbone are computed once.
+    let looks = if recipe.method.heads().is_empty() { 0.0 } else { judged as f64 * forward };
+    let seconds = match frozen {
+        true => epochs * steps * step + looks + examples.train.len() as f64 * forward,
+        false => epochs * (steps * step + looks),
+    };
+    Ok(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+}
