@@ -1,6 +1,5 @@
 //! What is measured on a network's outputs, on the host, in double precision and in a fixed order.
 
-use crate::data::CLASSES;
 use crate::neighbors::{Neighbor, nearest, normalized};
 
 /// How many rows of `logits` [n, classes] have their largest value, the first of several, at their label.
@@ -36,14 +35,15 @@ pub fn knn_correct(queries: &[f32], labels: &[u8], bank: &[f32], bank_labels: &[
     let [queries, bank] = [queries, bank].map(|features| normalized(features, width));
     let found = nearest(&queries, &bank, width, knn.k);
     let k = found.len() / labels.len().max(1);
+    let classes = bank_labels.iter().max().map_or(0, |&label| usize::from(label) + 1);
     let hit = |(near, &label): (&[Neighbor], &u8)| {
-        let mut votes = [0.0f64; CLASSES];
+        let mut votes = vec![0.0f64; classes];
         for &(cosine, row) in near {
             // Divided by the largest vote there can be, so that none overflows.
             let vote = libm::exp((f64::from(cosine) - 1.0) / knn.temperature);
             votes[usize::from(bank_labels[row as usize])] += vote;
         }
-        let best = (1..CLASSES).fold(0, |best, i| if votes[i] > votes[best] { i } else { best });
+        let best = (1..classes).fold(0, |best, i| if votes[i] > votes[best] { i } else { best });
         u32::from(best == usize::from(label))
     };
     found.chunks_exact(k.max(1)).zip(labels).map(hit).sum()

@@ -9,7 +9,7 @@ use std::time::Duration;
 use candle_core::Device;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use fewlabel::data::{cifar10, fetch};
+use fewlabel::data::{self, cifar10, fetch};
 use fewlabel::error::{Error, Result};
 use fewlabel::experiment::{self, Experiment, Manifest, Options, Output, Seed};
 use fewlabel::{golden, report};
@@ -51,9 +51,12 @@ enum Command {
     },
     /// Print a completion script, for example `fewlabel completions bash > ~/.local/share/bash-completion/completions/fewlabel`.
     Completions { shell: Shell },
-    /// Say where CIFAR-10 is and whether it is whole.
+    /// Say where CIFAR-10 is and whether it is whole; or, with --folder, what a folder of one's own images holds.
     Data {
-        /// A folder with cifar-10-batches-bin/ or cifar-10-binary.tar.gz [default: $FEWLABEL_DATA, or data/].
+        /// Own images, in train/CLASS/ and test/CLASS/: prints the `dataset:` line of an experiment on them.
+        #[arg(long, value_name = "DIR", conflicts_with = "data_dir")]
+        folder: Option<PathBuf>,
+        /// The folder that holds the data set [default: $FEWLABEL_DATA, or data/].
         #[arg(long, value_name = "DIR", global = true)]
         data_dir: Option<PathBuf>,
         #[command(subcommand)]
@@ -117,7 +120,7 @@ struct Report {
     /// Where to write it [default: the run directory; of several runs ./report].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// A folder with cifar-10-batches-bin/ or cifar-10-binary.tar.gz [default: $FEWLABEL_DATA, or data/].
+    /// The folder that holds the data set [default: $FEWLABEL_DATA, or data/].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Print nothing but errors.
@@ -134,7 +137,7 @@ struct How {
     /// Threads to use [default: one per core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// A folder with cifar-10-batches-bin/ or cifar-10-binary.tar.gz [default: $FEWLABEL_DATA, or data/].
+    /// The folder that holds the data set [default: $FEWLABEL_DATA, or data/].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     #[arg(long, value_enum, default_value = "cpu")]
@@ -166,8 +169,9 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "fewlabel", &mut std::io::stdout());
             Ok(())
         }
-        Command::Data { data_dir, command: None } => data(data_dir.as_deref()),
-        Command::Data { data_dir, command: Some(DataCommand::Fetch { url }) } => fetch(data_dir.as_deref(), url),
+        Command::Data { folder: Some(folder), .. } => own_images(&folder),
+        Command::Data { data_dir, command: None, .. } => data(data_dir.as_deref()),
+        Command::Data { data_dir, command: Some(DataCommand::Fetch { url }), .. } => fetch(data_dir.as_deref(), url),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -328,6 +332,15 @@ fn data(data_dir: Option<&Path>) -> Result<()> {
             Err(Error::data(source.path(), problem, "fetch them again with `fewlabel data fetch`"))
         }
     }
+}
+
+fn own_images(folder: &Path) -> Result<()> {
+    let data = data::folder::load(folder)?;
+    let (train, test, classes) = (data.train.len(), data.test.len(), data.classes.len());
+    say(&format!("# {}", data.classes.join(", ")));
+    let hash = data.sha256();
+    say(&format!("dataset: {{name: folder, train: {train}, test: {test}, classes: {classes}, sha256: \"{hash}\"}}"));
+    Ok(())
 }
 
 fn fetch(data_dir: Option<&Path>, url: String) -> Result<()> {

@@ -153,6 +153,61 @@ fn scripts_get_json_and_past_runs_are_listed() {
 }
 
 #[test]
+fn own_images_are_a_data_set() {
+    let place = Place::new();
+    for (set, n) in [("train", 12), ("test", 5)] {
+        for (class, color) in [("cats", [200, 30, 30]), ("dogs", [30, 30, 200]), ("owls", [30, 200, 30])] {
+            for i in 0..n {
+                let path = place.path(&format!("images/{set}/{class}/{i}.png"));
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                let pixel = |x, y| image::Rgb([0, 1, 2].map(|c| color[c] + ((x * 7 + y * 3 + i * 11) % 50) as u8));
+                image::RgbImage::from_fn(40, 36, pixel).save(path).unwrap();
+            }
+        }
+    }
+    let printed = place.good(&["data", "--folder", "images"]);
+    assert!(
+        printed.starts_with("# cats, dogs, owls\ndataset: {name: folder, train: 36, test: 15, classes: 3, sha256: ")
+    );
+    let dataset = printed.lines().nth(1).unwrap();
+    let rest = "
+name: own
+labels: {count: 30, choose: stratified, validation: 0.2}
+network: {channels: [4, 4, 4], hidden: 8, projector: 16, predictor: 4}
+stages:
+  - {name: simsiam, method: simsiam, epochs: 1, batch: 12}
+  - {name: linear, method: probe, from: simsiam, probe: linear, frozen_norm: eval, epochs: 2, batch: 8}
+  - {name: knn, method: knn, from: simsiam}";
+    let file = place.write("own.yaml", format!("{dataset}{rest}"));
+    let file = file.to_str().unwrap();
+    place.good(&["run", file, "--data-dir", "images", "--quiet"]);
+    let result = &place.manifest("runs/own")["result"];
+    assert_eq!(result["knn"]["final"]["test_top1"], 1.0, "colour alone tells these classes");
+    let confusion = std::fs::read_to_string(place.path("runs/own/confusion-linear.svg")).unwrap();
+    assert!(confusion.contains("owls, taken for cats"), "the classes have their names");
+    place.good(&["verify", "runs/own/manifest.json", "--data-dir", "images"]);
+
+    // Other images, other numbers, no numbers.
+    std::fs::copy(place.path("images/train/cats/0.png"), place.path("images/train/dogs/0.png")).unwrap();
+    let message = place.bad(&["verify", "runs/own/manifest.json", "--data-dir", "images"], 2);
+    assert!(message.contains("its images are others than the experiment's"), "{message}");
+    std::fs::remove_file(place.path("images/train/dogs/0.png")).unwrap();
+    let message = place.bad(&["run", file, "--data-dir", "images", "--out", "again"], 2);
+    assert!(message.contains("has 35 training and 15 test images of 3 classes"), "{message}");
+    let bare = place.write("bare.yaml", format!("dataset: {{name: folder}}{rest}"));
+    let message = place.bad(&["run", bare.to_str().unwrap(), "--data-dir", "images"], 2);
+    assert!(message.contains("bare.yaml:1: dataset: a folder needs `train`, `test` and `classes`"), "{message}");
+    let message = place.bad(&["run", &quick_on("cifar100", &place), "--data-dir", "images"], 2);
+    assert!(message.contains("cifar-100-binary.tar.gz") && message.contains("download"), "{message}");
+}
+
+/// A file with one stage on the data set.
+fn quick_on(dataset: &str, place: &Place) -> String {
+    let yaml = format!("name: q\ndataset: {{name: {dataset}}}\nstages: [{{name: a, method: supervised}}]");
+    place.write("q.yaml", yaml).to_str().unwrap().to_owned()
+}
+
+#[test]
 fn completions_and_examples_are_there() {
     let place = Place::new();
     for shell in ["bash", "zsh", "fish"] {

@@ -200,7 +200,7 @@ proptest! {
     ) {
         // Batch norm over two examples gives ±1 whatever they are: SimSiam's gradients are then rounding and no more.
         let n = if which == 2 { n.max(3) } else { n };
-        let widths = Widths { channels, hidden, projector, predictor, dropout: 0.5 };
+        let widths = Widths { channels, hidden, projector, predictor, ..Widths::default() };
         let views = [noise(n * IMAGE, 3), noise(n * IMAGE, 4)];
         let labels = labels(n, 3);
         let heads: Vec<_> = ["rotation_head", "shear_head", "color_head"].map(|head| Target { head, labels: &labels }).into();
@@ -230,7 +230,7 @@ proptest! {
 /// The contract: bits do not depend on the number of threads.
 #[test]
 fn any_number_of_threads_gives_the_same_weights() {
-    let widths = Widths { channels: [5, 6, 7], hidden: 33, projector: 40, predictor: 9, dropout: 0.5 };
+    let widths = Widths { channels: [5, 6, 7], hidden: 33, projector: 40, predictor: 9, ..Widths::default() };
     let views = [noise(19 * IMAGE, 3), noise(19 * IMAGE, 4)];
     let labels = labels(19, 10);
     let train = |threads: usize| -> [String; 2] {

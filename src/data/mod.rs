@@ -1,10 +1,15 @@
 //! Labelled images and where they come from.
 
 pub mod cifar10;
+pub mod cifar100;
 pub mod fetch;
+pub mod folder;
 mod subset;
 mod synthetic;
 
+use sha2::{Digest, Sha256};
+
+use crate::files;
 pub use subset::{Choose, epoch_order, labelled, validation};
 pub use synthetic::synthetic;
 
@@ -14,10 +19,12 @@ pub const SIDE: usize = 32;
 pub const CHANNELS: usize = 3;
 /// Bytes of one image: [`CHANNELS`] planes of [`SIDE`] × [`SIDE`], row by row.
 pub const IMAGE: usize = CHANNELS * SIDE * SIDE;
-/// Classes of every data set here.
+/// Classes of CIFAR-10 and of the synthetic set.
 pub const CLASSES: usize = 10;
+/// Classes that a data set can have: a label is a byte.
+pub const MAX_CLASSES: usize = 256;
 
-/// Images as `u8` [n, 3, 32, 32], with a label below [`CLASSES`] for each.
+/// Images as `u8` [n, 3, 32, 32], with a label below the number of classes for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dataset {
     pub images: Vec<u8>,
@@ -54,4 +61,24 @@ pub struct Data {
     pub test: Dataset,
     /// The classes' names, by label.
     pub classes: Vec<String>,
+}
+
+impl Data {
+    /// The first images of both sets.
+    pub fn first(mut self, train: usize, test: usize) -> Data {
+        self.train.truncate(train);
+        self.test.truncate(test);
+        self
+    }
+
+    /// SHA-256 over the classes' names, then labels and pixels of the training and the test images.
+    pub fn sha256(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(format!("{:?} {} {}\n", self.classes, self.train.len(), self.test.len()));
+        for set in [&self.train, &self.test] {
+            hash.update(&set.labels);
+            hash.update(&set.images);
+        }
+        files::hex(&hash.finalize())
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CLASSES, Dataset};
+use super::{Dataset, MAX_CLASSES};
 use crate::error::{Error, Result};
 use crate::rng::{Purpose, Stream};
 
@@ -16,18 +16,18 @@ pub enum Choose {
     Stratified,
 }
 
-/// The indices of `count` labelled training images, in ascending order. Stratified: `count` / 10 of each class.
+/// The indices of `count` labelled training images, in ascending order. Stratified: `count` / `classes` of each class.
 ///
 /// # Errors
 /// [`Error::Usage`] if there are not so many images, or not so many of a class.
-pub fn labelled(train: &Dataset, choose: Choose, count: usize, seed: u64) -> Result<Vec<u32>> {
+pub fn labelled(train: &Dataset, classes: usize, choose: Choose, count: usize, seed: u64) -> Result<Vec<u32>> {
     let too_few = |what: String| Error::Usage(format!("labels.count: {count}: {what}"));
     let chosen: Vec<u32> = match choose {
         Choose::First => (0..count.min(train.len()) as u32).collect(),
         Choose::Stratified => {
             let mut shuffled: Vec<u32> = (0..train.len() as u32).collect();
             Stream::new(seed, Purpose::Labels, 0, 0).shuffle(&mut shuffled);
-            let mut room = [count / CLASSES; CLASSES];
+            let mut room = vec![count / classes; classes];
             shuffled.retain(|&index| {
                 let room = &mut room[usize::from(train.labels[index as usize])];
                 let taken = *room > 0;
@@ -37,7 +37,7 @@ pub fn labelled(train: &Dataset, choose: Choose, count: usize, seed: u64) -> Res
             if let Some(class) = room.iter().position(|&room| room > 0) {
                 return Err(too_few(format!(
                     "class {class} has fewer than {} of the training images",
-                    count / CLASSES
+                    count / classes
                 )));
             }
             shuffled.sort_unstable();
@@ -54,7 +54,7 @@ pub fn labelled(train: &Dataset, choose: Choose, count: usize, seed: u64) -> Res
 /// from the seed. What is left, and the part, each in ascending order.
 pub fn validation(train: &Dataset, labelled: &[u32], share: f32, seed: u64) -> [Vec<u32>; 2] {
     let class = |index: u32| usize::from(train.labels[index as usize]);
-    let mut room = [0.0f64; CLASSES];
+    let mut room = [0.0f64; MAX_CLASSES];
     labelled.iter().for_each(|&index| room[class(index)] += f64::from(share));
     let mut shuffled = labelled.to_vec();
     Stream::new(seed, Purpose::Validation, 0, 0).shuffle(&mut shuffled);
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn stratified_labels_are_balanced_distinct_and_drawn_from_the_seed() {
         let train = dataset();
-        let draw = |count, seed| labelled(&train, Choose::Stratified, count, seed);
+        let draw = |count, seed| labelled(&train, 10, Choose::Stratified, count, seed);
         let chosen = draw(200, 1).unwrap();
         assert!(chosen.is_sorted_by(|a, b| a < b));
         for class in 0..10 {
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn the_validation_part_is_the_share_of_every_class() {
         let train = dataset();
-        let chosen = labelled(&train, Choose::Stratified, 300, 1).unwrap();
+        let chosen = labelled(&train, 10, Choose::Stratified, 300, 1).unwrap();
         for (share, of_class) in [(0.1, 3), (0.3, 9), (0.25, 7), (0.0, 0)] {
             let [rest, part] = validation(&train, &chosen, share, 1);
             for class in 0..10 {
@@ -118,8 +118,8 @@ mod tests {
 
     #[test]
     fn first_labels_are_the_first() {
-        assert_eq!(labelled(&dataset(), Choose::First, 3, 7).unwrap(), [0, 1, 2]);
-        assert!(labelled(&dataset(), Choose::First, 801, 7).is_err());
+        assert_eq!(labelled(&dataset(), 10, Choose::First, 3, 7).unwrap(), [0, 1, 2]);
+        assert!(labelled(&dataset(), 10, Choose::First, 801, 7).is_err());
     }
 
     #[test]

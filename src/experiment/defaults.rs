@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Batch, DatasetName, Epochs, Experiment, Images, Labels, OptimizerName, RANDOM, Rate, Share, Stage, StageMethod,
+    Batch, DatasetName, DatasetSpec, Epochs, Experiment, Images, Labels, OptimizerName, RANDOM, Rate, Share, Stage,
+    StageMethod,
 };
-use crate::data::{CLASSES, Choose, IMAGE};
+use crate::data::{Choose, IMAGE};
 use crate::network::{Mode, Probe};
 use crate::optimizer::Schedule;
 
@@ -21,8 +22,8 @@ impl Conflict {
     }
 }
 
-/// Images of the real CIFAR-10: training and test.
-const CIFAR10: [usize; 2] = [50_000, 10_000];
+/// Images of the real CIFAR-10 and CIFAR-100: training and test.
+const CIFAR: [usize; 2] = [50_000, 10_000];
 /// What a stage may take of memory, in bytes: more than most machines have, and far less than a slip of a digit asks.
 const MAX_BYTES: f64 = 48e9;
 /// Images of the synthetic set unless given.
@@ -31,21 +32,35 @@ const SYNTHETIC: [usize; 2] = [10_000, 2_000];
 impl Experiment {
     /// Fills in every default, then checks what no single value can show.
     pub(super) fn complete(&mut self) -> Result<(), Conflict> {
-        let whole = match self.dataset.name {
-            DatasetName::Cifar10 => CIFAR10,
+        let name = self.dataset.name;
+        let whole = match name {
+            DatasetName::Cifar10 | DatasetName::Cifar100 => CIFAR,
             DatasetName::Synthetic => SYNTHETIC,
+            DatasetName::Folder => {
+                self.dataset.check_folder(&self.labels)?;
+                [0, 0]
+            }
         };
+        let is_cifar = matches!(name, DatasetName::Cifar10 | DatasetName::Cifar100);
+        if name != DatasetName::Folder && (self.dataset.classes.is_some() || self.dataset.sha256.is_some()) {
+            return Err(Conflict::new("dataset", "dataset: `classes` and `sha256` belong to name: folder"));
+        }
         let sizes = [&mut self.dataset.train, &mut self.dataset.test];
         for ((size, whole), key) in sizes.into_iter().zip(whole).zip(["train", "test"]) {
             let given = size.get_or_insert(Images(whole)).0;
-            if self.dataset.name == DatasetName::Cifar10 && given > whole {
-                return Err(Conflict::new(key, format!("dataset.{key}: CIFAR-10 has {whole} images, not {given}")));
+            if is_cifar && given > whole {
+                return Err(Conflict::new(
+                    key,
+                    format!("dataset.{key}: the whole set has {whole} images, not {given}"),
+                ));
             }
         }
         let train = self.dataset.train.map_or(0, |images| images.0);
-        let count = self.labels.count.0;
-        let left =
-            self.labels.check("labels.count", count, train).map_err(|message| Conflict::new("count", message))?;
+        let (count, classes) = (self.labels.count.0, self.dataset.class_count());
+        let left = self
+            .labels
+            .check("labels.count", count, train, classes)
+            .map_err(|message| Conflict::new("count", message))?;
         if self.stages.is_empty() {
             return Err(Conflict::new("stages", "stages: at least one is needed"));
         }
@@ -62,7 +77,7 @@ impl Experiment {
             let left = match stage.labels {
                 Some(labels) => {
                     let key = format!("stage {}: labels", stage.name);
-                    let left = self.labels.check(&key, labels.0, train);
+                    let left = self.labels.check(&key, labels.0, train, classes);
                     left.map_err(|message| Conflict::new(&stage.name, message))?
                 }
                 None => left,
@@ -89,24 +104,40 @@ impl Experiment {
     }
 }
 
+impl DatasetSpec {
+    /// A folder says nothing of itself before it is read.
+    fn check_folder(&self, labels: &Labels) -> Result<(), Conflict> {
+        if self.train.is_none() || self.test.is_none() || self.classes.is_none() {
+            let message = "dataset: a folder needs `train`, `test` and `classes`; `fewlabel data --folder` prints them";
+            return Err(Conflict::new("folder", message));
+        }
+        if labels.choose == Choose::First {
+            // In a folder class follows class.
+            let message = "labels.choose: the first images of a folder are of one class; take `stratified`";
+            return Err(Conflict::new("choose", message));
+        }
+        Ok(())
+    }
+}
+
 impl Labels {
     /// How many of `count` labelled images are trained on; or what is wrong with the number that `key` gives.
-    fn check(&self, key: &str, count: usize, train: usize) -> Result<usize, String> {
+    fn check(&self, key: &str, count: usize, train: usize, classes: usize) -> Result<usize, String> {
         if count > train {
             return Err(format!("{key}: {count} of only {train} training images"));
         }
-        if self.choose == Choose::Stratified && !count.is_multiple_of(CLASSES) {
-            return Err(format!("{key}: {count} cannot be stratified; take a multiple of {CLASSES}"));
+        if self.choose == Choose::Stratified && !count.is_multiple_of(classes) {
+            return Err(format!("{key}: {count} cannot be stratified; take a multiple of {classes}"));
         }
         let share = f64::from(self.validation.0);
-        let of_class = (count as f64 / CLASSES as f64 * share + 1e-4) as usize;
+        let of_class = (count as f64 / classes as f64 * share + 1e-4) as usize;
         if share > 0.0 && of_class == 0 {
             return Err(format!("{key}: {} of {count} images leave no validation image of a class", self.validation.0));
         }
-        if count == CLASSES * of_class {
+        if count == classes * of_class {
             return Err(format!("{key}: {} of {count} images leave none to train on", self.validation.0));
         }
-        Ok(count - CLASSES * of_class)
+        Ok(count - classes * of_class)
     }
 }
 
@@ -114,7 +145,7 @@ impl Experiment {
     /// Bytes that training the stage takes, about: its data set, weights with gradients and two moments, and what a
     /// batch leaves for the backward pass.
     fn memory(&self, stage: &Stage) -> f64 {
-        let widths = self.network.widths();
+        let widths = self.widths();
         let size = |spec: crate::network::Spec| spec.shape.iter().product::<usize>();
         let weights: usize = self.network(stage).tensors().map(size).sum();
         let pixels = [1024, 256, 64].iter().zip(widths.channels).map(|(pixels, channels)| pixels * channels);

@@ -18,7 +18,7 @@ mod value;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::Choose;
+use crate::data::{CLASSES, Choose};
 use crate::files;
 use crate::network::{Mode, Probe, Widths};
 use crate::optimizer::{Rule, Schedule};
@@ -30,7 +30,7 @@ pub use plan::Job;
 use plan::plan;
 pub(crate) use run::load_data;
 pub use run::{CHECKPOINT_EVERY, Options, run};
-pub use value::{Batch, Channels, Epochs, Images, Name, Percent, Rate, Seed, Seeds, Share, Width};
+pub use value::{Batch, Channels, Classes, Epochs, Images, Name, Percent, Rate, Seed, Seeds, Share, Width};
 
 /// An experiment, as in its YAML file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,12 +83,34 @@ pub struct DatasetSpec {
     pub train: Option<Images>,
     /// The first so many test images; CIFAR-10: all unless given; synthetic: 2,000.
     pub test: Option<Images>,
+    /// Of a folder, where it must be given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classes: Option<Classes>,
+    /// Of a folder: SHA-256 over its images as the networks get them ([`crate::data::Data::sha256`]), so that others are
+    /// not taken for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+}
+
+impl DatasetSpec {
+    /// Classes of the data set.
+    pub fn class_count(&self) -> usize {
+        match self.name {
+            DatasetName::Cifar10 | DatasetName::Synthetic => CLASSES,
+            DatasetName::Cifar100 => 100,
+            DatasetName::Folder => self.classes.map_or(CLASSES, |classes| classes.0),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DatasetName {
     Cifar10,
+    /// With its 100 fine labels.
+    Cifar100,
+    /// One's own images ([`crate::data::folder`]).
+    Folder,
     /// Drawn from the experiment's seed ([`crate::data::synthetic`]).
     Synthetic,
 }
@@ -139,14 +161,17 @@ impl Default for NetworkSpec {
     }
 }
 
-impl NetworkSpec {
+impl Experiment {
+    /// The sizes of its networks.
     pub fn widths(&self) -> Widths {
+        let NetworkSpec { channels, hidden, projector, predictor, dropout } = &self.network;
         Widths {
-            channels: self.channels.map(|c| c.0),
-            hidden: self.hidden.0,
-            projector: self.projector.0,
-            predictor: self.predictor.0,
-            dropout: self.dropout.0,
+            channels: channels.map(|c| c.0),
+            hidden: hidden.0,
+            projector: projector.0,
+            predictor: predictor.0,
+            dropout: dropout.0,
+            classes: self.dataset.class_count(),
         }
     }
 }

@@ -150,7 +150,7 @@ mod tests {
             "[]",
             "just text",
             "name: t",
-            "name: t\ndataset: {name: cifar100}\nstages: []",
+            "name: t\ndataset: {name: cifar-10}\nstages: []",
             "name: t\ndataset: {name: cifar10, train: 60000}\nstages: [{name: a, method: pretext}]",
             "name: t\ndataset: {name: synthetic, train: 100}\nstages: [{name: a, method: pretext}]",
             "name: t\ndataset: {name: synthetic}\nlabels: {count: 15, choose: stratified}\nstages: [{name: a, method: pretext}]",

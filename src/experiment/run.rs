@@ -11,8 +11,8 @@ use serde_json::json;
 use super::console::{Output, duration};
 use super::folder::Folder;
 use super::manifest::Manifest;
-use super::{DatasetName, Experiment, Job};
-use crate::data::{Data, cifar10, synthetic};
+use super::{DatasetName, DatasetSpec, Experiment, Job};
+use crate::data::{Data, cifar10, cifar100, folder, synthetic};
 use crate::error::{Error, Result};
 use crate::report;
 use crate::train::expected_time;
@@ -190,11 +190,34 @@ pub(crate) fn load_data(experiment: &Experiment, data_dir: Option<&Path>) -> Res
     let [train, test] = [experiment.dataset.train, experiment.dataset.test].map(|n| n.map_or(usize::MAX, |n| n.0));
     match experiment.dataset.name {
         DatasetName::Synthetic => Ok(synthetic(train, test, experiment.seed.0)),
-        DatasetName::Cifar10 => {
-            let mut data = cifar10::load(&cifar10::locate(data_dir)?)?;
-            data.train.truncate(train);
-            data.test.truncate(test);
+        DatasetName::Cifar10 => Ok(cifar10::load(&cifar10::locate(data_dir)?)?.first(train, test)),
+        DatasetName::Cifar100 => Ok(cifar100::load(&cifar10::data_folder(data_dir).0)?.first(train, test)),
+        DatasetName::Folder => {
+            let place = cifar10::data_folder(data_dir).0;
+            let data = folder::load(&place)?;
+            experiment.dataset.check(&place, &data)?;
             Ok(data)
+        }
+    }
+}
+
+impl DatasetSpec {
+    /// Whether the folder's images are those that the experiment is about.
+    fn check(&self, place: &Path, data: &Data) -> Result<()> {
+        let said = [self.train.map_or(0, |n| n.0), self.test.map_or(0, |n| n.0), self.class_count()];
+        let found = [data.train.len(), data.test.len(), data.classes.len()];
+        if said != found {
+            let [train, test, classes] = found;
+            let problem = format!("has {train} training and {test} test images of {classes} classes");
+            let remedy = format!("the experiment says {}, {} and {}: put it right there", said[0], said[1], said[2]);
+            return Err(Error::data(place, problem, remedy));
+        }
+        match &self.sha256 {
+            Some(said) if *said != data.sha256() => {
+                let problem = format!("its images are others than the experiment's: SHA-256 {}", data.sha256());
+                Err(Error::data(place, problem, "restore them, or change `sha256` in the experiment"))
+            }
+            _ => Ok(()),
         }
     }
 }

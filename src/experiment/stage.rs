@@ -15,7 +15,7 @@ pub(super) const KNN: Knn = Knn { k: 20, temperature: 0.1 };
 impl Experiment {
     /// The network that the stage trains.
     pub fn network(&self, stage: &Stage) -> Network {
-        let widths = self.network.widths();
+        let widths = self.widths();
         match stage.method {
             StageMethod::Supervised | StageMethod::Finetune => Network::supervised(&widths),
             StageMethod::Pretext => Network::pretext(&widths),
@@ -67,7 +67,7 @@ impl Experiment {
     /// [`crate::Error::Usage`] if a class has too few images.
     pub fn examples(&self, stage: &Stage, data: &Data) -> Result<Examples> {
         let (seed, share) = (self.seed.0, self.labels.validation.0);
-        let all = labelled(&data.train, self.labels.choose, self.label_count(stage), seed)?;
+        let all = labelled(&data.train, self.dataset.class_count(), self.labels.choose, self.label_count(stage), seed)?;
         let [labelled, validation] = validation(&data.train, &all, share, seed);
         let train = if stage.method.uses_labels() { labelled.clone() } else { (0..data.train.len() as u32).collect() };
         Ok(Examples { train, labelled, validation })

@@ -69,6 +69,7 @@ number!(
     /// Output channels of a convolution.
     Channels, usize, "a whole number from 1 to 1024", |v| whole(v, 1.0, 1024.0)
 );
+number!(Classes, usize, "a whole number of classes from 2 to 256", |v| whole(v, 2.0, 256.0));
 number!(Rate, f64, "a number above 0 and at most 10", |v| v > 0.0 && v <= 10.0);
 number!(
     /// A share that leaves something: dropout, momentum, weight decay.

@@ -162,11 +162,13 @@ pub struct Widths {
     pub predictor: usize,
     /// Probability of dropout on the hidden layer.
     pub dropout: f32,
+    /// Classes that the labels tell apart: the data set's.
+    pub classes: usize,
 }
 
 impl Default for Widths {
     fn default() -> Widths {
-        Widths { channels: [32, 64, 128], hidden: 512, projector: 2048, predictor: 512, dropout: 0.5 }
+        Widths { channels: [32, 64, 128], hidden: 512, projector: 2048, predictor: 512, dropout: 0.5, classes: CLASSES }
     }
 }
 
@@ -224,10 +226,10 @@ impl Network {
     /// `backbone`, frozen in `mode` → `classifier`.
     pub fn probe(widths: &Widths, probe: Probe, mode: Mode) -> Network {
         let classifier = match probe {
-            Probe::Linear => Block::linear(CLASSIFIER, widths.features(), CLASSES, &[]),
+            Probe::Linear => Block::linear(CLASSIFIER, widths.features(), widths.classes, &[]),
             Probe::Mlp => {
                 let hidden = Layer::Linear { inputs: widths.features(), outputs: widths.hidden };
-                let last = Layer::Linear { inputs: widths.hidden, outputs: CLASSES };
+                let last = Layer::Linear { inputs: widths.hidden, outputs: widths.classes };
                 let layers = vec![hidden, Layer::Relu, Layer::Dropout { p: widths.dropout }, last];
                 Block::sequential(CLASSIFIER, layers)
             }
@@ -289,5 +291,5 @@ fn fc(widths: &Widths) -> Block {
 }
 
 fn classification_head(widths: &Widths) -> Block {
-    Block::linear(CLASSIFICATION_HEAD, widths.hidden, CLASSES, &[])
+    Block::linear(CLASSIFICATION_HEAD, widths.hidden, widths.classes, &[])
 }

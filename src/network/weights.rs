@@ -159,7 +159,7 @@ mod tests {
     use crate::network::{Mode, Probe, Widths};
 
     fn widths() -> Widths {
-        Widths { channels: [2, 3, 4], hidden: 5, projector: 6, predictor: 3, dropout: 0.5 }
+        Widths { channels: [2, 3, 4], hidden: 5, projector: 6, predictor: 3, ..Widths::default() }
     }
 
     #[test]

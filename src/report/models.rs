@@ -101,7 +101,7 @@ pub fn confusions(run: &Run, data: &Data) -> Result<Vec<Figure>> {
 /// UMAP, nearest neighbours and first-layer filters of every backbone: untrained, and after each pre-training.
 pub fn backbones(run: &Run, data: &Data, say: &mut dyn FnMut(&str)) -> Result<Vec<Figure>> {
     let experiment = &run.manifest.experiment;
-    let network = Network::backbone(&experiment.network.widths());
+    let network = Network::backbone(&experiment.widths());
     let untrained = Weights::init(&network, experiment.seed.0);
     let mut backbones = vec![(RANDOM.to_owned(), untrained.clone())];
     for stage in experiment.stages.iter().filter(|stage| !stage.method.classifies()) {

@@ -87,6 +87,8 @@ fn result(out: &mut String, run: &Run, named: bool) {
 fn summary(experiment: &Experiment) -> String {
     let dataset = match experiment.dataset.name {
         DatasetName::Cifar10 => "CIFAR-10",
+        DatasetName::Cifar100 => "CIFAR-100",
+        DatasetName::Folder => "Images of a folder",
         DatasetName::Synthetic => "The synthetic set",
     };
     let [train, test] = [experiment.dataset.train, experiment.dataset.test].map(|n| n.map_or(0, |n| n.0));

@@ -1,0 +1,67 @@
+//! Trains SimSiam on a folder of one's own images, without their labels, and uses its features: what is most like each
+//! of the first test images?
+//!
+//!     cargo run --release --example own_images -- my-images runs/own
+//!
+//! `my-images` holds `train/CLASS/*` and `test/CLASS/*`, PNG or JPEG; the classes only name the images here.
+
+use std::path::PathBuf;
+
+use candle_core::Device;
+use fewlabel::data::folder;
+use fewlabel::engine;
+use fewlabel::experiment::{Experiment, Options, Output, run};
+use fewlabel::neighbors::{nearest, normalized};
+use fewlabel::network::{Network, Weights};
+use fewlabel::optimizer::{Rule, State};
+use fewlabel::train::features;
+
+/// Enough to see something; the study takes 30.
+const EPOCHS: u32 = 10;
+
+fn main() -> fewlabel::Result<()> {
+    let mut args = std::env::args_os().skip(1).map(PathBuf::from);
+    let (Some(images), Some(out)) = (args.next(), args.next()) else {
+        return Err(fewlabel::Error::Usage(
+            "own_images IMAGES OUT: the folder of images, and where to write".to_owned(),
+        ));
+    };
+    let data = folder::load(&images)?;
+    let (train, test, classes) = (data.train.len(), data.test.len(), data.classes.len());
+
+    // An experiment with one stage: it is resumed when interrupted, and not repeated when done.
+    let yaml = format!(
+        "
+name: own
+dataset: {{name: folder, train: {train}, test: {test}, classes: {classes}}}
+labels: {{count: {classes}0, choose: stratified}}
+stages:
+  - {{name: simsiam, method: simsiam, epochs: {EPOCHS}, batch: {}}}",
+        64.min(train / 2)
+    );
+    let experiment = Experiment::parse("own_images".as_ref(), &yaml)?;
+    run(&experiment, &Options { data_dir: Some(images), output: Output::Text, ..Options::new(&out) })?;
+
+    // The backbone alone, with the weights that it has learnt.
+    let simsiam = &experiment.stages[0];
+    let trained = Weights::load(&out.join("simsiam/weights.safetensors"), &experiment.network(simsiam))?;
+    let backbone = Network::backbone(&experiment.widths());
+    let mut weights = Weights::init(&backbone, 0);
+    weights.transfer(&trained);
+    let mut model = engine::open(&Device::Cpu, backbone, weights, Rule::Adam, &State::default())?;
+
+    let all = |n: usize| (0..n as u32).collect::<Vec<_>>();
+    let bank = features(&data.train, &all(train), &mut *model)?;
+    let queries = features(&data.test, &all(test.min(5)), &mut *model)?;
+    let width = bank.len() / train;
+    let found = nearest(&normalized(&queries, width), &normalized(&bank, width), width, 3);
+    let class = |label: u8| &data.classes[usize::from(label)];
+    for (query, near) in found.chunks_exact(3).enumerate() {
+        let near: Vec<String> = near
+            .iter()
+            .map(|&(cosine, row)| format!("{} ({cosine:.2})", class(data.train.labels[row as usize])))
+            .collect();
+        println!("a test image of {}: most like {}", class(data.test.labels[query]), near.join(", "));
+    }
+    Ok(())
+}

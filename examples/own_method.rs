@@ -1,0 +1,73 @@
+//! An own way to pre-train, in the library's terms: which quarter turn has an image gone through? (RotNet: Gidaris, Singh
+//! and Komodakis, "Unsupervised representation learning by predicting image rotations", 2018.) Its backbone is then
+//! fine-tuned on few labels, beside the same network from random weights.
+//!
+//!     cargo run --release --example own_method
+
+use candle_core::Device;
+use fewlabel::augment::{quarter_turns, to_input};
+use fewlabel::data::{Data, IMAGE, epoch_order, synthetic};
+use fewlabel::engine::{self, DropoutKey, Objective, Target};
+use fewlabel::experiment::Experiment;
+use fewlabel::network::{Network, Weights};
+use fewlabel::optimizer::{Rule, State};
+use fewlabel::rng::{Purpose, Stream};
+use fewlabel::train::{Progress, train};
+
+const SEED: u64 = 0;
+const EPOCHS: u32 = 5;
+const BATCH: usize = 64;
+
+/// The recipe of what follows, as in an experiment file.
+const FINETUNING: &str = "
+name: own-method
+dataset: {name: synthetic, train: 4000, test: 1000}
+labels: {count: 500, choose: stratified}
+network: {channels: [16, 32, 64], hidden: 128}
+stages:
+  - {name: finetune, method: finetune, from: random, epochs: 15, batch: 64}";
+
+/// The method: all images, turned at random; the labels are the turns.
+fn rotation(data: &Data, network: &Network) -> fewlabel::Result<Weights> {
+    let weights = Weights::init(network, SEED);
+    let mut model = engine::open(&Device::Cpu, network.clone(), weights, Rule::Adam, &State::default())?;
+    let all: Vec<u32> = (0..data.train.len() as u32).collect();
+    for epoch in 0..EPOCHS {
+        let (mut loss, mut steps) = (0.0, 0);
+        for (step, indices) in epoch_order(&all, SEED, epoch).chunks(BATCH).enumerate() {
+            let (mut images, mut labels) = (vec![0.0; indices.len() * IMAGE], vec![]);
+            for (&index, out) in indices.iter().zip(images.chunks_exact_mut(IMAGE)) {
+                // Keyed by epoch and image: the same draw on any number of threads.
+                let turns = Stream::new(SEED, Purpose::Pretext, epoch, index).below(4) as u8;
+                let mut turned = [0; IMAGE];
+                quarter_turns(data.train.image(index as usize), turns, &mut turned);
+                to_input(&turned, out);
+                labels.push(turns);
+            }
+            let targets = [Target { head: "rotation_head", labels: &labels }];
+            let objective = Objective::Classify { images: &images, targets: &targets };
+            let dropout = DropoutKey { seed: SEED, epoch, first: (step * BATCH) as u32 };
+            loss += model.step(&objective, dropout, 1e-3.into())?.loss;
+            steps += 1;
+        }
+        println!("rotation: epoch {}/{EPOCHS}  loss {:.4}", epoch + 1, loss / f64::from(steps));
+    }
+    model.weights()
+}
+
+fn main() -> fewlabel::Result<()> {
+    let data = synthetic(4000, 1000, SEED);
+    let experiment = Experiment::parse("own_method".as_ref(), FINETUNING)?;
+    let stage = &experiment.stages[0];
+    let (recipe, examples) = (experiment.recipe(stage).expect("it trains"), experiment.examples(stage, &data)?);
+    let pretrained = rotation(&data, &Network::pretext(&experiment.widths()))?;
+    for (name, from) in [("random weights", None), ("rotation", Some(&pretrained))] {
+        let mut weights = Weights::init(&recipe.network, SEED);
+        // By name: the backbone and the hidden layer are taken over, the classifier is new.
+        from.iter().for_each(|from| weights.transfer(from));
+        let trained = train(&recipe, &data, &examples, Progress::start(weights), &Device::Cpu, &mut ())?;
+        let last = &trained.history[trained.history.len() - 1].metrics;
+        println!("from {name}: {:.1} % of the test images after the last epoch", 100.0 * last["test_top1"]);
+    }
+    Ok(())
+}
