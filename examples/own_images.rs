@@ -1,5 +1,5 @@
 //! Trains SimSiam on a folder of one's own images, without their labels, and uses its features: what is most like each
-//! of the first test images?
+//! of some test images?
 //!
 //!     cargo run --release --example own_images -- my-images runs/own
 //!
@@ -52,16 +52,17 @@ stages:
 
     let all = |n: usize| (0..n as u32).collect::<Vec<_>>();
     let bank = features(&data.train, &all(train), &mut *model)?;
-    let queries = features(&data.test, &all(test.min(5)), &mut *model)?;
+    let asked: Vec<u32> = all(test).into_iter().step_by(test.div_ceil(5).max(1)).collect();
+    let queries = features(&data.test, &asked, &mut *model)?;
     let width = bank.len() / train;
     let found = nearest(&normalized(&queries, width), &normalized(&bank, width), width, 3);
     let class = |label: u8| &data.classes[usize::from(label)];
-    for (query, near) in found.chunks_exact(3).enumerate() {
+    for (query, near) in asked.iter().zip(found.chunks_exact(3)) {
         let near: Vec<String> = near
             .iter()
             .map(|&(cosine, row)| format!("{} ({cosine:.2})", class(data.train.labels[row as usize])))
             .collect();
-        println!("a test image of {}: most like {}", class(data.test.labels[query]), near.join(", "));
+        println!("a test image of {}: most like {}", class(data.test.labels[*query as usize]), near.join(", "));
     }
     Ok(())
 }

@@ -3,6 +3,8 @@
 //! fine-tuned on few labels, beside the same network from random weights.
 //!
 //!     cargo run --release --example own_method
+//!
+//! On these drawn shapes so short a pre-training does not pay: 30.7 % against 55.1 % (seed 0, one run each).
 
 use candle_core::Device;
 use fewlabel::augment::{quarter_turns, to_input};

@@ -1,7 +1,7 @@
 //! What a run's result looks like: the table at its end, and `report.html` with every figure as SVG and PNG beside it.
 //!
-//! A [`figure::Figure`] is data; [`curves`] makes those that the histories give, [`models`] those that the weights
-//! give, [`svg`] draws them all, and [`page`] puts them together.
+//! A `Figure` is data; `curves` makes those that the histories give, `models` those that the weights give, `svg` draws
+//! them all, and `page` puts them together.
 
 mod curves;
 mod figure;

@@ -233,7 +233,7 @@ fn matrix(matrix: &Matrix) -> ([f64; 2], String) {
                 shade(share)
             );
             if n <= 20 && count > 0 {
-                let ink = if share > 0.45 { "#ffffff" } else { INK };
+                let ink = if share > 0.3 { "#ffffff" } else { INK };
                 let _ = write!(
                     out,
                     "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" font-size=\"11\" fill=\"{ink}\">{count}\
