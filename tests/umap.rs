@@ -58,7 +58,9 @@ fn kept(features: &[f32], width: usize, points: &[[f32; 2]]) -> (f64, f64) {
 #[test]
 fn a_map_keeps_as_many_neighbours_as_umap_learn() {
     let (features, width) = features();
+    let began = std::time::Instant::now();
     let points = Graph::new(&features, width).layout(0);
+    println!("{} × {width} in {:.1?}", points.len(), began.elapsed());
     let (trustworthiness, recall) = kept(&features, width, &points);
     let text = std::fs::read_to_string(folder().join("umap_learn.json")).unwrap();
     let theirs: serde_json::Value = serde_json::from_str(&text).unwrap();
