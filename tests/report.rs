@@ -63,13 +63,23 @@ fn a_run_gets_a_page_with_every_figure_beside_it() {
     }
     let experiment = Experiment::parse("smoke.yaml".as_ref(), SMOKE).unwrap();
     assert!(html.contains(&experiment.sha256()));
-    // The counts of a confusion matrix are the test images.
-    let svg = std::fs::read_to_string(out.join("confusion-baseline.svg")).unwrap();
-    let counts = svg.split("</title>").filter_map(|part| part.rsplit_once(": ")?.1.split(" of ").next());
-    assert_eq!(counts.map(|count| count.parse::<u32>().unwrap()).sum::<u32>(), 40);
+    // The counts of a confusion matrix are the test images; those on its diagonal are right.
+    let manifest = fewlabel::experiment::Manifest::load(&out.join("manifest.json")).unwrap();
+    for stage in ["baseline", "pretext-finetune", "simsiam-probe", "simsiam-linear"] {
+        let svg = std::fs::read_to_string(out.join(format!("confusion-{stage}.svg"))).unwrap();
+        let [mut all, mut right] = [0, 0];
+        for title in svg.split("<title>").skip(1) {
+            let (class, rest) = title.split_once(", taken for ").unwrap();
+            let (taken, rest) = rest.split_once(": ").unwrap();
+            let count: u32 = rest.split(" of ").next().unwrap().parse().unwrap();
+            all += count;
+            right += if class == taken { count } else { 0 };
+        }
+        let top1 = manifest.result[stage].last.metrics["test_top1"];
+        assert_eq!((all, f64::from(right) / 40.0), (40, top1), "{stage}");
+    }
     // Accuracies in the CSV are those of the manifest.
     let csv = std::fs::read_to_string(out.join("results.csv")).unwrap();
-    let manifest = fewlabel::experiment::Manifest::load(&out.join("manifest.json")).unwrap();
     let top1 = manifest.result["baseline"].last.metrics["test_top1"];
     let line = csv.lines().find(|line| line.contains(",baseline,")).unwrap();
     assert!(line.starts_with("smoke,0,baseline,supervised,40,") && line.ends_with(&format!(",{top1},,")), "{line}");
