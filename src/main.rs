@@ -197,8 +197,17 @@ fn run(options: Run) -> Result<()> {
     let (data_dir, quiet) = (options.how.data_dir.clone(), options.how.output() != Output::Text);
     in_pool(options.how.threads, || {
         experiment::run(&experiment, &run)?;
+        if is_newer(&out.join("report.html"), &out.join("manifest.json")) {
+            return Ok(());
+        }
         write_report(std::slice::from_ref(&out), data_dir.as_deref(), &out, quiet)
     })
+}
+
+/// Whether `file` is there and was written after `other`.
+fn is_newer(file: &Path, other: &Path) -> bool {
+    let written = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
+    written(file) > written(other)
 }
 
 /// One line a run, the latest last.

@@ -117,6 +117,10 @@ claims: [{{better: large, than: small}}]"
     let csv = std::fs::read_to_string(out.join("results.csv")).unwrap();
     assert_eq!(csv.lines().count(), 1 + 2 * 2 * 2);
     assert!(csv.lines().any(|line| line.starts_with("a,1,small,supervised,40,")), "{csv}");
+    // Two runs of one name have figures of their own.
+    let twice = folder.path().join("twice");
+    report::write(&[runs[0].clone(), runs[0].clone()], None, &twice, &mut |_| {}).unwrap();
+    assert!(files(&twice, ".svg").iter().any(|id| id == "a-2-views") && twice.join("a-views.svg").exists());
     // Stages that differ in their labels alone are one curve.
     assert!(files(&out, ".svg").contains(&"label-curve".to_owned()), "a has 20 and 40 labels");
 }

@@ -25,7 +25,7 @@ pub struct Options<'a> {
     pub out: PathBuf,
     /// Whether to throw away what the folder holds of an earlier run.
     pub fresh: bool,
-    /// Where CIFAR-10 is; see [`cifar10::locate`].
+    /// The folder that holds the data set; see [`cifar10::data_folder`].
     pub data_dir: Option<PathBuf>,
     pub device: Device,
     pub output: Output,
@@ -185,7 +185,7 @@ impl Manifest {
     }
 }
 
-/// The experiment's images; those of CIFAR-10 are looked for as [`cifar10::locate`] says.
+/// The experiment's images, looked for where [`cifar10::data_folder`] says.
 pub(crate) fn load_data(experiment: &Experiment, data_dir: Option<&Path>) -> Result<Data> {
     let [train, test] = [experiment.dataset.train, experiment.dataset.test].map(|n| n.map_or(usize::MAX, |n| n.0));
     match experiment.dataset.name {

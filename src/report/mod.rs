@@ -32,7 +32,26 @@ impl Run {
         let manifest = Manifest::load(&folder.join("manifest.json"))?;
         let name = folder.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
         let name = name.unwrap_or_else(|| manifest.experiment.name.to_string());
+        // It begins the names of files and places in the page.
+        let name = name.replace(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c), "-");
         Ok(Run { name, folder: folder.to_owned(), manifest })
+    }
+
+    /// All of them, under names that differ.
+    fn open_all(folders: &[PathBuf]) -> Result<Vec<Run>> {
+        let mut runs: Vec<Run> = vec![];
+        for folder in folders {
+            let mut run = Run::open(folder)?;
+            let name = run.name.clone();
+            for number in 2.. {
+                if runs.iter().all(|other| other.name != run.name) {
+                    break;
+                }
+                run.name = format!("{name}-{number}");
+            }
+            runs.push(run);
+        }
+        Ok(runs)
     }
 
     /// What the stage has come to for the experiment's first seed; none where it is not finished, or not here.
@@ -73,7 +92,7 @@ const QUALITY: u8 = 75;
 /// # Errors
 /// A folder without a manifest of this version, weights that are not those that it records, faults of the disk.
 pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
-    let runs = folders.iter().map(|folder| Run::open(folder)).collect::<Result<Vec<Run>>>()?;
+    let runs = Run::open_all(folders)?;
     let mut sections = vec![Section { title: "Learning", figures: curves::figures(&runs) }];
     let (mut sheets, mut missing) = (vec![], vec![]);
     let [mut seen, mut features, mut mistakes] = <[Vec<Figure>; 3]>::default();

@@ -68,18 +68,21 @@ fn result(out: &mut String, run: &Run, named: bool) {
     let _ = writeln!(out, "<p>{}</p>", escape(&summary(experiment)));
     let cells = table::columns(&table::rows(&run.manifest));
     if cells.len() == 1 {
-        out.push_str("<p>No stage has been tested on the test images.</p>\n");
-    } else {
-        out.push_str("<div class=\"scroll\"><table>\n");
-        for (i, row) in cells.iter().enumerate() {
-            let tag = if i == 0 { "th" } else { "td" };
-            let row: String = row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
-            let _ = writeln!(out, "<tr>{row}</tr>");
-        }
-        out.push_str("</table></div>\n");
+        let _ = writeln!(out, "<p>{}</p>", table::UNTESTED);
+        return;
     }
+    out.push_str("<div class=\"scroll\"><table>\n");
+    for (i, row) in cells.iter().enumerate() {
+        let tag = if i == 0 { "th" } else { "td" };
+        let row: String = row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
+        let _ = writeln!(out, "<tr>{row}</tr>");
+    }
+    out.push_str("</table></div>\n");
     for note in table::notes(&run.manifest) {
         let _ = writeln!(out, "<p class=\"soft\">{}</p>", escape(&note));
+    }
+    if experiment.seeds.0 > 1 {
+        out.push_str("<p class=\"soft\">Pictures, maps and confusion matrices are of the first seed.</p>\n");
     }
 }
 

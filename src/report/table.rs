@@ -85,11 +85,14 @@ pub fn notes(manifest: &Manifest) -> Vec<String> {
     notes
 }
 
+/// What stands for a table without rows.
+pub const UNTESTED: &str = "no stage has been tested on the test images yet";
+
 /// The table with its notes, for a console.
 pub fn text(manifest: &Manifest) -> String {
     let cells = columns(&rows(manifest));
     if cells.len() == 1 {
-        return "no stage has been tested on the test images yet".to_owned();
+        return UNTESTED.to_owned();
     }
     let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let line = |row: &Vec<String>| {
@@ -106,6 +109,9 @@ pub fn text(manifest: &Manifest) -> String {
 /// The table with its notes, in Markdown.
 pub fn markdown(manifest: &Manifest) -> String {
     let cells = columns(&rows(manifest));
+    if cells.len() == 1 {
+        return format!("{UNTESTED}\n");
+    }
     let line = |row: &[String]| format!("| {} |\n", row.join(" | ").replace('*', "\\*"));
     let mut out = line(&cells[0]) + &line(&vec!["---".to_owned(); cells[0].len()]);
     out.extend(cells[1..].iter().map(|row| line(row)));

@@ -24,10 +24,8 @@ pub fn expected_time(recipe: &Recipe, data: &Data, examples: &Examples, device: 
     };
     let mut model = open(&recipe.network)?;
     let some = |n: usize| -> Vec<u32> { examples.train.iter().copied().cycle().take(n).collect() };
-    let (looked, judged) = match recipe.test {
-        Test::EveryEpoch => (some(EVAL_BATCH), data.test.len()),
-        Test::Once => (some(EVAL_BATCH), examples.validation.len()),
-    };
+    let looked = some(EVAL_BATCH);
+    let judged = if recipe.test == Test::EveryEpoch { data.test.len() } else { examples.validation.len() };
     features(&data.train, &looked, &mut *model)?;
     let began = Instant::now();
     features(&data.train, &looked, &mut *model)?;
