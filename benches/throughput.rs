@@ -1,4 +1,5 @@
-//! Throughput of training steps, evaluation and augmentation, in images per second (a SimSiam image is two views).
+//! Throughput of training steps, evaluation and augmentation, in images per second (a SimSiam image is two views), and
+//! of what they are made of.
 
 use std::hint::black_box;
 
@@ -12,6 +13,7 @@ use fewlabel::engine::{self, DropoutKey, Engine, Objective, Target};
 use fewlabel::network::{CLASSIFICATION_HEAD, Network, PRETEXT_HEADS, Weights, Widths};
 use fewlabel::optimizer::{Rule, State};
 use fewlabel::rng::{Purpose, Stream};
+use fewlabel::umap::Graph;
 use rayon::prelude::*;
 
 const KEY: DropoutKey = DropoutKey { seed: 0, epoch: 0, first: 0 };
@@ -145,5 +147,19 @@ fn layers(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, training, evaluation, augmentation, products, layers);
+/// A report's map of as many rows: who is near whom, and the layout, which is on one thread. Rows per second.
+fn maps(c: &mut Criterion) {
+    const ROWS: usize = 2000;
+    const WIDTH: usize = 512;
+    let mut stream = Stream::new(0, Purpose::Init, 0, 0);
+    let features: Vec<f32> = (0..ROWS * WIDTH).map(|_| stream.normal().max(0.0)).collect();
+    let mut group = c.benchmark_group("umap");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements(ROWS as u64));
+    group.bench_function("graph_2000x512", |b| b.iter(|| Graph::new(&features, WIDTH)));
+    let graph = Graph::new(&features, WIDTH);
+    group.bench_function("layout_2000", |b| b.iter(|| graph.layout(0)));
+}
+
+criterion_group!(benches, training, evaluation, augmentation, products, layers, maps);
 criterion_main!(benches);

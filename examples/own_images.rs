@@ -3,7 +3,8 @@
 //!
 //!     cargo run --release --example own_images -- my-images runs/own
 //!
-//! `my-images` holds `train/CLASS/*` and `test/CLASS/*`, PNG or JPEG; the classes only name the images here.
+//! `my-images` holds `train/CLASS/*` and `test/CLASS/*`, PNG or JPEG: at least 10 training images of each class and 10
+//! test images. The classes only name the images here.
 
 use std::path::PathBuf;
 
@@ -28,12 +29,13 @@ fn main() -> fewlabel::Result<()> {
     };
     let data = folder::load(&images)?;
     let (train, test, classes) = (data.train.len(), data.test.len(), data.classes.len());
+    let hash = data.sha256();
 
     // An experiment with one stage: it is resumed when interrupted, and not repeated when done.
     let yaml = format!(
         "
 name: own
-dataset: {{name: folder, train: {train}, test: {test}, classes: {classes}}}
+dataset: {{name: folder, train: {train}, test: {test}, classes: {classes}, sha256: {hash:?}}}
 labels: {{count: {classes}0, choose: stratified}}
 stages:
   - {{name: simsiam, method: simsiam, epochs: {EPOCHS}, batch: {}}}",

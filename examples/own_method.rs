@@ -1,6 +1,6 @@
-//! An own way to pre-train, in the library's terms: which quarter turn has an image gone through? (RotNet: Gidaris, Singh
-//! and Komodakis, "Unsupervised representation learning by predicting image rotations", 2018.) Its backbone is then
-//! fine-tuned on few labels, beside the same network from random weights.
+//! An own way to pre-train, in the library's terms: which quarter turn has an image gone through? (RotNet: Gidaris,
+//! Singh and Komodakis, "Unsupervised representation learning by predicting image rotations", 2018.) Its backbone is
+//! then fine-tuned on few labels, beside the same network from random weights.
 //!
 //!     cargo run --release --example own_method
 //!

@@ -22,25 +22,25 @@ pub enum Error {
     #[error("{}: {problem}\n  {remedy}", path.display())]
     Run { path: PathBuf, problem: String, remedy: String },
 
-    /// A value given on the command line or to a library function.
+    /// A value, given on the command line or to a library function, that cannot be used.
     #[error("{0}")]
     Usage(String),
 
     /// The operating system refused to read or write.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}\n  see to the disk or the file's permissions, then give the same command again", path.display())]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
 
     /// A download that failed for good.
     #[error("{url}: {problem}\n  {remedy}")]
     Download { url: String, problem: String, remedy: String },
 
-    /// The loss is no longer a number.
-    #[error("stage {stage}, epoch {epoch}: the training diverged, a loss is {loss}\n  lower the stage's lr")]
+    /// A loss, another metric or a weight is infinite or no number; `epoch` is from 1.
+    #[error("stage {stage}, epoch {epoch}: the training diverged, a value is {loss}\n  lower the stage's lr")]
     Diverged { stage: String, epoch: u32, loss: f64 },
 
-    /// The run was asked to stop; its checkpoint is written.
-    #[error("interrupted; the same command continues where it stopped")]
-    Interrupted,
+    /// The run was asked to stop; its checkpoint is written. What to do about it.
+    #[error("interrupted; {0}")]
+    Interrupted(&'static str),
 
     /// A verification that found a difference.
     #[error("{0}")]
@@ -52,14 +52,14 @@ pub enum Error {
 }
 
 impl Error {
-    /// 1 for a difference, 2 for bad use or bad input, 3 for a fault on the way (disk, network), 130 after Ctrl-C (128 +
-    /// SIGINT).
+    /// 1 for a difference; 2 for bad use or bad input; 3 for a fault on the way (disk, network, a training that
+    /// diverged, the tensor library); 130 after Ctrl-C (128 + SIGINT).
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Differs(_) => 1,
             Error::Experiment { .. } | Error::Data { .. } | Error::Run { .. } | Error::Usage(_) => 2,
             Error::Io { .. } | Error::Download { .. } | Error::Diverged { .. } | Error::Tensor(_) => 3,
-            Error::Interrupted => 130,
+            Error::Interrupted(_) => 130,
         }
     }
 
@@ -72,6 +72,14 @@ impl Error {
     /// An [`Error::Run`].
     pub fn run(path: &Path, problem: impl Display, remedy: impl Display) -> Error {
         Error::Run { path: path.to_owned(), problem: problem.to_string(), remedy: remedy.to_string() }
+    }
+
+    /// The same [`Error::Run`] with another remedy.
+    pub(crate) fn with_remedy(self, remedy: impl Display) -> Error {
+        match self {
+            Error::Run { path, problem, .. } => Error::run(&path, problem, remedy),
+            other => other,
+        }
     }
 
     /// An [`Error::Data`].

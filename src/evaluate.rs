@@ -2,13 +2,17 @@
 
 use crate::neighbors::{Neighbor, nearest, normalized};
 
-/// How many rows of `logits` [n, classes] have their largest value, the first of several, at their label.
+/// How many rows of `logits` [n, classes] have their largest value, the first of several, at their label; n labels.
 pub fn correct(logits: &[f32], labels: &[u8]) -> u32 {
     let hit = |(row, &label): (&[f32], &u8)| u32::from(argmax(row) == usize::from(label));
     rows(logits, labels.len()).zip(labels).map(hit).sum()
 }
 
-/// The sum over rows of the cross-entropy −ln softmax(logits)\[label\].
+/// The sum over rows of the cross-entropy −ln softmax(logits)\[label\], in nats (PyTorch's `cross_entropy` with
+/// `reduction="sum"`). `logits` is [n, classes], with n labels.
+///
+/// # Panics
+/// If a label is not below `classes`.
 pub fn cross_entropy_sum(logits: &[f32], labels: &[u8]) -> f64 {
     let loss = |(row, &label): (&[f32], &u8)| {
         let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -29,8 +33,11 @@ pub struct Knn {
 
 /// How many rows of `queries` a weighted kNN classifier gets right: the class with the most votes among the nearest
 /// rows of `bank`, of equal ones the first (Wu et al., "Unsupervised feature learning via non-parametric instance
-/// discrimination", 2018, §3.4; the monitor of Chen and He, 2021, appendix A). Both have rows of `width` features,
-/// which are divided by their length here.
+/// discrimination", 2018, §3.4; the monitor of Chen and He, 2021, §4.1 and appendix D). `queries` is [n, width] and
+/// `bank` [m, width], with n and m labels; rows are divided by their length here.
+///
+/// # Panics
+/// If `width` is 0, or `bank` has fewer labels than rows.
 pub fn knn_correct(queries: &[f32], labels: &[u8], bank: &[f32], bank_labels: &[u8], width: usize, knn: Knn) -> u32 {
     let [queries, bank] = [queries, bank].map(|features| normalized(features, width));
     let found = nearest(&queries, &bank, width, knn.k);
@@ -49,9 +56,12 @@ pub fn knn_correct(queries: &[f32], labels: &[u8], bank: &[f32], bank_labels: &[
     found.chunks_exact(k.max(1)).zip(labels).map(hit).sum()
 }
 
-/// The collapse measure (Chen and He, 2021, figure 2): the standard deviation over the batch of each component of
-/// z/‖z‖, averaged over the d components. Near 1/√d for outputs spread over the sphere, 0 for collapsed ones.
-/// `z` is [n, d].
+/// The collapse measure (Chen and He, 2021, §4.1 and figure 2): the standard deviation over the batch (divided by n,
+/// not n − 1) of each component of z/max(‖z‖, 1e-12), averaged over the d components. Near 1/√d for outputs spread over
+/// the sphere, 0 for collapsed ones. `z` is [n, d].
+///
+/// # Panics
+/// If `n` is 0.
 pub fn output_std(z: &[f32], n: usize) -> f64 {
     let d = z.len() / n;
     let mut sums = vec![0.0; d];
@@ -73,8 +83,8 @@ fn rows(values: &[f32], n: usize) -> impl Iterator<Item = &[f32]> {
     values.chunks_exact((values.len() / n.max(1)).max(1))
 }
 
-/// The first index of the largest value.
-pub fn argmax(row: &[f32]) -> usize {
+/// The first index of the largest value; 0 of an empty row.
+pub(crate) fn argmax(row: &[f32]) -> usize {
     (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
 }
 

@@ -8,11 +8,18 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
-/// Replaces `path` with the `parts`, one after the other, so that a reader, a kill or a power cut sees the old file or the new one, whole.
-pub fn write_atomically(path: &Path, parts: &[&[u8]]) -> Result<()> {
+/// How the name of a file begins that is being written.
+pub(crate) const UNFINISHED: &str = ".fewlabel-";
+
+/// Replaces `path` with the `parts`, one after the other, so that a reader, a kill or a power cut sees the old file or
+/// the new one, whole. Its folder must exist.
+///
+/// # Errors
+/// [`Error::Io`].
+pub(crate) fn write_atomically(path: &Path, parts: &[&[u8]]) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".fewlabel-");
+    builder.prefix(UNFINISHED);
     #[cfg(unix)]
     {
         // As any new file, cut by the umask; a temporary file alone would be for its owner only.
@@ -29,7 +36,7 @@ pub fn write_atomically(path: &Path, parts: &[&[u8]]) -> Result<()> {
 }
 
 /// Makes a rename inside `folder` durable (a no-op where folders cannot be opened, as on Windows).
-pub fn sync_folder(folder: &Path) -> Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     match File::open(folder) {
         Ok(handle) if cfg!(unix) => handle.sync_all().map_err(Error::io("sync", folder)),
         _ => Ok(()),
@@ -42,6 +49,6 @@ pub fn sha256(bytes: &[u8]) -> String {
 }
 
 /// `bytes` in lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

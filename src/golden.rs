@@ -1,24 +1,24 @@
-//! Two manifests compared to the last bit.
+//! Two manifests compared: to the last bit, or by equivalence over the seeds.
 
 use std::fmt;
 
 use crate::error::{Error, Result};
-use crate::experiment::{Environment, Manifest, StageResult};
+use crate::experiment::{Environment, Manifest, Stage, StageResult};
 use crate::report::table::results;
 use crate::statistics::equivalence;
 use crate::train::Record;
 
 /// The first thing that differs between two results.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Difference {
+struct Difference {
     /// The stage's key.
-    pub stage: String,
-    /// The epoch, where it is in the history; of the chosen epoch, "chosen".
-    pub epoch: Option<String>,
-    /// The metric, `weights_sha256`, or what is missing on one side.
-    pub what: String,
-    pub expected: String,
-    pub found: String,
+    stage: String,
+    /// The epoch, where it is in the history; else the record: "chosen", "peak" or "final".
+    epoch: Option<String>,
+    /// The metric, `weights_sha256` or `history_sha256`, or what is missing on one side.
+    what: String,
+    expected: String,
+    found: String,
 }
 
 impl fmt::Display for Difference {
@@ -29,18 +29,18 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What can be said of `found` beside `expected`: that it is the same bits, or with `within`, in percentage points, that
-/// it is equivalent.
+/// What can be said of `found` beside `expected`: that it is the same bits; or with `within`, in percentage points,
+/// that every stage's test accuracy is equivalent over the seeds ([`equivalence`], p < 0.05).
 ///
 /// # Errors
 /// [`Error::Differs`] with the first difference, or every stage that is not shown to be equivalent.
 pub fn compare(expected: &Manifest, found: &Manifest, within: Option<f64>) -> Result<String> {
-    if let Some(points) = within {
-        return equivalent(expected, found, points);
-    }
     let Some(difference) = difference(expected, found) else {
         return Ok(format!("bit-identical: {} stages of {}", expected.result.len(), expected.experiment.name));
     };
+    if let Some(points) = within {
+        return equivalent(expected, found, points);
+    }
     let mut lines = vec![difference.to_string()];
     let environment = environments(&expected.environment, &found.environment);
     lines.extend(environment.iter().map(|line| format!("  environment: {line}")));
@@ -48,6 +48,22 @@ pub fn compare(expected: &Manifest, found: &Manifest, within: Option<f64>) -> Re
         lines.push("  the environment is the same: the difference is in the program".to_owned());
     }
     Err(Error::Differs(lines.join("\n")))
+}
+
+/// Whether the manifest has what it takes to be [compared](compare) within a margin, where bits differ.
+///
+/// # Errors
+/// [`Error::Usage`] if a stage has the test accuracy of a single seed.
+pub fn check_seeds(expected: &Manifest) -> Result<()> {
+    let tested = |stage: &Stage| results(expected, &stage.name).iter().filter(|(_, r)| r.top1().is_some()).count();
+    match expected.experiment.stages.iter().filter(|stage| stage.method.classifies()).find(|s| tested(s) == 1) {
+        None => Ok(()),
+        Some(stage) => Err(Error::Usage(format!(
+            "--within: the manifest has one seed of {}, and it takes two to say how much seeds differ; leave --within \
+             out to compare bits",
+            stage.name
+        ))),
+    }
 }
 
 /// The test accuracy of every stage by [`equivalence`] at 5 %.
@@ -65,7 +81,7 @@ fn equivalent(expected: &Manifest, found: &Manifest, points: f64) -> Result<Stri
             Some(p) if p < 0.05 => format!("{}: within {points} points (p = {p:.4})", stage.name),
             other => {
                 all = false;
-                let why = other.map_or("it takes two seeds on both sides".to_owned(), |p| format!("p = {p:.4}"));
+                let why = other.map_or("it takes two seeds that differ".to_owned(), |p| format!("p = {p:.4}"));
                 format!("{}: not shown to be within {points} points ({why})", stage.name)
             }
         };
@@ -79,7 +95,7 @@ fn equivalent(expected: &Manifest, found: &Manifest, points: f64) -> Result<Stri
 
 /// The first difference between what `expected` has of its stages and what `found` has of the same, in the order in
 /// which the stages run and, inside one, of its epochs; none if every metric and every weight is the same bits.
-pub fn difference(expected: &Manifest, found: &Manifest) -> Option<Difference> {
+fn difference(expected: &Manifest, found: &Manifest) -> Option<Difference> {
     let jobs = expected.experiment.plan(&[]).unwrap_or_default();
     let order = |key: &String| jobs.iter().position(|job| job.key == *key).unwrap_or(jobs.len());
     let mut wanted: Vec<_> = expected.result.iter().collect();
@@ -91,7 +107,6 @@ pub fn difference(expected: &Manifest, found: &Manifest) -> Option<Difference> {
 }
 
 fn in_stage(stage: &str, expected: &StageResult, found: &StageResult) -> Option<Difference> {
-    // An older manifest has the hash of its history only.
     let both = !expected.history.is_empty() && !found.history.is_empty();
     let epochs = if both { expected.history.len().max(found.history.len()) } else { 0 };
     let in_history = (0..epochs).find_map(|i| match (expected.history.get(i), found.history.get(i)) {
@@ -144,8 +159,8 @@ fn differs(
     Difference { stage, epoch, what, expected: expected.into(), found: found.into() }
 }
 
-/// What differs between two environments and may explain other bits, a line each.
-pub fn environments(expected: &Environment, found: &Environment) -> Vec<String> {
+/// What differs between two environments and may explain other bits, a line each. Threads never do.
+fn environments(expected: &Environment, found: &Environment) -> Vec<String> {
     let list = |features: &[String]| features.join(" ");
     let cpu = |environment: &Environment| environment.cpu.clone().unwrap_or_default();
     let pairs = [
@@ -155,7 +170,6 @@ pub fn environments(expected: &Environment, found: &Environment) -> Vec<String> 
         ("os", expected.os.clone(), found.os.clone()),
         ("cpu", cpu(expected), cpu(found)),
         ("cpu_features", list(&expected.cpu_features), list(&found.cpu_features)),
-        ("threads", expected.threads.to_string(), found.threads.to_string()),
     ];
     let differing = pairs.into_iter().filter(|(_, expected, found)| expected != found);
     differing.map(|(what, expected, found)| format!("{what}: expected {expected}, found {found}")).collect()
@@ -236,6 +250,7 @@ mod tests {
         other.fewlabel = "9".to_owned();
         other.cpu_features = vec!["sse9".to_owned()];
         other.written = "later".to_owned();
+        other.threads += 1;
         let lines = environments(&one, &other);
         assert_eq!(lines.len(), 2, "{lines:?}");
         assert!(lines[0].starts_with("fewlabel: ") && lines[1].ends_with("found sse9"), "{lines:?}");

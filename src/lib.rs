@@ -1,7 +1,7 @@
 //! Learning image classification from few labels, compared in a way that can be checked: the same experiment and
 //! seed give the same weights, to the last bit, on any number of threads of any CPU.
 //!
-//! Data flows down this list; a module uses those above it.
+//! Data flows down this list; a module uses those above it. One exception: what prints a result uses [`report::table`].
 //!
 //! | module | what lives there |
 //! | --- | --- |
@@ -16,7 +16,7 @@
 //! | [`train`] | the one loop, its progress and its checkpoints |
 //! | [`experiment`] | the YAML file, its stages, the run directory |
 //! | [`statistics`] | intervals, paired differences, verdicts, equivalence |
-//! | [`golden`] | manifests compared: bit for bit |
+//! | [`golden`] | manifests compared: bit for bit, or within a margin |
 //! | [`umap`] | features as a map |
 //! | [`report`] | the result table, the figures, the page |
 //!

@@ -14,6 +14,7 @@ use fewlabel::error::{Error, Result};
 use fewlabel::experiment::{self, Experiment, Manifest, Options, Output, Seed};
 use fewlabel::{golden, report};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
 
 /// Trustworthy, reproducible benchmarks of learning from few labels.
 #[derive(Parser)]
@@ -49,8 +50,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Print a completion script, for example `fewlabel completions bash > ~/.local/share/bash-completion/completions/fewlabel`.
-    Completions { shell: Shell },
+    /// Print a completion script, for example
+    /// `fewlabel completions bash > ~/.local/share/bash-completion/completions/fewlabel`.
+    Completions {
+        /// The shell that is to complete.
+        shell: Shell,
+    },
     /// Say where CIFAR-10 is and whether it is whole; or, with --folder, what a folder of one's own images holds.
     Data {
         /// Own images, in train/CLASS/ and test/CLASS/: prints the `dataset:` line of an experiment on them.
@@ -140,6 +145,7 @@ struct How {
     /// The folder that holds the data set [default: $FEWLABEL_DATA, or data/].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Where to compute; cuda needs a build with `--features cuda`, and is not bit-exact.
     #[arg(long, value_enum, default_value = "cpu")]
     device: DeviceName,
     /// Print nothing but errors; log.txt in the run directory has the rest.
@@ -166,8 +172,13 @@ fn main() -> ExitCode {
         Command::Report(options) => report(options),
         Command::Runs { folder, json } => runs(&folder, json),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "fewlabel", &mut std::io::stdout());
+            let mut script = vec![];
+            clap_complete::generate(shell, &mut Cli::command(), "fewlabel", &mut script);
+            say(String::from_utf8_lossy(&script).trim_end());
             Ok(())
+        }
+        Command::Data { folder: Some(_), command: Some(_), .. } => {
+            Err(Error::Usage("data fetch: --folder is for one's own images, which are not fetched".to_owned()))
         }
         Command::Data { folder: Some(folder), .. } => own_images(&folder),
         Command::Data { data_dir, command: None, .. } => data(data_dir.as_deref()),
@@ -176,7 +187,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("fewlabel: {error}");
+            let _ = writeln!(std::io::stderr(), "fewlabel: {error}");
             ExitCode::from(error.exit_code())
         }
     }
@@ -210,7 +221,7 @@ fn is_newer(file: &Path, other: &Path) -> bool {
     written(file) > written(other)
 }
 
-/// One line a run, the latest last.
+/// The latest last.
 fn runs(folder: &Path, json: bool) -> Result<()> {
     for run in experiment::past_runs(folder)? {
         if json {
@@ -264,14 +275,25 @@ fn verify(options: Verify) -> Result<()> {
     if expected.result.is_empty() {
         return Err(Error::Usage("--only: the manifest has no result of these stages".to_owned()));
     }
-    let found = in_pool(options.how.threads, || experiment::run(&expected.experiment, &run))?;
-    let said = golden::compare(&expected, &found, options.within)?;
-    match options.how.output() {
-        Output::Text => say(&said),
-        Output::Json => say(&serde_json::json!({"event": "verified", "message": said}).to_string()),
-        Output::Nothing => {}
+    if options.within.is_some() && !run.device.is_cpu() {
+        golden::check_seeds(&expected)?;
     }
-    Ok(())
+    let found = in_pool(options.how.threads, || experiment::run(&expected.experiment, &run));
+    let found = found.map_err(|error| match error {
+        Error::Interrupted(_) if options.out.is_none() => {
+            Error::Interrupted("nothing is kept; with --out DIR a verification goes on where it stopped")
+        }
+        other => other,
+    });
+    let said = golden::compare(&expected, &found?, options.within);
+    let event = |event: &str, message: &str| say(&json!({"event": event, "message": message}).to_string());
+    match (&said, options.how.output()) {
+        (Ok(said), Output::Text) => say(said),
+        (Ok(said), Output::Json) => event("verified", said),
+        (Err(Error::Differs(difference)), Output::Json) => event("differs", difference),
+        _ => {}
+    }
+    said.map(|_| ())
 }
 
 /// A margin in percentage points.
@@ -346,9 +368,15 @@ fn data(data_dir: Option<&Path>) -> Result<()> {
 fn own_images(folder: &Path) -> Result<()> {
     let data = data::folder::load(folder)?;
     let (train, test, classes) = (data.train.len(), data.test.len(), data.classes.len());
-    say(&format!("# {}", data.classes.join(", ")));
     let hash = data.sha256();
-    say(&format!("dataset: {{name: folder, train: {train}, test: {test}, classes: {classes}, sha256: \"{hash}\"}}"));
+    let dataset =
+        format!("dataset: {{name: folder, train: {train}, test: {test}, classes: {classes}, sha256: \"{hash}\"}}");
+    // Is it a line that `run` takes?
+    let labels = 10usize.next_multiple_of(classes);
+    let rest =
+        format!("labels: {{count: {labels}, choose: stratified}}\nstages: [{{name: a, method: supervised, batch: 2}}]");
+    Experiment::parse(folder, &format!("{dataset}\nname: a\n{rest}"))?;
+    say(&format!("# {}\n{dataset}", data.classes.join(", ")));
     Ok(())
 }
 

@@ -11,7 +11,10 @@ const QUERIES: usize = 64;
 /// A query's similarity with a row of the bank, and that row.
 pub type Neighbor = (f32, u32);
 
-/// Rows of `width` features, each divided by its length: their products are cosines. A row of zeros stays one.
+/// Rows of `features` [n, width], each divided by its length: their products are cosines. A row of zeros stays one.
+///
+/// # Panics
+/// If `width` is 0.
 pub fn normalized(features: &[f32], width: usize) -> Vec<f32> {
     let mut rows = features.to_vec();
     rows.par_chunks_exact_mut(width).for_each(|row| {
@@ -23,8 +26,16 @@ pub fn normalized(features: &[f32], width: usize) -> Vec<f32> {
     rows
 }
 
-/// For each row of `queries` the `k` rows of `bank` (or all, if there are fewer) with the largest product, the largest
-/// first and of equal ones the earlier: k entries per query. Both have rows of `width` values.
+/// For each row of `queries` [m, width] the `k` rows of `bank` [n, width] with the largest product, the largest first
+/// and of equal ones the earlier: [m, min(k, n)] entries. Exact; products as in [`crate::engine::cpu::product`].
+///
+/// ```
+/// let found = fewlabel::neighbors::nearest(&[1.0, 0.0], &[0.0, 1.0, 1.0, 0.0], 2, 1);
+/// assert_eq!(found, [(1.0, 1)]);
+/// ```
+///
+/// # Panics
+/// If `width` is 0.
 pub fn nearest(queries: &[f32], bank: &[f32], width: usize, k: usize) -> Vec<Neighbor> {
     let n = bank.len() / width;
     let k = k.min(n);

@@ -10,9 +10,11 @@ use crate::network::Array;
 /// The update rule of one stage.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rule {
-    /// g ← g + weight_decay·w; v ← momentum·v + g (v = g at first); w ← w − lr·v.
+    /// g ← g + weight_decay·w; v ← momentum·v + g (v = g at first); w ← w − lr·v (`torch.optim.SGD` without dampening
+    /// and Nesterov).
     Sgd { momentum: f32, weight_decay: f32 },
-    /// Kingma and Ba, "Adam", 2015, algorithm 1, with [`BETA1`], [`BETA2`] and [`EPS`].
+    /// Kingma and Ba, "Adam", 2015, algorithm 1, with [`BETA1`], [`BETA2`] and [`EPS`]. t counts the optimizer's steps,
+    /// in PyTorch the parameter's: the same where every step moves the same parameters.
     Adam,
 }
 
@@ -34,16 +36,17 @@ impl Rule {
 }
 
 /// Adam's corrections at step `t` (from 1): lr / (1 − β₁ᵗ), and √(1 − β₂ᵗ).
-pub fn adam_corrections(lr: f64, t: u32) -> (f64, f64) {
+pub(crate) fn adam_corrections(lr: f64, t: u32) -> (f64, f64) {
     let correction = |beta: f64| 1.0 - libm::pow(beta, t.into());
     (lr / correction(BETA1), correction(BETA2).sqrt())
 }
 
-/// State of an optimizer on the host: for each moved parameter and slot an array `slot/parameter`, and how many
-/// steps were taken.
+/// State of an optimizer on the host; the default is that before the first step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
+    /// Steps taken.
     pub steps: u32,
+    /// For each moved parameter and slot ([`Rule::slots`]) an array called `slot/parameter`, of the parameter's shape.
     pub arrays: Vec<Array>,
 }
 
@@ -51,6 +54,7 @@ pub struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
+    /// lr at every step.
     Constant,
     /// lr/2 · (1 + cos(π·step/steps)): to 0 over the stage, step by step (Loshchilov and Hutter, "SGDR", 2017,
     /// equation 5; PyTorch's `CosineAnnealingLR` with `T_max` = all steps).

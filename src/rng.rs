@@ -12,25 +12,28 @@
 pub enum Purpose {
     /// Initial weights; index: the tensor's position in its network.
     Init = 1,
-    /// The order of the training images in an epoch.
+    /// The order of the training images in an epoch; index 0.
     Order = 2,
     /// A dropout mask; index: the example's position in the epoch.
     Dropout = 3,
-    /// SimSiam's first and second view; index: the image.
+    /// SimSiam's first view; index: the image.
     View1 = 4,
+    /// SimSiam's second view; index: the image.
     View2 = 5,
-    /// Pretext transformation of a training image.
+    /// Pretext transformation of a training image; index: the image.
     Pretext = 6,
-    /// Pretext transformation of a test image.
+    /// Pretext transformation of a test or validation image; index: the image in its set.
     PretextTest = 7,
-    /// The choice of the labelled images.
+    /// The choice of the labelled images; epoch and index 0.
     Labels = 8,
-    /// The synthetic data set; index: the image (training and test apart).
+    /// The synthetic training images; index: the image.
     SyntheticTrain = 9,
+    /// The synthetic test images; index: the image.
     SyntheticTest = 10,
-    /// Which of the labelled images validate.
+    /// Which of the labelled images validate; epoch and index 0.
     Validation = 11,
-    /// The pairs that push each other apart in a map of features; epoch: its own.
+    /// The pairs that push each other apart in a map of features; epoch: the map's. Epoch 2³² − 1, with seed 0: where
+    /// the search for principal components starts; index: the axis.
     Umap = 12,
 }
 
@@ -62,12 +65,16 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// From its first value on.
     pub fn new(seed: u64, purpose: Purpose, epoch: u32, index: u32) -> Stream {
         let key = [seed as u32, (seed >> 32) as u32];
         Stream { key, counter: [0, index, epoch, purpose as u32], block: [0; 4], used: 4 }
     }
 
     /// 32 uniform bits.
+    ///
+    /// # Panics
+    /// After 2³⁴ − 4 values.
     pub fn bits(&mut self) -> u32 {
         if self.used == 4 {
             self.block = philox(self.counter, self.key);
@@ -93,8 +100,10 @@ impl Stream {
         self.unit() < probability
     }
 
-    /// Uniform in 0..n without bias (Lemire, "Fast random integer generation in an interval", 2019). `n` must
-    /// not be 0.
+    /// Uniform in 0..n without bias (Lemire, "Fast random integer generation in an interval", 2019).
+    ///
+    /// # Panics
+    /// If `n` is 0.
     pub fn below(&mut self, n: u32) -> u32 {
         assert!(n > 0, "nothing is below 0");
         loop {

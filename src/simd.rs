@@ -13,7 +13,12 @@ macro_rules! simd {
 }
 pub(crate) use simd;
 
-/// The instruction sets of [`simd`] that this CPU has.
+/// Whether this CPU multiplies and adds in software.
+pub fn is_slow() -> bool {
+    cfg!(target_arch = "x86_64") && !features().contains(&"fma")
+}
+
+/// Of AVX2, FMA and AVX-512F, those that this CPU has; [`simd`] uses AVX-512 only with Ice Lake's extensions.
 pub fn features() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
     return [

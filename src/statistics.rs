@@ -9,18 +9,22 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 /// A mean over n values with the half-width of its 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
+    /// How many values.
     pub n: usize,
+    /// In the values' unit, as is the half-width.
     pub mean: f64,
     /// t₀.₉₇₅ with n − 1 degrees of freedom, times s/√n (Student, "The probable error of a mean", 1908); none of a
-    /// single value.
+    /// single value, or of equal ones, which do not say how much they vary.
     pub half_width: Option<f64>,
 }
 
 impl Estimate {
-    /// None without values.
+    /// The mean of `values` and its interval; none without values.
     pub fn of(values: &[f64]) -> Option<Estimate> {
         let (n, mean, variance) = moments(values)?;
-        let half_width = variance.map(|variance| quantile(0.975, n - 1.0) * (variance / n).sqrt());
+        let half_width = variance
+            .filter(|&variance| variance != 0.0)
+            .map(|variance| quantile(0.975, n - 1.0) * (variance / n).sqrt());
         Some(Estimate { n: values.len(), mean, half_width })
     }
 
@@ -43,11 +47,14 @@ impl Estimate {
     }
 }
 
-/// Whether the data decide a claim, at 95 % confidence.
+/// Whether the data decide a claim: by the two-sided 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
+    /// The interval is above 0.
     Supported,
+    /// It is below 0.
     Refuted,
+    /// It holds 0, or there is none.
     Undecided,
 }
 
@@ -61,21 +68,18 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// The p value of two one-sided tests that the means of two samples differ by less than `margin` (Schuirmann, "A
-/// comparison of the two one-sided tests procedure …", 1987), each a t test for unequal variances (Welch, "The
-/// generalization of 'Student's' problem …", 1947). Below 0.05 they count as equivalent. None with fewer than two
-/// values in a sample, or with values whose variance is no number.
+/// The p value of two one-sided tests that the means of two samples differ by less than `margin`, in the values' unit:
+/// the larger of the two (Schuirmann, "A comparison of the two one-sided tests procedure …", 1987), each a t test for
+/// unequal variances (Welch, "The generalization of 'Student's' problem …", 1947). Below 0.05 they count as equivalent.
+/// None with fewer than two values in a sample, where neither varies, or with values whose variance is no number.
 pub fn equivalence(a: &[f64], b: &[f64], margin: f64) -> Option<f64> {
     let (n_a, mean_a, Some(var_a)) = moments(a)? else { return None };
     let (n_b, mean_b, Some(var_b)) = moments(b)? else { return None };
     let (part_a, part_b) = (var_a / n_a, var_b / n_b);
     let (difference, error) = (mean_a - mean_b, (part_a + part_b).sqrt());
-    if error == 0.0 {
-        return Some(if difference.abs() < margin { 0.0 } else { 1.0 });
-    }
     let freedom =
         (part_a + part_b) * (part_a + part_b) / (part_a * part_a / (n_a - 1.0) + part_b * part_b / (n_b - 1.0));
-    if !(error.is_finite() && freedom.is_finite() && freedom > 0.0) {
+    if !(error > 0.0 && error.is_finite() && freedom.is_finite() && freedom > 0.0) {
         return None;
     }
     // The chance of so small a value, or a smaller one, were the difference at the margin.
@@ -83,12 +87,16 @@ pub fn equivalence(a: &[f64], b: &[f64], margin: f64) -> Option<f64> {
     Some(below(difference - margin).max(below(-difference - margin)))
 }
 
-/// How many, their mean, and their unbiased variance.
+/// A variance of accuracies below this is rounding: they are equal.
+const ROUNDING: f64 = 1e-20;
+
+/// How many, their mean, and their unbiased variance: none of a single value, 0 of equal ones.
 fn moments(values: &[f64]) -> Option<(f64, f64, Option<f64>)> {
     let n = values.len() as f64;
     let mean = (n > 0.0).then(|| values.iter().sum::<f64>() / n)?;
     let squares: f64 = values.iter().map(|v| (v - mean) * (v - mean)).sum();
-    Some((n, mean, (n > 1.0).then(|| squares / (n - 1.0))))
+    let variance = (n > 1.0).then(|| squares / (n - 1.0));
+    Some((n, mean, variance.map(|variance| if variance < ROUNDING { 0.0 } else { variance })))
 }
 
 fn student(freedom: f64) -> StudentsT {
@@ -152,8 +160,7 @@ mod tests {
             assert!(close(found, p), "{found} is not {p}");
             assert!(close(equivalence(b, a, margin).unwrap(), p), "it has no direction");
         }
-        assert_eq!(equivalence(&[0.5, 0.5], &[0.51, 0.51], 0.02), Some(0.0));
-        assert_eq!(equivalence(&[0.5, 0.5], &[0.53, 0.53], 0.02), Some(1.0));
+        assert_eq!(equivalence(&[0.5, 0.5], &[0.51, 0.51], 0.02), None, "nothing varies");
         assert_eq!(equivalence(&[0.5], &[0.53, 0.53], 0.02), None);
         assert_eq!(equivalence(&[1e308, 0.5], &[1e308, 0.6], 0.02), None, "no accuracies");
     }
@@ -165,6 +172,8 @@ mod tests {
         assert_eq!(of(&[-0.02, -0.021, -0.019]), Verdict::Refuted);
         assert_eq!(of(&[0.02, -0.01, 0.03]), Verdict::Undecided);
         assert_eq!(of(&[0.5]), Verdict::Undecided, "one seed decides nothing");
+        // 0.1 + 0.1 + 0.1 rounds: their mean is another number.
+        assert_eq!(of(&[0.1; 3]), Verdict::Undecided, "equal differences do not say how much they vary");
         assert!(Estimate::of(&[]).is_none());
     }
 }

@@ -149,7 +149,49 @@ fn scripts_get_json_and_past_runs_are_listed() {
     let listed = place.good(&["runs", "--json"]);
     let rows: Vec<serde_json::Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(rows.iter().any(|row| row["test_top1"]["simsiam-probe"] == result["final"]["test_top1"]), "{listed}");
-    place.bad(&["runs", "nowhere"], 3);
+    assert!(place.bad(&["runs", "nowhere"], 2).contains("run an experiment first"));
+}
+
+/// A path need not be text, and a reader may go away.
+#[test]
+#[cfg(unix)]
+fn names_that_are_no_text_and_closed_pipes_are_no_fault() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new();
+    let file = place.write(
+        "q.yaml",
+        "name: q\ndataset: {name: synthetic, train: 60, test: 20}\nlabels: {count: 20, choose: first}
+network: {channels: [2, 3, 4], hidden: 8}\nstages: [{name: a, method: supervised, epochs: 1, batch: 10}]",
+    );
+    let out = std::ffi::OsStr::from_bytes(b"runs/\xff");
+    for more in [&[][..], &["--json"]] {
+        let done = place.command(&["run", file.to_str().unwrap()]).args(more).arg("--out").arg(out).output().unwrap();
+        assert!(done.status.success(), "{}", text(&done.stderr));
+    }
+    assert!(place.0.path().join(out).join("report.html").exists());
+    assert!(place.good(&["runs", "--json"]).contains("\"experiment\":\"q\""));
+    for args in [&["completions", "bash"][..], &["runs"], &["run", "nowhere.yaml"]] {
+        let mut child = place.command(args);
+        // A pipe that nobody reads.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = child.stdout(writer.try_clone().unwrap()).stderr(writer).status().unwrap();
+        assert!(matches!(status.code(), Some(0 | 2)), "{args:?}: {status}");
+    }
+}
+
+#[test]
+fn a_validation_part_that_takes_all_or_nothing_is_refused() {
+    let place = Place::new();
+    let file = place.write(
+        "q.yaml",
+        "name: q\ndataset: {name: synthetic, train: 60, test: 20}
+labels: {count: 15, choose: first, validation: 0.99997}\nstages: [{name: a, method: supervised, batch: 2}]",
+    );
+    for more in [&[][..], &["--quiet"]] {
+        let message = place.bad(&[&["run", file.to_str().unwrap()], more].concat(), 2);
+        assert!(message.contains("labels.validation: 0.99997 takes 15 of 15 labelled images"), "{message}");
+    }
 }
 
 #[test]
@@ -196,7 +238,27 @@ stages:
     assert!(message.contains("has 35 training and 15 test images of 3 classes"), "{message}");
     let bare = place.write("bare.yaml", format!("dataset: {{name: folder}}{rest}"));
     let message = place.bad(&["run", bare.to_str().unwrap(), "--data-dir", "images"], 2);
-    assert!(message.contains("bare.yaml:1: dataset: a folder needs `train`, `test` and `classes`"), "{message}");
+    assert!(message.contains("bare.yaml:1: dataset: a folder needs `train`, `test`, `classes` and"), "{message}");
+    assert!(place.bad(&["data", "--folder", "images", "fetch"], 2).contains("not fetched"));
+
+    // What the images cannot give is said before anything is thrown away.
+    let printed = place.good(&["data", "--folder", "images"]);
+    let fewer = place.write("fewer.yaml", format!("{}{rest}", printed.lines().nth(1).unwrap()));
+    std::fs::rename(place.path("images/train/dogs/1.png"), place.path("images/train/cats/dog.png")).unwrap();
+    let printed = place.good(&["data", "--folder", "images"]);
+    let (line, rest) = (printed.lines().nth(1).unwrap(), rest.replace("count: 30", "count: 33"));
+    std::fs::write(&fewer, format!("{line}{rest}")).unwrap();
+    let run = ["run", fewer.to_str().unwrap(), "--data-dir", "images", "--out", "runs/own", "--fresh"];
+    let message = place.bad(&run, 2);
+    assert!(message.contains("class dogs has fewer than 11"), "{message}");
+    assert!(place.path("runs/own/linear/weights.safetensors").exists());
+
+    // A test set that is too small for an experiment has no line.
+    for i in 0..5 {
+        std::fs::remove_file(place.path(&format!("images/test/owls/{i}.png"))).unwrap();
+        std::fs::remove_file(place.path(&format!("images/test/cats/{i}.png"))).unwrap();
+    }
+    assert!(place.bad(&["data", "--folder", "images"], 2).contains("images from 10 to 200000"));
     let message = place.bad(&["run", &quick_on("cifar100", &place), "--data-dir", "images"], 2);
     assert!(message.contains("cifar-100-binary.tar.gz") && message.contains("download"), "{message}");
 }

@@ -1,5 +1,5 @@
-//! The study on the real CIFAR-10: its headline accuracies, each within its band. A program, not a list of tests, so that
-//! its progress is seen.
+//! The study on the real CIFAR-10: its headline accuracies, each within its band. A program, not a list of tests, so
+//! that its progress is seen.
 //!
 //! `FEWLABEL_SEEDS=n` runs the seeds 0 to n − 1 and judges their means. It goes on where it was interrupted, in
 //! `target/full-run/`.
@@ -19,8 +19,8 @@ use fewlabel::report::table::results;
 use fewlabel::rng::Purpose;
 use fewlabel::{Error, Result};
 
-/// How far the mean of the peaks may be from what the study claims, in percentage points: its own code, run again, is up
-/// to 1.9 beyond it.
+/// How far the mean of the peaks may be from what the study claims, in percentage points: its own code, run again, is
+/// up to 1.9 beyond it.
 const TOLERANCE: f64 = 2.5;
 
 fn main() -> ExitCode {

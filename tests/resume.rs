@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use fewlabel::rng::{Purpose, Stream};
 
-/// Everything that a checkpoint has to hold: Adam and SGD, a cosine, running statistics, dropout, the best epoch so far,
-/// a stage that takes another's weights. Some hundred steps.
+/// Everything that a checkpoint has to hold: Adam and SGD, a cosine, running statistics, dropout, the best epoch so
+/// far, a stage that takes another's weights. Some hundred steps.
 const EXPERIMENT: &str = "name: killed
 dataset: {name: synthetic, train: 320, test: 40}
 labels: {count: 60, choose: stratified, validation: 0.2}
@@ -45,6 +45,28 @@ fn finished_stages(folder: &Path, out: &str) -> usize {
     result(folder, out).as_object().unwrap().len()
 }
 
+/// What the folders of the stages hold beside `known`, and unfinished files in the run directory.
+fn files(out: &Path, known: &[&str]) -> Vec<String> {
+    let names = |folder: &Path| -> Vec<String> {
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    let of_stages = STAGES.iter().flat_map(|stage| names(&out.join(stage))).filter(|name| !known.contains(&&**name));
+    of_stages.chain(names(out).into_iter().filter(|name| name.starts_with(".fewlabel-"))).collect()
+}
+
+#[test]
+fn what_a_kill_left_is_swept_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    assert!(start(folder, "out", "60").status().unwrap().success());
+    for left in [".fewlabel-abc", "mlp/.fewlabel-def", "mlp/checkpoint"] {
+        std::fs::write(folder.join("out").join(left), "half").unwrap();
+    }
+    std::fs::write(folder.join("out/mlp/notes"), "mine").unwrap();
+    assert!(start(folder, "out", "60").status().unwrap().success());
+    assert_eq!(files(&folder.join("out"), &["history.json", "weights.safetensors"]), ["notes"]);
+}
+
 #[test]
 fn twenty_kills_change_no_bit() {
     let folder = tempfile::tempdir().unwrap();
@@ -75,8 +97,14 @@ fn twenty_kills_change_no_bit() {
                 let read = |out: &str| std::fs::read(folder.join(out).join(stage).join(file)).unwrap();
                 assert!(read(&out) == read("whole"), "{stage}/{file} of run {runs}");
             }
-            assert!(!folder.join(&out).join(stage).join("checkpoint").exists());
         }
+        // Once more, done or not: nothing stays of what a kill left half-way.
+        assert!(start(folder, &out, "0").status().unwrap().success());
+        assert_eq!(
+            files(&folder.join(&out), &["history.json", "weights.safetensors"]),
+            Vec::<String>::new(),
+            "run {runs}"
+        );
         runs += 1;
     }
 }

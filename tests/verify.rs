@@ -55,6 +55,11 @@ fn a_difference_is_named_with_both_values() {
     let (code, message) = changed(&|manifest| manifest["result"]["baseline"]["weights_sha256"] = "0".into());
     assert_eq!(code, Some(1), "{message}");
     assert!(message.contains("stage baseline, weights_sha256: expected 0, found"), "{message}");
+    let done = fewlabel(folder.path(), &["verify", "changed.json", "--json", "--only", "baseline"]);
+    let (said, message) = (text(&done.stdout), text(&done.stderr));
+    let last: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert_eq!((done.status.code(), &last["event"]), (Some(1), &"differs".into()), "{said}");
+    assert_eq!(format!("fewlabel: {}\n", last["message"].as_str().unwrap()), message);
 }
 
 #[test]
@@ -105,15 +110,22 @@ fn within_a_margin_seeds_are_compared_by_their_means() {
     let strict = format!("{EXPERIMENTS}/smoke-strict.yaml");
     let done = fewlabel(folder.path(), &["run", &strict, "--quiet", "--only", "random-knn"]);
     assert!(done.status.success(), "{}", text(&done.stderr));
-    let verify = |only: &str| {
-        let manifest = "runs/smoke-strict/manifest.json";
+    let verify = |manifest: &str, only: &str| {
         let done = fewlabel(folder.path(), &["verify", manifest, "--within", "60", "--only", only]);
         (done.status.code(), text(&done.stderr) + &text(&done.stdout))
     };
-    let (code, said) = verify("random-knn");
+    let (code, said) = verify("runs/smoke-strict/manifest.json", "seed-7/random-knn");
+    assert_eq!((code, said.contains("bit-identical")), (Some(0), true), "{said}");
+    // Other bits.
+    let bytes = std::fs::read(folder.path().join("runs/smoke-strict/manifest.json")).unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    let top1 = &mut manifest["result"]["seed-7/random-knn"]["final"]["test_top1"];
+    *top1 = (top1.as_f64().unwrap() + 0.025).into();
+    std::fs::write(folder.path().join("other.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
+    let (code, said) = verify("other.json", "random-knn");
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("random-knn: within 60 points (p = 0.0"), "{said}");
-    let (code, said) = verify("seed-7/random-knn");
+    let (code, said) = verify("other.json", "seed-7/random-knn");
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("random-knn: not shown to be within 60 points (it takes two seeds"), "{said}");
 }

@@ -4,7 +4,10 @@ use super::{PLANE, Plane, planes_mut};
 use crate::simd::simd;
 
 simd! {
-    /// All three channels become the luma.
+    /// All three channels become the luma (`ImageOps.grayscale`, ITU-R 601-2). `image` is [3, 32, 32].
+    ///
+    /// # Panics
+    /// If it is not.
     pub fn grayscale(image: &mut [u8]) {
         pixels(image, |r, g, b| [luma(r, g, b); 3]);
     }
@@ -19,7 +22,10 @@ simd! {
         image.iter_mut().for_each(|x| *x = blend(0, *x, factor));
     }
 
-    /// Towards the rounded mean luma for factors below 1 (`ImageEnhance.Contrast`).
+    /// Towards the rounded mean luma for factors below 1 (`ImageEnhance.Contrast`). `image` is [3, 32, 32].
+    ///
+    /// # Panics
+    /// If it is not.
     pub fn contrast(image: &mut [u8], factor: f32) {
         let [red, green, blue] = channels(image);
         let lumas = red.iter().zip(green).zip(blue).map(|((r, g), b)| u32::from(luma(*r, *g, *b)));
@@ -27,7 +33,10 @@ simd! {
         image.iter_mut().for_each(|x| *x = blend(mean as u8, *x, factor));
     }
 
-    /// Towards the grayscale image for factors below 1 (`ImageEnhance.Color`).
+    /// Towards the grayscale image for factors below 1 (`ImageEnhance.Color`). `image` is [3, 32, 32].
+    ///
+    /// # Panics
+    /// If it is not.
     pub fn saturation(image: &mut [u8], factor: f32) {
         pixels(image, |r, g, b| {
             let l = luma(r, g, b);

@@ -47,12 +47,18 @@ simd! {
 }
 
 /// The images at `indices`, as network input, in `out`, [n, 3, 32, 32].
+///
+/// # Panics
+/// If `out` does not hold just as many images, or an index is none of the data's.
 pub fn plain_batch(data: &Dataset, indices: &[u32], out: &mut [f32]) {
     batch(indices, out, |index, out| to_input(data.image(index as usize), out)).collect()
 }
 
 /// One SimSiam view of each image at `indices`, as network input, in `out`, [n, 3, 32, 32]; `purpose` says the first
 /// or the second.
+///
+/// # Panics
+/// If `out` does not hold just as many images, or an index is none of the data's.
 pub fn view_batch(data: &Dataset, indices: &[u32], seed: u64, purpose: Purpose, epoch: u32, out: &mut [f32]) {
     batch(indices, out, |index, out| {
         let mut image = [0; IMAGE];
@@ -62,8 +68,11 @@ pub fn view_batch(data: &Dataset, indices: &[u32], seed: u64, purpose: Purpose, 
     .collect()
 }
 
-/// The pretext draw of each image at `indices`, in `draws`, and the transformed images as network input, in `out`,
-/// [n, 3, 32, 32].
+/// The pretext draw of each image at `indices`, in `draws`, which is cleared first, and the transformed images as
+/// network input, in `out`, [n, 3, 32, 32]; `purpose` is [`Purpose::Pretext`] or [`Purpose::PretextTest`].
+///
+/// # Panics
+/// If `out` does not hold just as many images, or an index is none of the data's.
 pub fn pretext_batch(
     data: &Dataset,
     indices: &[u32],

@@ -4,7 +4,7 @@ use super::{color, geometry};
 use crate::data::IMAGE;
 use crate::rng::Stream;
 
-/// The shears to choose from.
+/// The shears to choose from: pixels along x per pixel along y.
 pub const SHEARS: [f64; 3] = [0.0, 0.2, 0.4];
 
 /// The recolourings to choose from; the order is that of the labels.
@@ -16,6 +16,7 @@ pub enum Color {
 }
 
 impl Color {
+    /// In the order of the labels.
     pub const ALL: [Color; 3] = [Color::Original, Color::Grayscale, Color::Inverted];
 }
 
@@ -45,6 +46,9 @@ impl Pretext {
     }
 
     /// The transformed `image`, both [3, 32, 32].
+    ///
+    /// # Panics
+    /// If `shear` is no index into [`SHEARS`].
     pub fn apply(&self, image: &[u8], out: &mut [u8]) {
         if self.shear == 0 {
             geometry::quarter_turns(image, self.quarter_turns, out);

@@ -4,7 +4,7 @@ use super::crop::{CropBox, resized_crop};
 use super::{color, geometry, hue};
 use crate::rng::Stream;
 
-/// One adjustment of the jitter, with its factor (for hue: its shift).
+/// One adjustment of the jitter: a factor, 1 for no change; for hue a share of the circle, 0 for no change.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Adjustment {
     Brightness(f32),
@@ -37,8 +37,9 @@ pub struct View {
 }
 
 impl View {
-    /// The seed protocol's distribution: crop of scale 0.2–1, flip 0.5, with probability 0.8 a jitter of brightness,
-    /// contrast and saturation 0.4 and hue 0.1 in random order, grayscale 0.2.
+    /// The seed protocol's distribution, which is Chen and He's (2021, appendix A) without the blur, as on CIFAR-10
+    /// (appendix D): crop of 0.2 to 1 of the area, flip with probability 0.5, with 0.8 a jitter of brightness, contrast
+    /// and saturation 0.4 and hue 0.1 in random order, grayscale with 0.2.
     pub fn draw(stream: &mut Stream) -> View {
         let crop = CropBox::draw(stream);
         let flip = stream.chance(0.5);

@@ -76,7 +76,9 @@ fn choose(data_dir: Option<&Path>, variable: Option<OsString>) -> (PathBuf, &'st
 }
 
 /// Finds the data in [`data_folder`]; a folder is preferred to an archive. Contents are not looked at.
-/// [`Error::Data`] says where it looked and why there.
+///
+/// # Errors
+/// [`Error::Data`], which says where it looked and why there.
 pub fn locate(data_dir: Option<&Path>) -> Result<Source> {
     let (place, setting) = data_folder(data_dir);
     let (folder, archive) = (place.join(FOLDER), place.join(ARCHIVE));
@@ -89,8 +91,12 @@ pub fn locate(data_dir: Option<&Path>) -> Result<Source> {
     }
 }
 
-/// Reads all 50,000 training and 10,000 test images (184 MB; while reading, one file of 31 MB more).
-/// [`Error::Data`] names the file that is missing, of a wrong length, changed or not unpackable.
+/// Reads all 50,000 training and 10,000 test images (184 MB; while reading, one file of 31 MB more). Leaves a stamp in
+/// a folder that it may write into.
+///
+/// # Errors
+/// [`Error::Data`] names the file that is missing, of a wrong length, changed or not unpackable; [`Error::Io`] for a
+/// fault while reading.
 pub fn load(source: &Source) -> Result<Data> {
     load_parts(source, &official())
 }
@@ -118,6 +124,7 @@ fn load_parts(source: &Source, parts: &[Part]) -> Result<Data> {
 /// What [`check`] found out about one of [`FILES`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileReport {
+    /// As in [`FILES`].
     pub name: &'static str,
     /// Length found; 0 if the file is missing.
     pub bytes: u64,
@@ -125,8 +132,11 @@ pub struct FileReport {
     pub problem: Option<String>,
 }
 
-/// Hashes every file, whatever a stamp says, and reports on each in the order of [`FILES`]. An error only if a file
-/// cannot be read or the archive cannot be unpacked.
+/// Hashes every file, whatever a stamp says, and reports on each in the order of [`FILES`].
+///
+/// # Errors
+/// [`Error::Data`] for a file that cannot be opened or an archive that cannot be unpacked, [`Error::Io`] for a fault
+/// while reading. What is wrong with a file's contents is in its report.
 pub fn check(source: &Source) -> Result<Vec<FileReport>> {
     check_parts(source, &official())
 }

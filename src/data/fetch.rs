@@ -20,6 +20,7 @@ const LOCK: &str = ".fewlabel-fetch.lock";
 /// Where to download from, and how patiently.
 #[derive(Clone, Debug)]
 pub struct Fetch {
+    /// The archive's address; what it sends is verified, so a mirror will do.
     pub url: String,
     /// Tries in all; at least one is made.
     pub attempts: u32,
@@ -39,9 +40,12 @@ impl Default for Fetch {
 /// is hashed, stamp or not) and replaces a damaged one.
 ///
 /// `progress` gets the bytes received in this try and the length of the archive if the server tells. What may pass
-/// (connection, stall, truncation, damaged contents, status 408, 429 or 5xx) is tried again; after the last try, and
-/// for any other answer of the server, the error is [`Error::Download`]. A disk that refuses is [`Error::Io`] at once;
-/// another fetch at work in `folder` is [`Error::Data`].
+/// (connection, stall, truncation, damaged contents, status 408, 429 or 5xx) is tried again.
+///
+/// # Errors
+/// [`Error::Download`] after the last try and for any other answer of the server; [`Error::Usage`] for what is no
+/// address; [`Error::Io`] at once for a disk that refuses; [`Error::Data`] for a folder that cannot be made, and where
+/// another fetch is at work.
 pub fn fetch(folder: &Path, settings: &Fetch, progress: &mut dyn FnMut(u64, Option<u64>)) -> Result<()> {
     fetch_parts(folder, settings, &official(), progress)
 }

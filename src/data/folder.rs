@@ -1,13 +1,14 @@
 //! One's own images: `train/CLASS/*` and `test/CLASS/*`, PNG or JPEG.
 //!
-//! The classes are the folders in `train`, in order of their names; the images of a class are in order of theirs. Of
-//! each image the square in the middle is resized to 32 × 32 with a triangle filter, as wide as the scale (what PIL calls
-//! bilinear); transparency is dropped.
+//! The classes are the folders in `train`, in order of their names; the images of a class are in order of theirs. Each
+//! image is turned upright as its EXIF data say, and the square in its middle is resized to 32 × 32 with a triangle
+//! filter, as wide as the scale (what PIL calls bilinear); transparency is dropped.
 
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use image::imageops::{FilterType, crop_imm, resize};
-use image::{ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use rayon::prelude::*;
 
 use super::{Data, Dataset, IMAGE, MAX_CLASSES, SIDE};
@@ -21,8 +22,9 @@ const MAX_SIDE: u32 = 20_000;
 /// Reads all images.
 ///
 /// # Errors
-/// [`Error::Data`] for a folder without `train`, without classes or with more than 256, for a test class that has no
-/// training images, a class without images, and a file that is no image.
+/// [`Error::Data`] for a folder without `train` or `test`, with fewer than 2 or more than 256 classes, for a test class
+/// without a folder in `train`, a class without training images, a name that is not text, and a PNG or JPEG that cannot
+/// be read or has a side of more than 20,000 pixels.
 pub fn load(folder: &Path) -> Result<Data> {
     let train = folder.join("train");
     let classes = names(&train, Path::is_dir)?;
@@ -34,7 +36,11 @@ pub fn load(folder: &Path) -> Result<Data> {
     if let Some(stranger) = names(&test, Path::is_dir)?.into_iter().find(|name| !classes.contains(name)) {
         return Err(Error::data(&test.join(stranger), "is a class without training images", REMEDY));
     }
-    Ok(Data { train: read(&train, &classes)?, test: read(&test, &classes)?, classes })
+    let data = Data { train: read(&train, &classes)?, test: read(&test, &classes)?, classes };
+    if let Some(label) = (0..data.classes.len()).find(|&label| !data.train.labels.contains(&(label as u8))) {
+        return Err(Error::data(&train.join(&data.classes[label]), "holds no PNG or JPEG", REMEDY));
+    }
+    Ok(data)
 }
 
 const REMEDY: &str =
@@ -85,9 +91,17 @@ fn decode(path: &Path, out: &mut [u8]) -> Result<()> {
     let io = |e: std::io::Error| Error::data(path, format!("cannot be read: {e}"), remedy);
     let mut limits = Limits::default();
     (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
-    let mut reader = ImageReader::open(path).map_err(io)?.with_guessed_format().map_err(io)?;
+    let bytes = std::fs::read(path).map_err(io)?;
+    let mut reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format().map_err(io)?;
+    if reader.format() == Some(ImageFormat::Jpeg) && !ends(&bytes) {
+        return Err(Error::data(path, "is cut off", remedy));
+    }
     reader.limits(limits);
-    let image = reader.decode().map_err(bad)?.into_rgb8();
+    let mut decoder = reader.into_decoder().map_err(bad)?;
+    let orientation = decoder.orientation().map_err(bad)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(bad)?;
+    image.apply_orientation(orientation);
+    let image = image.into_rgb8();
     let (width, height) = image.dimensions();
     let side = width.min(height);
     let square = crop_imm(&image, (width - side) / 2, (height - side) / 2, side, side);
@@ -98,6 +112,14 @@ fn decode(path: &Path, out: &mut [u8]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a JPEG has its end: the decoder would fill up with grey what is missing. A scan escapes what looks like one.
+fn ends(bytes: &[u8]) -> bool {
+    const SCAN: [u8; 2] = [0xFF, 0xDA];
+    const END: [u8; 2] = [0xFF, 0xD9];
+    let scan = bytes.windows(2).rposition(|marker| marker == SCAN).unwrap_or(0);
+    bytes[scan..].windows(2).any(|marker| marker == END)
 }
 
 #[cfg(test)]
@@ -143,6 +165,31 @@ mod tests {
         save(&path, 32, 32, |x, y| [(x * 8) as u8, (y * 8) as u8, 7]);
         decode(&path, &mut image).unwrap();
         assert_eq!([image[5], image[1024 + 64], image[2048 + 9]], [40, 16, 7]);
+    }
+
+    /// A camera that was held on its side: the upper half of what is stored is red, and belongs on the right.
+    #[test]
+    fn an_image_is_turned_upright_and_must_be_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("photo.jpg");
+        save(&path, 64, 64, |_, y| if y < 32 { [250, 0, 0] } else { [0, 0, 250] });
+        let jpeg = std::fs::read(&path).unwrap();
+        // EXIF 2.3: an APP1 segment with one entry, tag 0x0112 (orientation), of type SHORT, 6.
+        let entry = [1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0];
+        let exif = [&b"\xff\xe1\x00\x22Exif\0\0II*\0\x08\0\0\0"[..], &entry].concat();
+        let turned = [&jpeg[..2], &exif, &jpeg[2..]].concat();
+        std::fs::write(&path, &turned).unwrap();
+        let mut image = vec![0; IMAGE];
+        decode(&path, &mut image).unwrap();
+        let red = &image[..SIDE * SIDE];
+        assert!(red[..8].iter().all(|&x| x < 20) && red[24..32].iter().all(|&x| x > 230), "{:?}", &red[..32]);
+        for length in [turned.len() - 2, turned.len() - 9, turned.len() / 2] {
+            std::fs::write(&path, &turned[..length]).unwrap();
+            assert!(decode(&path, &mut image).is_err(), "{length} bytes of {}", turned.len());
+        }
+        // What a camera puts after the end does no harm.
+        std::fs::write(&path, [&turned[..], &[0; 20]].concat()).unwrap();
+        decode(&path, &mut image).unwrap();
     }
 
     #[test]

@@ -27,7 +27,9 @@ pub const MAX_CLASSES: usize = 256;
 /// Images as `u8` [n, 3, 32, 32], with a label below the number of classes for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dataset {
+    /// One after the other.
     pub images: Vec<u8>,
+    /// One for each image.
     pub labels: Vec<u8>,
 }
 
@@ -57,7 +59,9 @@ impl Dataset {
 /// A training and a test set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Data {
+    /// What networks learn from, with labels or without.
     pub train: Dataset,
+    /// What they are judged by.
     pub test: Dataset,
     /// The classes' names, by label.
     pub classes: Vec<String>,
@@ -71,11 +75,18 @@ impl Data {
         self
     }
 
-    /// SHA-256 over the classes' names, then labels and pixels of the training and the test images.
+    /// SHA-256 over the classes' names, then labels and pixels of the training and the test images; each name and each
+    /// set after its length in eight bytes, little end first.
     pub fn sha256(&self) -> String {
         let mut hash = Sha256::new();
-        hash.update(format!("{:?} {} {}\n", self.classes, self.train.len(), self.test.len()));
+        let length = |n: usize| (n as u64).to_le_bytes();
+        hash.update(length(self.classes.len()));
+        for name in &self.classes {
+            hash.update(length(name.len()));
+            hash.update(name);
+        }
         for set in [&self.train, &self.test] {
+            hash.update(length(set.len()));
             hash.update(&set.labels);
             hash.update(&set.images);
         }

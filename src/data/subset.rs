@@ -16,18 +16,23 @@ pub enum Choose {
     Stratified,
 }
 
-/// The indices of `count` labelled training images, in ascending order. Stratified: `count` / `classes` of each class.
+/// The indices of `count` labelled training images, in ascending order. Stratified: as many of each of `classes`.
 ///
 /// # Errors
-/// [`Error::Usage`] if there are not so many images, or not so many of a class.
-pub fn labelled(train: &Dataset, classes: usize, choose: Choose, count: usize, seed: u64) -> Result<Vec<u32>> {
-    let too_few = |what: String| Error::Usage(format!("labels.count: {count}: {what}"));
+/// [`Error::Usage`] if there are not so many images, or not so many of a class, or a stratified `count` is no multiple
+/// of the number of classes.
+///
+/// # Panics
+/// If a label is none of `classes` (stratified).
+pub fn labelled(train: &Dataset, classes: &[String], choose: Choose, count: usize, seed: u64) -> Result<Vec<u32>> {
+    let too_few = |what: String| Error::Usage(format!("labels: {count} images: {what}; ask for fewer"));
     let chosen: Vec<u32> = match choose {
         Choose::First => (0..count.min(train.len()) as u32).collect(),
         Choose::Stratified => {
             let mut shuffled: Vec<u32> = (0..train.len() as u32).collect();
             Stream::new(seed, Purpose::Labels, 0, 0).shuffle(&mut shuffled);
-            let mut room = vec![count / classes; classes];
+            let of_class = count / classes.len();
+            let mut room = vec![of_class; classes.len()];
             shuffled.retain(|&index| {
                 let room = &mut room[usize::from(train.labels[index as usize])];
                 let taken = *room > 0;
@@ -35,17 +40,16 @@ pub fn labelled(train: &Dataset, classes: usize, choose: Choose, count: usize, s
                 taken
             });
             if let Some(class) = room.iter().position(|&room| room > 0) {
-                return Err(too_few(format!(
-                    "class {class} has fewer than {} of the training images",
-                    count / classes
-                )));
+                let class = &classes[class];
+                return Err(too_few(format!("class {class} has fewer than {of_class} of the training images")));
             }
             shuffled.sort_unstable();
             shuffled
         }
     };
     if chosen.len() < count {
-        return Err(too_few(format!("there are {} training images", train.len())));
+        let have = chosen.len();
+        return Err(too_few(format!("{have} of {} training images can be chosen so", train.len())));
     }
     Ok(chosen)
 }
@@ -85,10 +89,14 @@ mod tests {
         Dataset { images: vec![], labels }
     }
 
+    fn classes() -> Vec<String> {
+        (0..10).map(|i| format!("c{i}")).collect()
+    }
+
     #[test]
     fn stratified_labels_are_balanced_distinct_and_drawn_from_the_seed() {
         let train = dataset();
-        let draw = |count, seed| labelled(&train, 10, Choose::Stratified, count, seed);
+        let draw = |count, seed| labelled(&train, &classes(), Choose::Stratified, count, seed);
         let chosen = draw(200, 1).unwrap();
         assert!(chosen.is_sorted_by(|a, b| a < b));
         for class in 0..10 {
@@ -102,8 +110,8 @@ mod tests {
     #[test]
     fn the_validation_part_is_the_share_of_every_class() {
         let train = dataset();
-        let chosen = labelled(&train, 10, Choose::Stratified, 300, 1).unwrap();
-        for (share, of_class) in [(0.1, 3), (0.3, 9), (0.25, 7), (0.0, 0)] {
+        let chosen = labelled(&train, &classes(), Choose::Stratified, 300, 1).unwrap();
+        for (share, of_class) in [(0.1, 3), (0.3, 9), (0.7, 21), (0.25, 7), (0.0, 0)] {
             let [rest, part] = validation(&train, &chosen, share, 1);
             for class in 0..10 {
                 let of = |images: &[u32]| images.iter().filter(|&&i| train.labels[i as usize] == class).count();
@@ -118,8 +126,8 @@ mod tests {
 
     #[test]
     fn first_labels_are_the_first() {
-        assert_eq!(labelled(&dataset(), 10, Choose::First, 3, 7).unwrap(), [0, 1, 2]);
-        assert!(labelled(&dataset(), 10, Choose::First, 801, 7).is_err());
+        assert_eq!(labelled(&dataset(), &classes(), Choose::First, 3, 7).unwrap(), [0, 1, 2]);
+        assert!(labelled(&dataset(), &classes(), Choose::First, 801, 7).is_err());
     }
 
     #[test]

@@ -14,9 +14,13 @@ use crate::network::{Array, Mode, Network, Weights};
 use crate::optimizer::{Rule, State};
 use crate::rng::{Purpose, Stream};
 
-/// A network in training.
+/// A network in training. Images are `f32` [n, 3, 32, 32], scaled to [−1, 1], n at least 1.
+///
+/// # Errors
+/// Every method: [`Error::Usage`](crate::Error::Usage) for a head that the CPU engine's network does not have, and
+/// [`Error::Tensor`](crate::Error::Tensor) from the reference engine.
 pub trait Engine: Send {
-    /// One training step: forward, backward, update.
+    /// One training step: forward, backward, update. What it gives is overwritten by the next.
     fn step(&mut self, objective: &Objective, dropout: DropoutKey, lr: Rates) -> Result<&Outcome>;
     /// One training pass (running statistics move), and the gradient of the objective for every parameter outside
     /// frozen blocks that it depends on.
@@ -24,7 +28,8 @@ pub trait Engine: Send {
     /// The outputs of `heads` in eval mode, each [n, classes], row by row. A network without a trunk takes features for
     /// `images`, as [`Engine::features`] gives them, here and in a step.
     fn predict(&mut self, images: &[f32], heads: &[&str]) -> Result<Vec<Vec<f32>>>;
-    /// The trunk's first block in `mode`: features [n, c·h·w]. In train mode running statistics move.
+    /// The trunk's first block in `mode`, or in eval mode if it is frozen in that: features [n, c·h·w]. In train mode
+    /// running statistics move. For networks with a trunk only.
     fn features(&mut self, images: &[f32], mode: Mode) -> Result<Vec<f32>>;
     /// The present weights.
     fn weights(&self) -> Result<Weights>;
@@ -33,7 +38,11 @@ pub trait Engine: Send {
 }
 
 /// The engine for `device`: [`cpu`] for the CPU, [`reference`](mod@reference) for others. `weights` must be in the
-/// network's order, as all [`Weights`] of that network are.
+/// network's order, as all [`Weights`] of that network are; `state` as [`Engine::state`] gave it, or the default.
+///
+/// # Errors
+/// [`Error::Usage`](crate::Error::Usage) for an order of layers that the CPU engine does not know,
+/// [`Error::Tensor`](crate::Error::Tensor) if the device fails.
 pub fn open(device: &Device, network: Network, weights: Weights, rule: Rule, state: &State) -> Result<Box<dyn Engine>> {
     Ok(match device {
         Device::Cpu => Box::new(cpu::Model::new(network, weights, rule, state)?),
@@ -44,7 +53,9 @@ pub fn open(device: &Device, network: Network, weights: Weights, rule: Rule, sta
 /// The learning rates of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
+    /// Of all parameters before the heads.
     pub trunk: f64,
+    /// Of the heads' parameters.
     pub heads: f64,
 }
 
@@ -55,21 +66,23 @@ impl From<f64> for Rates {
     }
 }
 
-/// What one training step minimises, with its batch. Images are `f32` [n, 3, 32, 32], scaled to [−1, 1].
+/// What one training step minimises, with its batch.
 #[derive(Clone, Debug)]
 pub enum Objective<'a> {
-    /// The sum over the named heads of the mean cross-entropy with their labels.
+    /// The sum over the named heads of the mean cross-entropy with their labels (PyTorch's `cross_entropy`), in nats.
     Classify { images: &'a [f32], targets: &'a [Target<'a>] },
     /// D(p₁, z₂)/2 + D(p₂, z₁)/2 with D the negative cosine (Chen and He, 2021, equations 1 and 2). The views pass
     /// one after the other, so that batch norm sees each as a batch of its own. With `stop_gradient` z is a
-    /// constant in D; without a predictor p is z itself.
+    /// constant in D (equations 3 and 4); without a predictor p is z itself.
     SimSiam { views: [&'a [f32]; 2], stop_gradient: bool },
 }
 
-/// The labels of one head for a batch.
+/// The labels of one head for a batch: n, each below the head's number of classes.
 #[derive(Clone, Debug)]
 pub struct Target<'a> {
+    /// The head's block.
     pub head: &'static str,
+    /// One for each image.
     pub labels: &'a [u8],
 }
 
@@ -77,8 +90,11 @@ pub struct Target<'a> {
 /// mask serves every dropout layer; the study's networks have one.
 #[derive(Clone, Copy, Debug)]
 pub struct DropoutKey {
+    /// The experiment's.
     pub seed: u64,
+    /// From 0.
     pub epoch: u32,
+    /// The position in the epoch of the batch's first example.
     pub first: u32,
 }
 
@@ -96,19 +112,20 @@ pub type Gradients = Vec<Array>;
 
 /// The floor of each norm in the cosine (PyTorch's `cosine_similarity` with the study's eps).
 pub const COSINE_EPS: f64 = 1e-6;
-/// Batch norm's ε and the weight of a new batch in the running statistics (PyTorch's defaults).
+/// Batch norm's ε (the default of PyTorch's `BatchNorm2d`).
 pub const NORM_EPS: f64 = 1e-5;
+/// The weight of a new batch in batch norm's running statistics (PyTorch's `momentum`, its default).
 pub const NORM_MOMENTUM: f64 = 0.1;
 
 /// The multipliers of one dropout layer for example `i` of a batch: 0 with probability `p`, else 1/(1−p).
-pub fn dropout_row(key: DropoutKey, p: f32, i: usize, row: &mut [f32]) {
+pub(crate) fn dropout_row(key: DropoutKey, p: f32, i: usize, row: &mut [f32]) {
     let keep = 1.0 / (1.0 - p);
     let mut stream = Stream::new(key.seed, Purpose::Dropout, key.epoch, key.first + i as u32);
     row.iter_mut().for_each(|m| *m = if stream.chance(p) { 0.0 } else { keep });
 }
 
 /// The multipliers of one dropout layer for `n` examples of `width` values: [n, width].
-pub fn dropout_mask(key: DropoutKey, p: f32, n: usize, width: usize) -> Vec<f32> {
+pub(crate) fn dropout_mask(key: DropoutKey, p: f32, n: usize, width: usize) -> Vec<f32> {
     let mut mask = vec![0.0; n * width];
     mask.chunks_exact_mut(width).enumerate().for_each(|(i, row)| dropout_row(key, p, i, row));
     mask

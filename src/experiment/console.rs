@@ -1,4 +1,5 @@
-//! What a run says: lines or JSON on standard output, lines with time stamps in `log.txt`, a progress bar on a terminal.
+//! What a run says: lines or JSON on standard output, lines with time stamps in `log.txt`, a progress bar on a
+//! terminal.
 
 use std::fs::File;
 use std::io::Write;

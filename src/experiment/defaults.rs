@@ -107,8 +107,9 @@ impl Experiment {
 impl DatasetSpec {
     /// A folder says nothing of itself before it is read.
     fn check_folder(&self, labels: &Labels) -> Result<(), Conflict> {
-        if self.train.is_none() || self.test.is_none() || self.classes.is_none() {
-            let message = "dataset: a folder needs `train`, `test` and `classes`; `fewlabel data --folder` prints them";
+        if self.train.is_none() || self.test.is_none() || self.classes.is_none() || self.sha256.is_none() {
+            let message = "dataset: a folder needs `train`, `test`, `classes` and `sha256`; `fewlabel data --folder DIR` \
+                           prints the line";
             return Err(Conflict::new("folder", message));
         }
         if labels.choose == Choose::First {
@@ -188,7 +189,8 @@ impl Stage {
         let optimizer = *self.optimizer.get_or_insert(if simsiam { OptimizerName::Sgd } else { OptimizerName::Adam });
         self.schedule.get_or_insert(if simsiam { Schedule::Cosine } else { Schedule::Constant });
         let sgd = optimizer == OptimizerName::Sgd;
-        // Chen and He (2021, §4): lr × batch / 256 with a base of 0.05.
+        // Chen and He (2021): lr × batch / 256 with a base of 0.05 and momentum 0.9 (§3, baseline settings), weight
+        // decay 5e-4 as on CIFAR-10 (appendix D).
         self.lr.get_or_insert(Rate(if sgd { 0.05 * batch as f64 / 256.0 } else { 1e-3 }));
         if sgd {
             self.momentum.get_or_insert(Share(0.9));

@@ -52,6 +52,7 @@ impl Folder {
         } else if !file.exists() {
             manifest.save(&file)?;
         }
+        sweep(&path, experiment, &manifest)?;
         let console = Console::open(&path, options.output)?;
         Ok(Folder { path, manifest, console, _lock: lock })
     }
@@ -70,17 +71,18 @@ impl Folder {
     }
 
     /// Takes the job's result from another run, if one has it.
-    pub fn reuse(&mut self, experiment: &Experiment, job: &Job, options: &Options) -> Result<bool> {
-        for other in options.reuse.iter().filter(|_| options.device.is_cpu()) {
+    pub fn reuse(&mut self, experiment: &Experiment, job: &Job, options: &Options) -> Result<()> {
+        for other in &options.reuse {
             if let Some(found) = reuse::find(other, experiment, &experiment.stages[job.stage])? {
                 std::fs::create_dir_all(self.path.join(&job.key)).map_err(Error::io("create", &self.path))?;
                 self.console.say(&format!("{}: taken from {}", job.key, other.display()))?;
-                self.manifest.environment.seconds.extend(found.seconds.map(|seconds| (job.key.clone(), seconds)));
-                self.finish(job, found.result, &found.weights)?;
-                return Ok(true);
+                let environment = &mut self.manifest.environment;
+                environment.seconds.extend(found.seconds.map(|seconds| (job.key.clone(), seconds)));
+                environment.reused.insert(job.key.clone(), found.experiment_sha256);
+                return self.finish(job, found.result, &found.weights);
             }
         }
-        Ok(false)
+        Ok(())
     }
 
     /// Writes what a finished stage leaves; the manifest last.
@@ -116,18 +118,19 @@ impl Folder {
             Err(e) => return Err(Error::run(&checkpoint, format!("cannot be read: {e}"), START_OVER)),
         };
         let steps = recipe.steps(examples.train.len());
-        let resumed = if start.epoch > 0 || start.step > 0 {
-            format!(", from epoch {} step {}", start.epoch + 1, start.step)
-        } else {
-            String::new()
-        };
         let name = &job.key;
+        let spent = self.manifest.environment.seconds.get(name).copied().unwrap_or(0.0);
+        let (resumed, seconds_before) = if start.epoch > 0 || start.step > 0 {
+            (format!(", from epoch {} step {}", start.epoch + 1, start.step), spent)
+        } else {
+            (String::new(), 0.0)
+        };
         self.console.say(&format!("{name}: {} epochs × {steps} steps{resumed}", recipe.epochs))?;
         self.console.start_bar(name, u64::from(recipe.epochs) * steps as u64);
         let mut observer = StageObserver {
             collapsed_below: (stage.method == StageMethod::Simsiam)
                 .then(|| 0.25 / (experiment.network.projector.0 as f64).sqrt()),
-            seconds_before: self.manifest.environment.seconds.get(name).copied().unwrap_or(0.0),
+            seconds_before,
             stage: name.clone(),
             manifest: &mut self.manifest,
             manifest_path: self.path.join("manifest.json"),
@@ -176,12 +179,30 @@ impl Folder {
             let path = self.path.join(&key).join("weights.safetensors");
             let trained = Weights::load(&path, &experiment.network(source))?;
             if self.manifest.result.get(&key).is_none_or(|result| result.weights_sha256 != trained.sha256()) {
-                return Err(Error::run(&path, "these are not the weights that the run recorded", START_OVER));
+                let remedy = "delete this file, then the same command makes it again";
+                return Err(Error::run(&path, "these are not the weights that the run recorded", remedy));
             }
             weights.transfer(&trained);
         }
         Ok(weights)
     }
+}
+
+/// Removes what a kill may have left: files that were being written, and checkpoints of stages that are finished.
+fn sweep(path: &Path, experiment: &Experiment, manifest: &Manifest) -> Result<()> {
+    let jobs = experiment.plan(&[])?;
+    for folder in jobs.iter().map(|job| path.join(&job.key)).chain([path.to_owned()]) {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(files::UNFINISHED) {
+                remove_if_there(&entry.path())?;
+            }
+        }
+    }
+    let finished = jobs.iter().filter(|job| manifest.result.contains_key(&job.key));
+    finished
+        .map(|job| path.join(&job.key))
+        .filter(|folder| folder.join("weights.safetensors").exists())
+        .try_for_each(|folder| remove_if_there(&folder.join("checkpoint")))
 }
 
 /// Removes what the stages have written, and nothing else that may be in their folders.

@@ -14,9 +14,11 @@ use crate::train::{Record, Trained};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
+    /// Complete.
     pub experiment: Experiment,
+    /// [`Experiment::sha256`].
     pub experiment_sha256: String,
-    /// By stage: those that are finished.
+    /// Of the finished jobs, by [`Job::key`](super::Job::key): the stage, below `seed-…` where there are several seeds.
     pub result: BTreeMap<String, StageResult>,
     pub environment: Environment,
 }
@@ -38,7 +40,7 @@ pub struct StageResult {
     pub weights_sha256: String,
     /// Of `history.json`.
     pub history_sha256: String,
-    /// Every epoch; absent from manifests of older versions.
+    /// Every epoch; may be left out, since the hash says as much, but not where.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Record>,
 }
@@ -49,7 +51,7 @@ impl StageResult {
         self.chosen.as_ref().unwrap_or(&self.last).metrics.get("test_top1").copied()
     }
 
-    /// None without a history.
+    /// Of what training gave: last epoch, best epoch, hashes. None without a history.
     pub fn new(trained: &Trained) -> Option<StageResult> {
         let Trained { history, chosen, weights } = trained;
         let top1 = |record: &Record| record.metrics.get("test_top1").copied();
@@ -72,20 +74,28 @@ impl StageResult {
 pub struct Environment {
     /// Version of this program.
     pub fewlabel: String,
-    /// When the manifest was written, UTC.
+    /// When the manifest was written: UTC, RFC 3339.
     pub written: String,
+    /// As [`std::env::consts::OS`] has it.
     pub os: String,
+    /// As [`std::env::consts::ARCH`] has it.
     pub arch: String,
     /// The processor's name, where the system tells it.
     pub cpu: Option<String>,
     /// Of the instruction sets that the engine chooses between, those that the processor has.
     #[serde(default)]
     pub cpu_features: Vec<String>,
+    /// Cores that the process may use.
     pub cores: usize,
+    /// Threads that it used.
     pub threads: usize,
+    /// `cpu` or `cuda`.
     pub device: String,
-    /// Wall-clock seconds spent on each stage, interruptions not counted.
+    /// Wall-clock seconds spent on each job, by its key, interruptions not counted.
     pub seconds: BTreeMap<String, f64>,
+    /// Of the jobs that were taken over from another run (`--reuse`), by key: the SHA-256 of its experiment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reused: BTreeMap<String, String>,
 }
 
 impl Environment {
@@ -104,6 +114,7 @@ impl Environment {
             threads: rayon::current_num_threads(),
             device: device.to_owned(),
             seconds: BTreeMap::new(),
+            reused: BTreeMap::new(),
         }
     }
 }
@@ -129,9 +140,13 @@ impl Manifest {
         }
     }
 
-    /// Reads a manifest whose experiment is the one that its hash names.
+    /// Reads a manifest whose experiment is complete and the one that its hash names.
+    ///
+    /// # Errors
+    /// [`Error::Run`] for a file that cannot be read, is no manifest of this version, or whose experiment was changed.
+    /// Results are taken as they are: to compare them is what `verify` is for.
     pub fn load(path: &Path) -> Result<Manifest> {
-        let remedy = "restore it; a run can also start over with --fresh, or in another folder with --out";
+        let remedy = "take it from its source again, or run its experiment again";
         let bytes = std::fs::read(path).map_err(|e| Error::run(path, format!("cannot be read: {e}"), remedy))?;
         let manifest: Manifest = serde_json::from_slice(&bytes)
             .map_err(|e| Error::run(path, format!("is not a manifest of this version: {e}"), remedy))?;
@@ -151,10 +166,14 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Writes it for people too: indented.
+    /// Writes it, whole or not at all, indented for people; of the environment, what is this machine's is first set to
+    /// that of now.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
     pub fn save(&mut self, path: &Path) -> Result<()> {
-        let seconds = std::mem::take(&mut self.environment.seconds);
-        self.environment = Environment { seconds, ..Environment::here(&self.environment.device) };
+        let Environment { seconds, reused, device, .. } = self.environment.clone();
+        self.environment = Environment { seconds, reused, ..Environment::here(&device) };
         files::write_atomically(path, &[&pretty(self)])
     }
 }

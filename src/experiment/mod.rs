@@ -78,16 +78,18 @@ pub struct Claim {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetSpec {
+    /// Where they are from.
     pub name: DatasetName,
-    /// The first so many training images; CIFAR-10: all unless given; synthetic: 10,000.
+    /// The first so many training images: all of CIFAR-10 and CIFAR-100 and 10,000 synthetic ones unless given. Of a
+    /// folder it must be given, and be all there are.
     pub train: Option<Images>,
-    /// The first so many test images; CIFAR-10: all unless given; synthetic: 2,000.
+    /// The first so many test images: likewise, 2,000 synthetic ones.
     pub test: Option<Images>,
-    /// Of a folder, where it must be given.
+    /// Of a folder, where it must be given: its number of classes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classes: Option<Classes>,
-    /// Of a folder: SHA-256 over its images as the networks get them ([`crate::data::Data::sha256`]), so that others are
-    /// not taken for them.
+    /// Of a folder, where it must be given: SHA-256 over its images as the networks get them
+    /// ([`crate::data::Data::sha256`]), so that others are not taken for them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
 }
@@ -103,11 +105,13 @@ impl DatasetSpec {
     }
 }
 
+/// A data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DatasetName {
+    /// The first 50,000 and the last 10,000 images of CIFAR-10 ([`crate::data::cifar10`]).
     Cifar10,
-    /// With its 100 fine labels.
+    /// With its 100 fine labels ([`crate::data::cifar100`]).
     Cifar100,
     /// One's own images ([`crate::data::folder`]).
     Folder,
@@ -119,7 +123,9 @@ pub enum DatasetName {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Labels {
+    /// How many; 5,000 unless given.
     pub count: Images,
+    /// Which.
     pub choose: Choose,
     /// The share of them that is not trained on but chooses each classifier's epoch; the test images are then looked at
     /// once, after it. 0 unless given: the test images are looked at after every epoch.
@@ -183,6 +189,7 @@ impl Experiment {
 pub struct Stage {
     /// Names its folder in the run directory.
     pub name: Name,
+    /// How it learns.
     pub method: StageMethod,
     /// The stage whose weights are taken over, or [`RANDOM`]: needed by `finetune`, `probe` and `knn`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -190,23 +197,28 @@ pub struct Stage {
     /// Labelled images; the experiment's `labels.count` unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<Images>,
+    /// Unless given 50 for `supervised` and `probe`, 30 for `pretext`, `finetune` and `simsiam`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<Epochs>,
+    /// Images a step; 128 for `supervised` and 64 for the others unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<Batch>,
+    /// `sgd` for `simsiam` and `adam` for the others unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub optimizer: Option<OptimizerName>,
+    /// At the first step; unless given 1e-3 with `adam`, 0.05 · batch / 256 with `sgd`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lr: Option<Rate>,
-    /// Of `sgd`.
+    /// Of `sgd`; 0.9 unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub momentum: Option<Share>,
-    /// Of `sgd`.
+    /// Of `sgd`, on every parameter; 5e-4 unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight_decay: Option<Share>,
+    /// `cosine` for `simsiam` and `constant` for the others unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
-    /// Of `simsiam`: whether z is a constant in the loss.
+    /// Of `simsiam`: whether z is a constant in the loss; true unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_gradient: Option<bool>,
     /// Of `simsiam`: whether there is a predictor; without it p is z. It is left out where true.
@@ -218,11 +230,11 @@ pub struct Stage {
     /// Of `pretext` and `simsiam`: the backbone's kNN accuracy every so many epochs, and after the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub knn_every: Option<Epochs>,
-    /// Of `probe`: the classifier.
+    /// Of `probe`: the classifier; `mlp` unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
     /// Of `probe`: the frozen backbone's batch norm uses and moves its running statistics (`train`, the study's
-    /// code) or only uses them (`eval`).
+    /// code) or only uses them (`eval`); `train` unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frozen_norm: Option<Mode>,
     /// The test accuracy that the study claims for this stage, from and to, in per cent: shown beside the result.
@@ -230,6 +242,7 @@ pub struct Stage {
     pub claim: Option<[Percent; 2]>,
 }
 
+/// How a stage learns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StageMethod {
@@ -239,17 +252,18 @@ pub enum StageMethod {
     Pretext,
     /// Two views of all images, without labels.
     Simsiam,
-    /// The labelled images from another stage's weights, all of which move.
+    /// The labelled images from another stage's or random weights, all of which move.
     Finetune,
-    /// The labelled images on another stage's frozen backbone.
+    /// The labelled images on the frozen backbone of another stage, or a random one.
     Probe,
-    /// A weighted kNN classifier over the labelled images' features: nothing is trained.
+    /// A weighted kNN classifier over the labelled images' features of such a backbone: nothing is trained.
     Knn,
 }
 
 /// In `from`: the untrained weights.
 pub const RANDOM: &str = "random";
 
+/// An update rule; [`Stage::rule`] has its constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerName {

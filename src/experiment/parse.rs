@@ -39,7 +39,10 @@ impl Experiment {
         Experiment::parse(path, &text)
     }
 
-    /// Reads an experiment from YAML `text`; `path` is named in errors only.
+    /// Reads an experiment from YAML `text` and fills in its defaults; `path` is named in errors only.
+    ///
+    /// # Errors
+    /// [`Error::Experiment`] for anything that cannot be run, with line and column where there are any.
     pub fn parse(path: &Path, text: &str) -> Result<Experiment> {
         let fail = |line, column, message| Error::Experiment { path: path.to_owned(), line, column, message };
         let mut experiment: Experiment = serde_yaml::from_str(text).map_err(|error| {
@@ -51,7 +54,11 @@ impl Experiment {
         Ok(experiment)
     }
 
-    /// What to run, in order; a wrong name in `only` is the caller's.
+    /// The jobs to run, in order: all, or with `only` those that it names (a stage, `seed-N`, `seed-N/STAGE`) and what
+    /// they depend on.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a name that is no stage.
     pub fn plan(&self, only: &[String]) -> Result<Vec<Job>> {
         self.jobs(only).map_err(|conflict| Error::Usage(format!("--only: {}", conflict.message)))
     }

@@ -11,16 +11,21 @@ use crate::report::table;
 
 /// A run directory, and what is in it.
 pub struct PastRun {
+    /// The run directory.
     pub folder: PathBuf,
     /// Its manifest, or what is wrong with it.
     pub manifest: Result<Manifest>,
 }
 
-/// The run directories below `folder`, the one written last at the end.
+/// The run directories right in `folder`, the one written last at the end; those that cannot be read come first.
 ///
 /// # Errors
-/// A folder that cannot be read.
+/// [`Error::Run`] for a folder that is not there, [`Error::Io`] for one that cannot be read.
 pub fn past_runs(folder: &Path) -> Result<Vec<PastRun>> {
+    if !folder.is_dir() {
+        let remedy = "run an experiment first (`fewlabel run`), or name the folder that holds the run directories";
+        return Err(Error::run(folder, "there is no such folder", remedy));
+    }
     let mut runs = vec![];
     for entry in std::fs::read_dir(folder).map_err(Error::io("read", folder))? {
         let folder = entry.map_err(Error::io("read", folder))?.path();
@@ -40,16 +45,19 @@ impl PastRun {
         (manifest.result.len(), manifest.experiment.stages.len() * manifest.experiment.seeds.0 as usize)
     }
 
-    /// For scripts.
+    /// For scripts: `folder`, `experiment`, `written`, `stages_done`, `stages` (over the seeds) and `test_top1` (mean
+    /// by stage, shares of 1); or `folder` and `error`.
     pub fn json(&self) -> Value {
+        // A path need not be text.
+        let folder = self.folder.display().to_string();
         match &self.manifest {
-            Err(error) => json!({"folder": self.folder, "error": error.to_string()}),
+            Err(error) => json!({"folder": folder, "error": error.to_string()}),
             Ok(manifest) => {
                 let (done, all) = PastRun::progress(manifest);
                 let top1 = |row: &table::Row| row.chosen.or(row.last).map(|estimate| estimate.mean);
                 let top1: serde_json::Map<String, Value> =
                     table::rows(manifest).iter().map(|row| (row.stage.clone(), json!(top1(row)))).collect();
-                json!({"folder": self.folder, "experiment": manifest.experiment.name, "written":
+                json!({"folder": folder, "experiment": manifest.experiment.name, "written":
                     manifest.environment.written, "stages_done": done, "stages": all, "test_top1": top1})
             }
         }

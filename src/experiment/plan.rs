@@ -10,6 +10,7 @@ pub struct Job {
     /// Its folder in the run directory, and its name in the manifest: that of the stage, below `seed-…` where the
     /// experiment has several seeds.
     pub key: String,
+    /// The key of its random streams.
     pub seed: u64,
     /// Index of the stage.
     pub stage: usize,

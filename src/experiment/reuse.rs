@@ -35,8 +35,8 @@ impl Experiment {
     }
 }
 
-/// A finished stage of the run in `folder` that gives what `stage` of `experiment`, of one seed, would: its result, what
-/// it took in seconds, and its files, history and weights.
+/// A finished stage of the run in `folder` that gives what `stage` of `experiment`, of one seed, would: its result,
+/// what it took in seconds, and its files, history and weights.
 ///
 /// # Errors
 /// A folder without a manifest of this version, and files that are not those that its manifest records.
@@ -50,19 +50,20 @@ pub(super) fn find(folder: &Path, experiment: &Experiment, stage: &Stage) -> Res
         let of_seed = manifest.experiment.of_seed(job.seed);
         let other = &of_seed.stages[job.stage];
         let Some(result) = manifest.result.get(&job.key) else { continue };
-        // An older manifest has no history.
+        let path = folder.join(&job.key).join("weights.safetensors");
+        // A result without its history, or with a changed one, is nothing to go on with.
         let whole = files::sha256(&history_json(&result.history)) == result.history_sha256;
-        if !whole || of_seed.fingerprint(other) != wanted {
+        if !whole || !path.exists() || of_seed.fingerprint(other) != wanted {
             continue;
         }
-        let path = folder.join(&job.key).join("weights.safetensors");
         let weights = Weights::load(&path, &of_seed.network(other))?;
         if weights.sha256() != result.weights_sha256 {
             let problem = "these are not the weights that the run recorded";
-            return Err(Error::run(&path, problem, "run it again, or leave out --reuse"));
+            return Err(Error::run(&path, problem, "delete this file, or leave out --reuse"));
         }
         let seconds = manifest.environment.seconds.get(&job.key).copied();
-        return Ok(Some(Found { result: result.clone(), weights, seconds }));
+        let experiment_sha256 = manifest.experiment_sha256;
+        return Ok(Some(Found { result: result.clone(), weights, seconds, experiment_sha256 }));
     }
     Ok(None)
 }
@@ -72,6 +73,8 @@ pub(super) struct Found {
     pub result: StageResult,
     pub weights: Weights,
     pub seconds: Option<f64>,
+    /// Of the run that it is from.
+    pub experiment_sha256: String,
 }
 
 #[cfg(test)]

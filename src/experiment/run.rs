@@ -19,7 +19,7 @@ use crate::train::expected_time;
 
 /// What does not change a result.
 pub struct Options<'a> {
-    /// The stages wanted, with what they depend on; empty: all.
+    /// The stages wanted (a stage, `seed-N`, `seed-N/STAGE`), with what they depend on; empty: all.
     pub only: Vec<String>,
     /// The run directory.
     pub out: PathBuf,
@@ -27,7 +27,9 @@ pub struct Options<'a> {
     pub fresh: bool,
     /// The folder that holds the data set; see [`cifar10::data_folder`].
     pub data_dir: Option<PathBuf>,
+    /// Where it is computed; only the CPU is bit-exact.
     pub device: Device,
+    /// What goes to standard output; `log.txt` has all of it.
     pub output: Output,
     /// Run directories whose finished stages are taken over where they would give the same bits.
     pub reuse: Vec<PathBuf>,
@@ -55,18 +57,24 @@ impl Options<'_> {
     }
 }
 
-/// What a kill may cost. SimSiam's checkpoint of 112 MB takes half a second, most of it to reach the disk: 0.6 % of this.
+/// [`Options::checkpoint_every`] unless set: what a kill may cost. SimSiam's checkpoint of 112 MB takes half a second,
+/// most of it to reach the disk: 0.6 % of this.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(90);
 /// What to do about a file of the run that cannot be used.
-pub(super) const START_OVER: &str = "start over with --fresh, or choose another folder with --out";
+pub(super) const START_OVER: &str = "choose another folder with --out, or start over with `fewlabel run --fresh`";
 
 /// Runs the experiment, or what is left of it, and gives its manifest.
 ///
 /// # Errors
-/// A folder that cannot be used or that belongs to another experiment, data that is missing or damaged, a fault of
-/// the disk, and [`Error::Interrupted`]. The folder then holds what is needed to go on.
+/// [`Error::Usage`] for a name in `only` that is no stage, and for labels that the data does not have; [`Error::Run`]
+/// for a folder that cannot be used or that belongs to another experiment; [`Error::Data`] for data that is missing or
+/// damaged; [`Error::Io`] for a fault of the disk; [`Error::Diverged`], [`Error::Tensor`] and [`Error::Interrupted`].
+/// What is finished stays in the folder, and after an interruption what is needed to go on.
 pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     let jobs = experiment.plan(&options.only)?;
+    if !options.reuse.is_empty() && !options.device.is_cpu() {
+        return Err(Error::Usage("--reuse: only a run on the CPU has the same bits as another".to_owned()));
+    }
     // Bad data is found before anything is written or thrown away.
     let before = Manifest::of_run(&options.out, experiment, options)?;
     let left = |manifest: &Manifest, job: &Job| !is_finished(manifest, &options.out, job);
@@ -74,35 +82,43 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
         Some(job) => Some((job.seed, load_data(&experiment.of_seed(job.seed), options.data_dir.as_deref())?)),
         None => None,
     };
+    // The synthetic images are the seed's own.
+    let fits = |seed: u64, job: &Job| seed == job.seed || experiment.dataset.name != DatasetName::Synthetic;
+    if let Some((seed, data)) = &data {
+        for job in jobs.iter().filter(|job| fits(*seed, job) && left(&before, job)) {
+            experiment.of_seed(job.seed).examples(&experiment.stages[job.stage], data)?;
+        }
+    }
     for other in &options.reuse {
         Manifest::load(&other.join("manifest.json"))?;
     }
     let mut folder = Folder::open(experiment, options)?;
-    let todo: Vec<&Job> = jobs.iter().filter(|job| left(&folder.manifest, job)).collect();
     folder.console.say(&format!("{}: {} stages into {}", experiment.name, jobs.len(), options.out.display()))?;
+    if options.device.is_cpu() && crate::simd::is_slow() {
+        folder.console.say("this CPU has no fused multiply-add: the same bits take many times longer")?;
+    }
+    for job in &jobs {
+        if !left(&folder.manifest, job) {
+            folder.console.say(&format!("{}: finished before", job.key))?;
+        } else {
+            folder.reuse(&experiment.of_seed(job.seed), job, options)?;
+        }
+    }
+    let todo: Vec<&Job> = jobs.iter().filter(|job| left(&folder.manifest, job)).collect();
     if let Some((_, data)) = data.as_ref().filter(|_| options.output != Output::Nothing) {
         show_plan(experiment, &todo, data, options, &mut folder)?;
     }
-    for job in jobs {
-        if !left(&folder.manifest, &job) {
-            folder.console.say(&format!("{}: finished before", job.key))?;
-            continue;
-        }
+    for job in todo {
         let of_seed = experiment.of_seed(job.seed);
-        if folder.reuse(&of_seed, &job, options)? {
-            continue;
-        }
-        // The synthetic images are the seed's own.
-        let fits = |seed: u64| seed == job.seed || experiment.dataset.name != DatasetName::Synthetic;
-        if data.as_ref().is_none_or(|(seed, _)| !fits(*seed)) {
+        if data.as_ref().is_none_or(|(seed, _)| !fits(*seed, job)) {
             data = Some((job.seed, load_data(&of_seed, options.data_dir.as_deref())?));
         }
         let (_, data) = data.as_ref().expect("loaded just now");
-        folder.run_job(&of_seed, &job, data, options)?;
+        folder.run_job(&of_seed, job, data, options)?;
     }
     let table = report::table::text(&folder.manifest);
     folder.console.say(&format!("\n{table}\n\nEverything else is in {}", options.out.display()))?;
-    folder.console.event(&json!({"event": "done", "folder": options.out}));
+    folder.console.event(&json!({"event": "done", "folder": options.out.display().to_string()}));
     Ok(folder.manifest)
 }
 
@@ -168,7 +184,7 @@ impl Manifest {
         if options.fresh {
             return Ok(new);
         }
-        let before = Manifest::load(&path)?;
+        let before = Manifest::load(&path).map_err(|error| error.with_remedy(START_OVER))?;
         if before.experiment_sha256 != new.experiment_sha256 {
             let name = &before.experiment.name;
             let problem = format!("it is the run of another experiment ({name}, {})", before.experiment_sha256);

@@ -2,14 +2,14 @@
 
 use super::{Experiment, Stage, StageMethod};
 use crate::data::{Data, labelled, validation};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evaluate::Knn;
 use crate::network::{CLASSIFICATION_HEAD, CLASSIFIER, Mode, Network, Probe};
 use crate::optimizer::Schedule;
 use crate::train::{Examples, Method, Monitor, Recipe, Test};
 
-/// The kNN classifier of the seed protocol's reruns; the temperature is that of Wu et al. (2018) and of SimSiam's
-/// monitor.
+/// The kNN classifier of the seed protocol's reruns. The temperature is that of Wu et al.'s code for CIFAR-10
+/// (lemniscate.pytorch, `cifar.py`, `--nce-t`); their paper has 0.07 on ImageNet.
 pub(super) const KNN: Knn = Knn { k: 20, temperature: 0.1 };
 
 impl Experiment {
@@ -34,8 +34,11 @@ impl Experiment {
         }
     }
 
-    /// All that training the stage needs but data and weights; none for a stage that trains nothing. The experiment is
-    /// complete: nothing is left open.
+    /// All that training the stage needs but data and weights, for the experiment's first seed
+    /// ([`Experiment::of_seed`] for another); none for a stage that trains nothing.
+    ///
+    /// # Panics
+    /// If the stage has no `lr`, `epochs` or `batch`. One that was read from a file has them.
     pub fn recipe(&self, stage: &Stage) -> Option<Recipe> {
         let method = match stage.method {
             StageMethod::Supervised | StageMethod::Finetune => Method::Classify { head: CLASSIFICATION_HEAD },
@@ -64,11 +67,18 @@ impl Experiment {
     /// The stage's images.
     ///
     /// # Errors
-    /// [`crate::Error::Usage`] if a class has too few images.
+    /// [`Error::Usage`] as of [`labelled`], and where the validation part is all or nothing.
     pub fn examples(&self, stage: &Stage, data: &Data) -> Result<Examples> {
         let (seed, share) = (self.seed.0, self.labels.validation.0);
-        let all = labelled(&data.train, self.dataset.class_count(), self.labels.choose, self.label_count(stage), seed)?;
+        let all = labelled(&data.train, &data.classes, self.labels.choose, self.label_count(stage), seed)?;
         let [labelled, validation] = validation(&data.train, &all, share, seed);
+        if labelled.is_empty() || (validation.is_empty() && share > 0.0) {
+            let (some, of) = (validation.len(), all.len());
+            return Err(Error::Usage(format!(
+                "labels.validation: {share} takes {some} of {of} labelled images, some must validate and some train: \
+                 choose another share"
+            )));
+        }
         let train = if stage.method.uses_labels() { labelled.clone() } else { (0..data.train.len() as u32).collect() };
         Ok(Examples { train, labelled, validation })
     }

@@ -1,5 +1,5 @@
-//! Numbers and names that are right by construction: each type accepts its range and says so when it does not, so
-//! that the YAML reader can point at the line.
+//! Numbers and names of an experiment's file: read, each type accepts its range and says so when it does not, so that
+//! the YAML reader can point at the line. Values made in code are not checked.
 
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident, $inner:ty, $expected:literal, $ok:expr) => {
         $(#[$doc])*
+        #[doc = concat!("In a file it must be ", $expected, ".")]
         #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
         pub struct $name(pub $inner);
 
@@ -59,8 +60,14 @@ number!(
     /// Images of a data set.
     Images, usize, "a whole number of images from 10 to 200000", |v| whole(v, 10.0, 200_000.0)
 );
-number!(Epochs, u32, "a whole number of epochs from 1 to 10000", |v| whole(v, 1.0, 10_000.0));
-number!(Batch, usize, "a whole number of images from 2 to 65536", |v| whole(v, 2.0, 65_536.0));
+number!(
+    /// Epochs of a stage.
+    Epochs, u32, "a whole number of epochs from 1 to 10000", |v| whole(v, 1.0, 10_000.0)
+);
+number!(
+    /// Images that one step takes.
+    Batch, usize, "a whole number of images from 2 to 65536", |v| whole(v, 2.0, 65_536.0)
+);
 number!(
     /// Units of a layer.
     Width, usize, "a whole number from 1 to 8192", |v| whole(v, 1.0, 8192.0)
@@ -69,17 +76,26 @@ number!(
     /// Output channels of a convolution.
     Channels, usize, "a whole number from 1 to 1024", |v| whole(v, 1.0, 1024.0)
 );
-number!(Classes, usize, "a whole number of classes from 2 to 256", |v| whole(v, 2.0, 256.0));
-number!(Rate, f64, "a number above 0 and at most 10", |v| v > 0.0 && v <= 10.0);
 number!(
-    /// A share that leaves something: dropout, momentum, weight decay.
+    /// Classes of a data set.
+    Classes, usize, "a whole number of classes from 2 to 256", |v| whole(v, 2.0, 256.0)
+);
+number!(
+    /// A learning rate.
+    Rate, f64, "a number above 0 and at most 10", |v| v > 0.0 && v <= 10.0
+);
+number!(
+    /// A share that leaves something: dropout, momentum, weight decay, validation.
     Share, f32, "a number from 0 to below 1", |v| (0.0..1.0).contains(&(v as f32)) && (v == 0.0 || v as f32 > 0.0)
 );
 number!(
     /// How many seeds.
     Seeds, u32, "a whole number of seeds from 1 to 1000", |v| whole(v, 1.0, 1000.0)
 );
-number!(Percent, f64, "a percentage from 0 to 100", |v| (0.0..=100.0).contains(&v));
+number!(
+    /// Per cent.
+    Percent, f64, "a percentage from 0 to 100", |v| (0.0..=100.0).contains(&v)
+);
 
 /// A seed: any whole number from 0 to 2⁶⁴ − 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -110,6 +126,7 @@ impl<'de> Deserialize<'de> for Seed {
 pub struct Name(String);
 
 impl Name {
+    /// None for a text that is no such name.
     pub fn new(text: &str) -> Option<Name> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         let good = (1..=64).contains(&text.len()) && text.chars().all(allowed) && !text.starts_with(['_', '-']);

@@ -14,29 +14,22 @@ use crate::data::{CHANNELS, CLASSES, IMAGE, SIDE};
 /// One step of a forward pass on a batch: images [n, c, h, w], or features [n, c].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Layer {
-    /// 3×3, stride 1, zero padding 1, with bias.
-    Conv3x3 {
-        inputs: usize,
-        outputs: usize,
-    },
-    /// Momentum 0.1, eps 1e-5, unbiased running variance; over images and pixels of each channel.
-    BatchNorm {
-        channels: usize,
-    },
+    /// 3×3, stride 1, zero padding 1, with bias (PyTorch's `Conv2d`).
+    Conv3x3 { inputs: usize, outputs: usize },
+    /// y = γ·(x − μ)/√(σ² + 1e-5) + β, in training with the mean and the biased variance of each channel over images
+    /// and pixels (Ioffe and Szegedy, "Batch normalization", 2015, algorithm 1). Running statistics move by a tenth,
+    /// the variance to the unbiased one (PyTorch's `BatchNorm2d` and `BatchNorm1d`).
+    BatchNorm { channels: usize },
+    /// max(x, 0), with gradient 0 at 0, as in PyTorch.
     Relu,
     /// 2×2, stride 2; ties go to the first pixel in row order.
     MaxPool2,
     /// [n, c, h, w] to [n, c·h·w].
     Flatten,
     /// y = x·Wᵀ + b with W [outputs, inputs].
-    Linear {
-        inputs: usize,
-        outputs: usize,
-    },
-    /// Zeroes with probability `p` and scales the rest by 1/(1−p), in training only.
-    Dropout {
-        p: f32,
-    },
+    Linear { inputs: usize, outputs: usize },
+    /// Zeroes with probability `p` and scales the rest by 1/(1−p), in training only (PyTorch's `dropout`).
+    Dropout { p: f32 },
 }
 
 /// What the initialiser draws for a tensor, and whether an optimizer moves it.
@@ -44,15 +37,14 @@ pub enum Layer {
 pub enum Role {
     /// U(−1/√fan_in, 1/√fan_in): PyTorch's default for weights and biases of convolutions and linear layers
     /// (`torch.nn.Linear.reset_parameters`, `torch.nn.modules.conv._ConvNd.reset_parameters`).
-    Uniform {
-        fan_in: usize,
-    },
-    /// Batch norm's γ.
+    Uniform { fan_in: usize },
+    /// Batch norm's γ: 1.
     Ones,
-    /// Batch norm's β.
+    /// Batch norm's β: 0.
     Zeros,
-    /// Running statistics: a buffer, moved by forward passes and not by optimizers.
+    /// Batch norm's running mean: 0 at first; a buffer, moved by forward passes and not by optimizers.
     RunningMean,
+    /// Batch norm's running variance: 1 at first; likewise.
     RunningVar,
 }
 

@@ -34,8 +34,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// PyTorch's default initialisation ([`Role`]), drawn from `seed`. The same tensor position gives the same
-    /// draws in every network, so all methods start from the same backbone.
+    /// PyTorch's default initialisation ([`Role`]: its distribution, not its generator), drawn from `seed`. The same
+    /// tensor position gives the same draws in every network, so all methods start from the same backbone.
     pub fn init(network: &Network, seed: u64) -> Weights {
         let array = |(index, spec): (usize, super::Spec)| {
             let len = spec.shape.iter().product();
@@ -67,7 +67,8 @@ impl Weights {
         }
     }
 
-    /// SHA-256 over name, shape and little-endian values of every tensor in order: independent of a file format.
+    /// SHA-256 in hexadecimal, over name, shape and little-endian values of every tensor in order: independent of a
+    /// file format.
     pub fn sha256(&self) -> String {
         let mut hash = Sha256::new();
         for array in &self.arrays {
@@ -77,15 +78,22 @@ impl Weights {
         files::hex(&hash.finalize())
     }
 
-    /// A safetensors file: `safetensors.torch.load_file` gives a dictionary for PyTorch's `load_state_dict`.
+    /// Writes a safetensors file, whole or not at all: `safetensors.torch.load_file` gives a dictionary for PyTorch's
+    /// `load_state_dict`.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
     pub fn save(&self, path: &Path) -> Result<()> {
         let arrays = self.arrays.iter().map(|array| (array.name.clone(), array));
         files::write_atomically(path, &[&serialize(arrays, None)])
     }
 
-    /// Reads a safetensors file that must hold exactly the tensors of `network`.
+    /// Reads a safetensors file that must hold exactly the tensors of `network`, as `f32`.
+    ///
+    /// # Errors
+    /// [`Error::Run`] for a file that cannot be read, is not whole, or has other tensors.
     pub fn load(path: &Path, network: &Network) -> Result<Weights> {
-        let remedy = "start over with --fresh, or choose another folder with --out";
+        let remedy = "delete this file, then the run of its experiment makes it again";
         let bytes = std::fs::read(path).map_err(|e| Error::run(path, format!("cannot be read: {e}"), remedy))?;
         let (arrays, _) = deserialize(&bytes).map_err(|problem| Error::run(path, problem, remedy))?;
         Weights::ordered(arrays, network).map_err(|problem| Error::run(path, problem, remedy))

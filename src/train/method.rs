@@ -170,7 +170,8 @@ impl Recipe {
         Ok(outcome.loss)
     }
 
-    /// Metrics on `source` after `epoch`, named `prefix_…`; the pretext tasks' images are transformed at random here too.
+    /// Metrics on `source` after `epoch`, named `prefix_…`; the pretext tasks' images are transformed at random here
+    /// too.
     pub(super) fn evaluate(
         &self,
         model: &mut dyn Engine,

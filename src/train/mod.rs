@@ -19,10 +19,11 @@ use crate::optimizer::State;
 use candle_core::Device;
 pub use method::Method;
 use method::{Batch, Sums};
-pub use pace::expected_time;
+pub(crate) use pace::expected_time;
 pub use recipe::{Examples, Monitor, Recipe, Record, Test};
+pub(crate) use source::EVAL_BATCH;
 use source::Source;
-pub use source::{EVAL_BATCH, features};
+pub use source::features;
 
 /// A stage between two steps.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,10 +33,14 @@ pub struct Progress {
     /// Steps done in it.
     pub step: usize,
     /// Running sums of those steps.
-    pub sums: Sums,
+    pub(crate) sums: Sums,
+    /// Of every finished epoch.
     pub history: Vec<Record>,
+    /// None before the first epoch, and where no validation images choose one.
     pub best: Option<Best>,
+    /// As of the last step.
     pub weights: Weights,
+    /// As of the last step.
     pub optimizer: State,
 }
 
@@ -44,6 +49,7 @@ pub struct Progress {
 pub struct Best {
     /// From 1.
     pub epoch: u32,
+    /// Accuracy on the validation images, a share of 1.
     pub top1: f64,
     pub weights: Weights,
 }
@@ -71,11 +77,12 @@ pub struct Position {
     pub steps: usize,
     /// Images that one step takes.
     pub batch: usize,
-    /// Mean training loss of the epoch so far.
+    /// Mean training loss of the epoch so far; NaN in [`Observer::epoch`], whose last record has it.
     pub loss: f64,
 }
 
-/// Told of every step and epoch, and asked whether to go on. `()` goes on and keeps nothing.
+/// Told of every step and epoch, and asked whether to go on: after a step `step`, `interrupted`, `checkpoint_due`,
+/// `save`. An error ends the training and is given back. `()` goes on and keeps nothing.
 pub trait Observer {
     /// After every step.
     fn step(&mut self, _at: Position) {}
@@ -83,7 +90,7 @@ pub trait Observer {
     fn checkpoint_due(&mut self) -> bool {
         false
     }
-    /// Whether to stop after this step; its progress is saved first.
+    /// Whether to stop after this step; its progress is saved first. Not asked at the end of an epoch.
     fn interrupted(&self) -> bool {
         false
     }
@@ -102,8 +109,10 @@ impl Observer for () {}
 /// What a stage has come to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trained {
+    /// Of every epoch.
     pub history: Vec<Record>,
-    /// The one look at the test images, after the epoch that was chosen; none where every epoch has one.
+    /// The one look at the test images, after the epoch that was chosen; none where every epoch has one, or where the
+    /// method has nothing to be right or wrong about (SimSiam).
     pub chosen: Option<Record>,
     /// Of the chosen epoch, else of the last.
     pub weights: Weights,
@@ -112,8 +121,12 @@ pub struct Trained {
 /// Trains from `start` to the recipe's last epoch.
 ///
 /// # Errors
-/// [`Error::Interrupted`] when the observer says so (the progress is saved), [`Error::Diverged`], the observer's
-/// own errors, and those of the tensor library.
+/// [`Error::Interrupted`] when the observer says so (the progress is saved), [`Error::Diverged`], the observer's own
+/// errors, and those of the engine ([`engine::open`]).
+///
+/// # Panics
+/// If a frozen backbone has moved, which no engine may do; with 0 images a batch; with [`Test::Once`] and 0 epochs; and
+/// for pretext tasks or SimSiam on a backbone frozen in eval mode.
 pub fn train(
     recipe: &Recipe,
     data: &Data,
@@ -126,6 +139,11 @@ pub fn train(
     let frozen = frozen_parameters(&recipe.network, &progress.weights);
     if progress.epoch < recipe.epochs {
         progress = train_epochs(recipe, data, examples, progress, device, observer)?;
+    }
+    // Where nothing is measured after the last update, it shows here only.
+    let mut values = progress.weights.arrays.iter().flat_map(|array| &array.values);
+    if let Some(&value) = values.find(|value| !value.is_finite()) {
+        return Err(Error::Diverged { stage: recipe.name.clone(), epoch: progress.epoch, loss: value.into() });
     }
     let Progress { history, weights, best, .. } = progress;
     assert_eq!(frozen, frozen_parameters(&recipe.network, &weights), "a frozen backbone has moved");
@@ -225,7 +243,7 @@ fn train_epochs(
                 progress.take_tensors();
             }
             if interrupted {
-                return Err(Error::Interrupted);
+                return Err(Error::Interrupted("the same command, without --fresh, goes on where it stopped"));
             }
         }
         let mut metrics = std::mem::take(&mut progress.sums).means(recipe.method);

@@ -16,7 +16,10 @@ use crate::optimizer::State;
 /// Steps that are timed, after one that is not.
 const STEPS: usize = 2;
 
-/// Time that training the stage takes, about. What is trained for it is thrown away.
+/// Time that training the stage takes, about, from a few steps; what they train is thrown away.
+///
+/// # Errors
+/// The engine's.
 pub fn expected_time(recipe: &Recipe, data: &Data, examples: &Examples, device: &Device) -> Result<Duration> {
     let state = State::default();
     let open = |network: &crate::network::Network| {

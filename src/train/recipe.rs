@@ -22,13 +22,17 @@ pub struct Recipe {
     pub rule: Rule,
     /// The rate at the first step.
     pub lr: f64,
+    /// Of all but the heads.
     pub schedule: Schedule,
-    /// Of the heads: SimSiam's predictor may keep its rate.
+    /// Of the heads; a constant rate of SimSiam's predictor does a little better (Chen and He, 2021, §4.2, table 1).
     pub head_schedule: Schedule,
     pub epochs: u32,
+    /// Images a step, at least 1.
     pub batch: usize,
+    /// The key of every random stream.
     pub seed: u64,
     pub test: Test,
+    /// The kNN accuracy while learning, if wanted.
     pub monitor: Option<Monitor>,
 }
 
@@ -56,7 +60,11 @@ impl Monitor {
         epoch.is_multiple_of(self.every) || epoch == epochs
     }
 
-    /// The share of `queries` that the images of `bank` classify right.
+    /// The share (of 1) of `queries` that the images of `bank` classify right, each images and which of them; NaN
+    /// without queries.
+    ///
+    /// # Errors
+    /// The engine's.
     pub fn top1(&self, queries: (&Dataset, &[u32]), bank: (&Dataset, &[u32]), model: &mut dyn Engine) -> Result<f64> {
         let mut of = |(data, indices): (&Dataset, &[u32])| -> Result<(Vec<f32>, Vec<u8>)> {
             let labels = indices.iter().map(|&index| data.labels[index as usize]).collect();
@@ -87,10 +95,12 @@ impl Recipe {
     }
 }
 
-/// What is kept of one epoch: metrics by name. Accuracies (`…top1`) are shares of 1; losses are means.
+/// What is kept of one epoch: metrics by name. `train_…` are of the epoch's steps, `test_…` and `validation_…` of those
+/// images after it; `…top1` are accuracies as shares of 1, `…loss` means per image (cross-entropy in nats, for the
+/// pretext tasks the sum of three; SimSiam's negative cosine), `output_std` is SimSiam's collapse measure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// From 1.
+    /// From 1; 0 for a kNN classifier, which trains nothing.
     pub epoch: u32,
     #[serde(flatten)]
     pub metrics: BTreeMap<String, f64>,

@@ -70,7 +70,10 @@ impl Content<'_> {
     }
 }
 
-/// The features of the images at `indices`, from the model's backbone in eval mode: [n, features].
+/// The features of the images at `indices`, from the model's backbone in eval mode: [n, width], in their order.
+///
+/// # Errors
+/// The engine's.
 pub fn features(data: &Dataset, indices: &[u32], model: &mut dyn Engine) -> Result<Vec<f32>> {
     let mut values = Vec::new();
     let mut images = vec![];

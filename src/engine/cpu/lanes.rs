@@ -5,7 +5,7 @@ use std::cell::Cell;
 use rayon::iter::repeat_n;
 use rayon::prelude::*;
 
-/// Values that kernels take at once. Every buffer's innermost dimension is padded to a multiple of it, with zeros.
+/// Values that kernels take at once. Channels of images are padded to a multiple of it, with zeros.
 pub const LANES: usize = 16;
 
 /// [`LANES`] neighbouring values.

@@ -1,6 +1,7 @@
 //! Batch norm's parameters for one batch: what normalises, and what its gradient needs.
 //!
-//! Forward, with μ and σ² over images and pixels of a channel: x̂ = (x − μ)/√(σ² + ε), y = γ·x̂ + β, computed as
+//! Forward (Ioffe and Szegedy, "Batch normalization", 2015, algorithm 1), with μ and σ² over images and pixels of a
+//! channel: x̂ = (x − μ)/√(σ² + ε), y = γ·x̂ + β, computed as
 //! (x − μ)·α + β with α = γ/√(σ² + ε): subtracting first rounds less where μ is large. Backward, with g = ∂L/∂y and
 //! means over the same values: ∂L/∂β = Σ g, ∂L/∂γ = Σ g·x̂, ∂L/∂x = α·(g − mean(g) − x̂·mean(g·x̂)). The gradient of a
 //! shift before batch norm is 0, exactly: μ takes the shift away.

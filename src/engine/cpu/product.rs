@@ -50,13 +50,16 @@ impl<'a> Right<'a> {
 /// C, [m, n] in rows of `stride`, becomes A·B, or C + A·B with `accumulate`; sizes are [m, k, n]. On one thread.
 ///
 /// # Panics
-/// If A, B or C is shorter than the sizes say.
+/// If A, B or C is shorter than the sizes say, or `stride` less than n.
 pub fn product(c: &mut [f32], stride: usize, a: Left, b: Right, sizes: [usize; 3], accumulate: bool) {
     product_ahead(c, stride, a, b, sizes, accumulate, [&[]; 3]);
 }
 
 /// [`product`], which meanwhile brings `ahead`, what is to be read next, from memory into the cache: a tile's sums keep
 /// the CPU too busy to run ahead of them by itself.
+///
+/// # Panics
+/// As [`product`].
 pub fn product_ahead(
     c: &mut [f32],
     stride: usize,

@@ -52,8 +52,8 @@ impl<'a> Channels<'a> {
     }
 }
 
-/// `chosen` becomes `other`, and with it `along` becomes `other_along`, where other is larger: the first of equals stays.
-/// A NaN wins, so that it is seen.
+/// `chosen` becomes `other`, and with it `along` becomes `other_along`, where other is larger: the first of equals
+/// stays. A NaN wins, so that it is seen.
 #[inline(always)]
 fn choose(chosen: &mut Lanes, along: &mut Lanes, other: Lanes, other_along: Lanes) {
     for l in 0..LANES {

@@ -20,9 +20,9 @@
 //!
 //! The entries of A, B and G are so small that this rounds no more than the definition does (their table 4).
 //!
-//! Images are channels last; V and M are [16, tiles, channels], kernels [9, inputs, outputs]. Between the 16 matrices of V
-//! and M lies a cache line: a transformation that touches one place in each would else find them all in the same set of
-//! the cache.
+//! Images are channels last; V and M are [16, tiles, channels], kernels [9, inputs, outputs]. Between the 16 matrices
+//! of V and M lies a cache line: a transformation that touches one place in each would else find them all in the same
+//! set of the cache.
 
 use super::lanes::{LANES, Lanes, add, lanes, lanes_mut, mul, sub};
 use super::product::PANEL;

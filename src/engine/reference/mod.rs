@@ -27,6 +27,9 @@ pub struct Model {
 
 impl Model {
     /// `weights` must be in the network's order; `state` as [`Engine::state`] gave it, or the default.
+    ///
+    /// # Errors
+    /// candle's, where the device fails or a shape does not fit.
     pub fn new(network: Network, weights: &Weights, rule: Rule, state: &State, device: &Device) -> Result<Model> {
         let var = |(spec, array): (Spec, &Array)| {
             let tensor = Tensor::from_slice(&array.values, array.shape.as_slice(), device)?;
