@@ -244,6 +244,15 @@ mod tests {
     }
 
     #[test]
+    fn a_margin_takes_two_seeds() {
+        let mut one = manifest();
+        assert!(check_seeds(&one).is_ok(), "without an accuracy no seed is missing");
+        let chosen = one.result.get_mut("baseline").unwrap().chosen.as_mut().unwrap();
+        chosen.metrics.insert("test_top1".to_owned(), 0.5);
+        assert!(check_seeds(&one).unwrap_err().to_string().contains("one seed of baseline"));
+    }
+
+    #[test]
     fn environments_differ_in_what_could_matter() {
         let [one, mut other] = [manifest().environment, manifest().environment];
         assert_eq!(environments(&one, &other), Vec::<String>::new());

@@ -291,3 +291,27 @@ fn frozen_parameters(network: &Network, weights: &Weights) -> Vec<Array> {
     let still = specs.filter(|(spec, mode)| spec.role.is_parameter() || *mode == Mode::Eval);
     still.filter_map(|(spec, _)| weights.get(&spec.name).cloned()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::synthetic;
+    use crate::experiment::Experiment;
+
+    /// SimSiam without heads measures nothing after its last update: what that made of the weights must be
+    /// seen all the same.
+    #[test]
+    fn weights_that_are_no_numbers_are_no_result() {
+        let yaml = "{name: t, dataset: {name: synthetic, train: 20, test: 10}, labels: {count: 10, choose: first},
+            network: {channels: [1, 2, 3], projector: 4, predictor: 2},
+            stages: [{name: a, method: simsiam, epochs: 1, batch: 4}]}";
+        let experiment = Experiment::parse("t.yaml".as_ref(), yaml).unwrap();
+        let (stage, data) = (&experiment.stages[0], synthetic(20, 10, 0));
+        let (recipe, examples) = (experiment.recipe(stage).unwrap(), experiment.examples(stage, &data).unwrap());
+        let mut trained = Progress { epoch: 1, ..Progress::start(Weights::init(&recipe.network, 0)) };
+        let result = |progress| train(&recipe, &data, &examples, progress, &Device::Cpu, &mut ());
+        assert!(result(trained.clone()).is_ok());
+        trained.weights.arrays[0].values[3] = f32::NAN;
+        assert!(matches!(result(trained), Err(Error::Diverged { epoch: 1, .. })));
+    }
+}

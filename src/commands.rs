@@ -1,0 +1,231 @@
+//! What each command does and prints.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use candle_core::Device;
+use fewlabel::data::{self, cifar10, fetch};
+use fewlabel::error::{Error, Result};
+use fewlabel::experiment::{self, Experiment, Manifest, Options, Output, Seed};
+use fewlabel::{golden, report};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use crate::{DeviceName, How, Report, Run, Verify};
+
+/// Set by Ctrl-C.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+pub fn run(options: Run) -> Result<()> {
+    let mut experiment = match &options.experiment {
+        Some(path) => Experiment::load(path)?,
+        None => Experiment::quick(),
+    };
+    if let Some(seed) = options.seed {
+        experiment.seed = Seed(seed);
+    }
+    let out = options.out.unwrap_or_else(|| Path::new("runs").join(&*experiment.name));
+    let every = Duration::from_secs(options.checkpoint_every);
+    let run = options.how.options(&out)?;
+    let run = Options { fresh: options.fresh, reuse: options.reuse, checkpoint_every: every, ..run };
+    let (data_dir, output) = (options.how.data_dir.clone(), options.how.output());
+    in_pool(options.how.threads, || {
+        experiment::run(&experiment, &run)?;
+        if is_newer(&out.join("report.html"), &out.join("manifest.json")) {
+            return Ok(());
+        }
+        write_report(std::slice::from_ref(&out), data_dir.as_deref(), &out, output)
+    })
+}
+
+/// Whether `file` is there and was written after `other`.
+fn is_newer(file: &Path, other: &Path) -> bool {
+    let written = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
+    written(file) > written(other)
+}
+
+/// The latest last.
+pub fn runs(folder: &Path, json: bool) -> Result<()> {
+    for run in experiment::past_runs(folder)? {
+        if json {
+            say(&run.json().to_string());
+        } else {
+            say(&run.to_string());
+        }
+    }
+    Ok(())
+}
+
+pub fn report(options: Report) -> Result<()> {
+    let Report { runs, out, data_dir, quiet } = options;
+    let out = out.unwrap_or_else(|| if runs.len() == 1 { runs[0].clone() } else { "report".into() });
+    let output = if quiet { Output::Nothing } else { Output::Text };
+    in_pool(None, || write_report(&runs, data_dir.as_deref(), &out, output))
+}
+
+fn write_report(runs: &[PathBuf], data_dir: Option<&Path>, out: &Path, output: Output) -> Result<()> {
+    let bar = if output == Output::Text { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    let path = report::write(runs, data_dir, out, &mut |what| {
+        bar.set_message(what.to_owned());
+        bar.tick();
+    });
+    bar.finish_and_clear();
+    let path = path?.display().to_string();
+    match output {
+        Output::Text => say(&format!("The report: {path}")),
+        Output::Json => say(&json!({"event": "report", "path": path}).to_string()),
+        Output::Nothing => {}
+    }
+    Ok(())
+}
+
+/// Runs the manifest's stages again and compares them.
+pub fn verify(options: Verify) -> Result<()> {
+    let mut expected = Manifest::load(&options.manifest)?;
+    if expected.result.is_empty() {
+        return Err(Error::run(&options.manifest, "has no result to verify", "run its experiment to the end first"));
+    }
+    let temporary = tempfile::tempdir().map_err(Error::io("create a folder in", &std::env::temp_dir()))?;
+    let out = options.out.as_deref().unwrap_or(temporary.path());
+    let mut run = options.how.options(out)?;
+    let all = expected.experiment.plan(&[])?;
+    if let Some(key) = expected.result.keys().find(|key| all.iter().all(|job| job.key != **key)) {
+        let problem = format!("has a result of {key}, which its experiment does not have");
+        return Err(Error::run(&options.manifest, problem, "it was changed: take it from its source again"));
+    }
+    if run.only.is_empty() {
+        run.only = expected.result.keys().cloned().collect();
+    }
+    let wanted = expected.experiment.plan(&run.only)?;
+    expected.result.retain(|key, _| wanted.iter().any(|job| job.key == *key));
+    if expected.result.is_empty() {
+        return Err(Error::Usage("--only: the manifest has no result of these stages".to_owned()));
+    }
+    if options.within.is_some() && !run.device.is_cpu() {
+        golden::check_seeds(&expected)?;
+    }
+    let found = in_pool(options.how.threads, || experiment::run(&expected.experiment, &run));
+    let found = found.map_err(|error| match error {
+        Error::Interrupted(_) if options.out.is_none() => {
+            Error::Interrupted("nothing is kept; with --out DIR a verification goes on where it stopped")
+        }
+        other => other,
+    });
+    let said = golden::compare(&expected, &found?, options.within);
+    let event = |event: &str, message: &str| say(&json!({"event": event, "message": message}).to_string());
+    match (&said, options.how.output()) {
+        (Ok(said), Output::Text) => say(said),
+        (Ok(said), Output::Json) => event("verified", said),
+        (Err(Error::Differs(difference)), Output::Json) => event("differs", difference),
+        _ => {}
+    }
+    said.map(|_| ())
+}
+
+/// A margin in percentage points.
+pub fn points(text: &str) -> std::result::Result<f64, String> {
+    let points = text.parse().ok().filter(|points| (1e-6..=100.0).contains(points));
+    points.ok_or_else(|| "a number of percentage points above 0, at most 100".to_owned())
+}
+
+impl How {
+    fn output(&self) -> Output {
+        match (self.quiet, self.json) {
+            (true, _) => Output::Nothing,
+            (_, true) => Output::Json,
+            _ => Output::Text,
+        }
+    }
+
+    fn options(&self, out: &Path) -> Result<Options<'static>> {
+        let device = match self.device {
+            DeviceName::Cpu => Device::Cpu,
+            DeviceName::Cuda => Device::new_cuda(0).map_err(|e| Error::Usage(format!("--device cuda: {e}")))?,
+        };
+        interrupt_at_ctrl_c()?;
+        Ok(Options {
+            only: self.only.clone(),
+            data_dir: self.data_dir.clone(),
+            device,
+            output: self.output(),
+            interrupted: &INTERRUPTED,
+            ..Options::new(out)
+        })
+    }
+}
+
+/// `work` on that many threads, or on one per core.
+fn in_pool<T: Send>(threads: Option<u16>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.map_or(0, usize::from)).build();
+    pool.map_err(|e| Error::Usage(format!("--threads: {e}")))?.install(work)
+}
+
+/// The first Ctrl-C lets the running step end and saves a checkpoint; the second ends the program at once.
+fn interrupt_at_ctrl_c() -> Result<()> {
+    let handler = || {
+        if INTERRUPTED.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    };
+    ctrlc::set_handler(handler).map_err(|e| Error::Usage(format!("cannot listen for Ctrl-C: {e}")))
+}
+
+pub fn data(data_dir: Option<&Path>) -> Result<()> {
+    let source = cifar10::locate(data_dir)?;
+    say(&format!("CIFAR-10 in {}", source.path().display()));
+    let reports = cifar10::check(&source)?;
+    for report in &reports {
+        say(&format!(
+            "  {:<18} {:>10} bytes  {}",
+            report.name,
+            report.bytes,
+            report.problem.as_deref().unwrap_or("whole")
+        ));
+    }
+    match reports.iter().filter(|report| report.problem.is_some()).count() {
+        0 => Ok(()),
+        bad => {
+            let problem = format!("{bad} of {} files are not the official ones", reports.len());
+            Err(Error::data(source.path(), problem, "fetch them again with `fewlabel data fetch`"))
+        }
+    }
+}
+
+pub fn own_images(folder: &Path) -> Result<()> {
+    let data = data::folder::load(folder)?;
+    let (train, test, classes) = (data.train.len(), data.test.len(), data.classes.len());
+    let hash = data.sha256();
+    let dataset =
+        format!("dataset: {{name: folder, train: {train}, test: {test}, classes: {classes}, sha256: \"{hash}\"}}");
+    // Is it a line that `run` takes?
+    let labels = 10usize.next_multiple_of(classes);
+    let rest =
+        format!("labels: {{count: {labels}, choose: stratified}}\nstages: [{{name: a, method: supervised, batch: 2}}]");
+    Experiment::parse(folder, &format!("{dataset}\nname: a\n{rest}"))?;
+    say(&format!("# {}\n{dataset}", data.classes.join(", ")));
+    Ok(())
+}
+
+pub fn fetch(data_dir: Option<&Path>, url: String) -> Result<()> {
+    let (folder, _) = cifar10::data_folder(data_dir);
+    let style = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
+    let bar = ProgressBar::no_length().with_style(style.expect("a template without fault"));
+    let settings = fetch::Fetch { url, ..fetch::Fetch::default() };
+    let done = fetch::fetch(&folder, &settings, &mut |received, total| {
+        if let Some(total) = total {
+            bar.set_length(total);
+        }
+        bar.set_position(received);
+    });
+    bar.finish_and_clear();
+    done?;
+    say(&format!("CIFAR-10 is whole in {}", folder.join(cifar10::FOLDER).display()));
+    Ok(())
+}
+
+/// Prints a line; a reader that has gone away (`| head`) is no fault.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

@@ -1,0 +1,139 @@
+//! What Ctrl-C, lost files and divergence leave behind.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::place::{Place, smoke};
+
+/// Twelve epochs of a tiny SimSiam stage: long enough to be interrupted. With Adam and a cosine, whose steps depend on
+/// how many were made before.
+const LONG: &str = "name: long
+dataset: {name: synthetic, train: 400, test: 20}
+labels: {count: 20, choose: first}
+network: {channels: [4, 6, 8], hidden: 24, projector: 32, predictor: 8}
+stages:
+  - {name: simsiam, method: simsiam, epochs: 12, batch: 16, optimizer: adam, lr: 1e-3, schedule: cosine}
+  - {name: probe, method: probe, from: simsiam, epochs: 2, batch: 10}
+";
+
+/// Starts the long experiment into `out`, and interrupts it once its second epoch is done.
+#[cfg(unix)]
+fn interrupted(place: &Place, out: &str) {
+    let file = place.write("long.yaml", LONG);
+    let mut child = place.command(&["run", file.to_str().unwrap(), "--out", out, "--quiet"]).spawn().unwrap();
+    let history = place.path(out).join("simsiam/history.json");
+    let began = Instant::now();
+    while !std::fs::read_to_string(&history).is_ok_and(|text| text.contains("\"epoch\": 2,")) {
+        assert!(began.elapsed() < Duration::from_secs(60), "no second epoch");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130), "an interrupted run says so");
+    assert!(place.path(out).join("simsiam/checkpoint").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_leaves_a_run_that_goes_on_to_the_same_bits() {
+    let place = Place::new();
+    interrupted(&place, "broken");
+    place.good(&["run", "long.yaml", "--out", "whole"]);
+    let said = place.good(&["run", "long.yaml", "--out", "broken"]);
+    assert!(said.contains("from epoch"), "{said}");
+    assert_eq!(place.manifest("broken")["result"], place.manifest("whole")["result"]);
+    let weights = |run: &str| std::fs::read(place.path(run).join("probe/weights.safetensors")).unwrap();
+    assert_eq!(weights("broken"), weights("whole"));
+    assert!(!place.path("broken/simsiam/checkpoint").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn damaged_or_foreign_files_of_a_run_are_refused() {
+    let place = Place::new();
+    interrupted(&place, "run");
+    let checkpoint = place.path("run/simsiam/checkpoint");
+    let bytes = std::fs::read(&checkpoint).unwrap();
+    let mut flipped = bytes.clone();
+    flipped[bytes.len() / 2] ^= 4;
+    for (what, bad) in [("truncated", &bytes[..bytes.len() - 100]), ("empty", &[]), ("flipped", &flipped)] {
+        std::fs::write(&checkpoint, bad).unwrap();
+        let message = place.bad(&["run", "long.yaml", "--out", "run"], 2);
+        assert!(message.contains("checkpoint") && message.contains("--fresh"), "{what}: {message}");
+        assert_eq!(std::fs::read(&checkpoint).unwrap(), bad, "{what}: left as it is");
+    }
+    // The checkpoint of another experiment: of the same one with another seed.
+    place.good(&["run", "long.yaml", "--out", "other", "--seed", "9"]);
+    std::fs::write(place.path("other/simsiam/checkpoint"), &bytes).unwrap();
+    let manifest = place.path("other/manifest.json");
+    let mut unfinished = place.manifest("other");
+    unfinished["result"] = serde_json::json!({});
+    std::fs::write(&manifest, unfinished.to_string()).unwrap();
+    let message = place.bad(&["run", "long.yaml", "--out", "other", "--seed", "9"], 2);
+    assert!(message.contains("belongs to stage simsiam of experiment"), "{message}");
+
+    // Weights that are not the recorded ones are not trained on.
+    std::fs::write(&checkpoint, &bytes).unwrap();
+    place.good(&["run", "long.yaml", "--out", "run", "--only", "simsiam"]);
+    let foreign = std::fs::read(place.path("other/simsiam/weights.safetensors")).unwrap();
+    std::fs::write(place.path("run/simsiam/weights.safetensors"), foreign).unwrap();
+    let message = place.bad(&["run", "long.yaml", "--out", "run"], 2);
+    assert!(message.contains("not the weights"), "{message}");
+    std::fs::write(place.path("run/manifest.json"), "{").unwrap();
+    let message = place.bad(&["run", "long.yaml", "--out", "run"], 2);
+    assert!(message.contains("manifest.json") && message.contains("--out"), "{message}");
+}
+
+#[test]
+fn files_that_were_deleted_are_made_again_and_fresh_starts_over() {
+    let place = Place::new();
+    place.good(&["run", &smoke()]);
+    let whole = place.manifest("runs/smoke");
+    let weights = place.path("runs/smoke/simsiam/weights.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    std::fs::remove_file(&weights).unwrap();
+    let said = place.good(&["run", &smoke()]);
+    assert!(said.contains("simsiam: epoch 2/2") && said.contains("baseline: finished before"), "{said}");
+    assert_eq!(std::fs::read(&weights).unwrap(), bytes);
+    assert_eq!(place.manifest("runs/smoke")["result"], whole["result"]);
+
+    // A checkpoint that cannot be read, and no manifest: --fresh gets over it, and keeps what is not the run's.
+    std::fs::remove_file(place.path("runs/smoke/manifest.json")).unwrap();
+    place.write("runs/smoke/baseline/checkpoint", "junk");
+    place.write("runs/smoke/baseline/notes.txt", "mine");
+    let message = place.bad(&["run", &smoke()], 2);
+    assert!(message.contains("checkpoint") && message.contains("--fresh"), "{message}");
+    place.good(&["run", &smoke(), "--fresh"]);
+    assert_eq!(place.manifest("runs/smoke")["result"], whole["result"]);
+    assert_eq!(std::fs::read(place.path("runs/smoke/baseline/notes.txt")).unwrap(), b"mine");
+
+    // Only metrics have changed by hand: the table survives.
+    let mut edited = whole.clone();
+    edited["result"]["baseline"]["final"] = serde_json::json!({"epoch": 2});
+    edited["environment"]["seconds"]["baseline"] = serde_json::json!(-1.0);
+    place.write("runs/smoke/manifest.json", edited.to_string());
+    place.good(&["run", &smoke()]);
+}
+
+#[test]
+fn a_training_that_diverges_is_a_fault_and_says_where() {
+    let place = Place::new();
+    let text = "name: wild
+dataset: {name: synthetic, train: 100, test: 10}
+labels: {count: 100, choose: first}
+network: {channels: [2, 2, 2], hidden: 8}
+stages: [{name: a, method: supervised, batch: 10, epochs: 60, optimizer: sgd, lr: 10, momentum: 0.99}]";
+    let file = place.write("wild.yaml", text);
+    let message = place.bad(&["run", file.to_str().unwrap(), "--quiet"], 3);
+    assert!(message.contains("stage a, epoch") && message.contains("lr"), "{message}");
+    place.bad(&["run", file.to_str().unwrap(), "--quiet"], 3);
+}
+
+#[test]
+fn two_runs_into_one_folder_the_second_is_refused() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("run")).unwrap();
+    let lock = std::fs::File::create(place.path("run/.lock")).unwrap();
+    lock.lock().unwrap();
+    let message = place.bad(&["run", &smoke(), "--out", "run"], 2);
+    assert!(message.contains("another run"), "{message}");
+}

@@ -1,0 +1,172 @@
+//! What a run leaves, and what the commands around it print.
+
+use crate::place::{EXPERIMENTS, Place, smoke};
+
+#[test]
+fn a_run_fills_its_folder_ends_with_the_table_and_is_not_repeated() {
+    let place = Place::new();
+    let said = place.good(&["run", &smoke()]);
+    let rows: Vec<&str> = said.lines().rev().take(10).collect();
+    assert!(rows[0].contains("runs/smoke"), "{said}");
+    assert!(rows.iter().any(|row| row.starts_with("method") && row.contains("peak") && row.contains("time")), "{said}");
+    for stage in ["baseline", "pretext-finetune", "simsiam-probe"] {
+        assert!(rows.iter().any(|row| row.starts_with(stage) && row.contains('%')), "{said}");
+    }
+    let mut expected =
+        vec!["runs/smoke/.lock".to_owned(), "runs/smoke/log.txt".into(), "runs/smoke/manifest.json".into()];
+    for stage in ["baseline", "pretext", "pretext-finetune", "simsiam", "simsiam-probe", "simsiam-linear"] {
+        expected.push(format!("runs/smoke/{stage}/history.json"));
+        expected.push(format!("runs/smoke/{stage}/weights.safetensors"));
+    }
+    expected.extend(["report.html", "results.csv", "results.md"].map(|file| format!("runs/smoke/{file}")));
+    expected.sort();
+    let is_figure = |file: &String| file.ends_with(".svg") || file.ends_with(".png");
+    let (figures, others): (Vec<String>, Vec<String>) = place.files().into_iter().partition(is_figure);
+    assert_eq!(others, expected);
+    assert_eq!(figures.len(), 2 * 19);
+    assert!(said.contains("runs/smoke/report.html") && said.contains("together about"), "{said}");
+    let log = std::fs::read_to_string(place.path("runs/smoke/log.txt")).unwrap();
+    assert!(log.lines().next().unwrap().starts_with("20") && log.contains("Z baseline: epoch 2/2"), "{log}");
+
+    let before = place.manifest("runs/smoke");
+    let history = std::fs::metadata(place.path("runs/smoke/simsiam/history.json")).unwrap().modified().unwrap();
+    let again = place.good(&["run", &smoke()]);
+    assert!(again.contains("finished before") && again.contains("simsiam-probe"), "{again}");
+    assert_eq!(place.manifest("runs/smoke")["result"], before["result"]);
+    let unchanged = std::fs::metadata(place.path("runs/smoke/simsiam/history.json")).unwrap().modified().unwrap();
+    assert_eq!(unchanged, history);
+    let fresh = place.good(&["run", &smoke(), "--fresh", "--quiet", "--threads", "3"]);
+    assert_eq!(fresh, "");
+    assert_eq!(place.manifest("runs/smoke")["result"], before["result"], "the same bits on three threads");
+    assert_eq!(place.manifest("runs/smoke")["environment"]["threads"], 3);
+}
+
+#[test]
+fn scripts_get_json_and_past_runs_are_listed() {
+    let place = Place::new();
+    let said = place.good(&["run", &smoke(), "--json", "--only", "simsiam-probe"]);
+    let events: Vec<serde_json::Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |kind: &str| events.iter().filter(|event| event["event"] == kind).collect::<Vec<_>>();
+    let counts = ["plan", "epoch", "stage", "done", "report"].map(|kind| of(kind).len());
+    assert_eq!(counts, [1, 4, 2, 1, 1], "{said}");
+    assert_eq!(of("plan")[0]["stages"][0]["stage"], "simsiam");
+    assert!(of("plan")[0]["stages"][1]["seconds"].as_f64().unwrap() > 0.0);
+    let result = &place.manifest("runs/smoke")["result"]["simsiam-probe"];
+    assert_eq!(of("stage")[1]["result"]["final"], result["final"]);
+    assert_eq!(of("epoch")[3]["record"], result["final"]);
+
+    place.good(&["run", &smoke(), "--quiet", "--out", "runs/whole"]);
+    place.write("runs/broken/manifest.json", "{}");
+    let listed = place.good(&["runs"]);
+    let top1 = 100.0 * result["final"]["test_top1"].as_f64().unwrap();
+    assert!(listed.contains(&format!("simsiam-probe {top1:.1} %")), "{listed}");
+    assert!(listed.contains("2 of 6 stages") && listed.contains("runs/whole") && listed.contains("  done"), "{listed}");
+    assert!(listed.contains("is not a manifest of this version"), "{listed}");
+    let listed = place.good(&["runs", "--json"]);
+    let rows: Vec<serde_json::Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(rows.iter().any(|row| row["test_top1"]["simsiam-probe"] == result["final"]["test_top1"]), "{listed}");
+    assert!(place.bad(&["runs", "nowhere"], 2).contains("run an experiment first"));
+}
+
+#[test]
+fn completions_and_examples_are_there() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(place.good(&["completions", shell]).contains("fewlabel"), "{shell}");
+    }
+    assert!(place.good(&["--help"]).contains("fewlabel verify golden/quick.json"));
+}
+
+#[test]
+fn a_report_can_be_written_again_and_elsewhere() {
+    let place = Place::new();
+    place.good(&["run", &smoke(), "--quiet"]);
+    std::fs::remove_file(place.path("runs/smoke/report.html")).unwrap();
+    place.good(&["report", "runs/smoke"]);
+    assert!(place.path("runs/smoke/report.html").exists());
+    place.good(&["report", "runs/smoke", "runs/smoke", "--quiet"]);
+    assert!(place.path("report/report.html").exists());
+    let message = place.bad(&["report", "nowhere"], 2);
+    assert!(message.contains("nowhere/manifest.json"), "{message}");
+}
+
+#[test]
+fn only_takes_the_stages_named_and_those_they_need() {
+    let place = Place::new();
+    place.good(&["run", &smoke(), "--only", "simsiam-probe", "--out", "here"]);
+    let stages: Vec<String> = place.manifest("here")["result"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(stages, ["simsiam", "simsiam-probe"]);
+    place.good(&["run", &smoke(), "--out", "here"]);
+    assert_eq!(place.manifest("here")["result"].as_object().unwrap().len(), 6, "the rest follows");
+    let message = place.bad(&["run", &smoke(), "--only", "simsiam,nothing", "--out", "there"], 2);
+    assert!(message.contains("no stage nothing") && message.contains("baseline"), "{message}");
+    assert!(!place.path("there").exists());
+}
+
+/// However the number of threads is set, the bits are the same.
+#[test]
+fn threads_set_in_any_way_change_no_bit() {
+    let place = Place::new();
+    let result = |out: &str, flag: Option<&str>, variable: Option<&str>| {
+        let smoke = smoke();
+        let mut args = vec!["run", &*smoke, "--quiet", "--only", "baseline,simsiam", "--out", out];
+        args.extend(flag.iter().flat_map(|n| ["--threads", n]));
+        let mut command = place.command(&args);
+        command.env_remove("RAYON_NUM_THREADS").envs(variable.map(|n| ("RAYON_NUM_THREADS", n)));
+        assert!(command.status().unwrap().success(), "{flag:?} {variable:?}");
+        let manifest = place.manifest(out);
+        (manifest["result"].clone(), manifest["environment"]["threads"].clone())
+    };
+    let (expected, _) = result("default", None, None);
+    for (i, (flag, variable, threads)) in [
+        (Some("1"), None, 1),
+        (Some("2"), None, 2),
+        (Some("8"), None, 8),
+        (None, Some("3"), 3),
+        (Some("5"), Some("2"), 5),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (found, used) = result(&format!("run-{i}"), flag, variable);
+        assert_eq!(used, threads, "{flag:?} {variable:?}");
+        assert_eq!(found, expected, "{threads} threads");
+    }
+}
+
+#[test]
+fn of_several_seeds_any_can_be_run() {
+    let place = Place::new();
+    let strict = format!("{EXPERIMENTS}/smoke-strict.yaml");
+    let keys = |out: &str| -> Vec<String> {
+        let mut keys: Vec<String> = place.manifest(out)["result"].as_object().unwrap().keys().cloned().collect();
+        keys.sort();
+        keys
+    };
+    place.good(&["run", &strict, "--only", "seed-8/simsiam-knn,random-knn", "--out", "some"]);
+    assert_eq!(keys("some"), ["seed-7/random-knn", "seed-8/random-knn", "seed-8/simsiam", "seed-8/simsiam-knn"]);
+    place.good(&["run", &strict, "--only", "seed-7", "--out", "one"]);
+    assert_eq!(keys("one").len(), 11);
+    assert!(place.path("one/seed-7/simsiam-mlp/weights.safetensors").exists());
+    for wrong in ["seed-9", "seed-7/nothing", "nothing", "seed-70/simsiam"] {
+        let message = place.bad(&["run", &strict, "--only", wrong, "--out", "none"], 2);
+        assert!(message.contains(&format!("no stage {wrong}")), "{message}");
+    }
+    assert!(!place.path("none").exists());
+    let last = u64::MAX.to_string();
+    place.good(&["run", &strict, "--seed", &last, "--only", "random-knn", "--out", "edge"]);
+    assert_eq!(keys("edge"), ["seed-0/random-knn".to_owned(), format!("seed-{last}/random-knn")]);
+}
+
+#[test]
+fn another_seed_is_another_experiment() {
+    let place = Place::new();
+    let run =
+        |seed: &str, out: &str| place.good(&["run", &smoke(), "--only", "baseline", "--seed", seed, "--out", out]);
+    run("0", "zero");
+    run("1", "one");
+    assert_ne!(place.manifest("zero")["experiment_sha256"], place.manifest("one")["experiment_sha256"]);
+    assert_ne!(place.manifest("zero")["result"], place.manifest("one")["result"]);
+    let message = place.bad(&["run", &smoke(), "--seed", "1", "--out", "zero"], 2);
+    assert!(message.contains("another experiment") && message.contains("--fresh"), "{message}");
+}
