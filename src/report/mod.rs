@@ -1,8 +1,9 @@
 //! What a run's result looks like: the table at its end, and `report.html` with every figure as SVG and PNG beside it.
 //!
 //! A `Figure` is data; `curves` makes those that the histories give, `models` those that the weights give, `svg` draws
-//! them all, and `page` puts them together.
+//! them all, curves with `chart`, and `page` puts them together.
 
+mod chart;
 mod curves;
 mod figure;
 mod models;

@@ -1,0 +1,229 @@
+//! Curves over two axes, drawn as SVG: ticks, levels, intervals, legend.
+
+use std::fmt::Write;
+
+use super::figure::{Lines, Series};
+use super::svg::{COLORS, FAINT, INK, text, text_width};
+
+/// Dashes of the curves beyond the tenth, and of those beyond the twentieth.
+pub const DASHES: [&str; 3] = ["", "1 3", "8 3 1 3"];
+
+/// Left, top, right and bottom edge of the area inside the axes.
+const AREA: [f64; 4] = [66.0, 14.0, 520.0, 296.0];
+
+/// The names of the series in order, each once: the legend's entries.
+fn names(lines: &Lines) -> Vec<&str> {
+    let mut names: Vec<&str> = vec![];
+    for series in &lines.series {
+        if !names.contains(&&*series.name) {
+            names.push(&series.name);
+        }
+    }
+    names
+}
+
+/// The colour and dash of the legend's entry at `index`.
+fn style(index: usize) -> (&'static str, &'static str) {
+    (COLORS[index % COLORS.len()], DASHES[index / COLORS.len() % DASHES.len()])
+}
+
+/// Curves and axes: the size, and what is in it.
+pub fn chart(lines: &Lines) -> ([f64; 2], String) {
+    let names = names(lines);
+    let [left, top, right, bottom] = AREA;
+    let points = || lines.series.iter().flat_map(|series| &series.points);
+    let xs: Vec<f64> = points().map(|point| point.0).collect();
+    let spread = |series: &Series| -> Vec<f64> {
+        let of = |(i, point): (usize, &(f64, f64))| {
+            let half = series.half_widths.get(i).copied().unwrap_or(0.0);
+            [point.1 - half, point.1 + half]
+        };
+        series.points.iter().enumerate().flat_map(of).collect()
+    };
+    let ys = lines.series.iter().flat_map(spread).chain(lines.level.iter().map(|level| level.0)).chain(lines.y.shows);
+    let (mut y_ticks, decimals) = ticks(extent(ys));
+    y_ticks.retain(|y| (lines.y.limits[0]..=lines.y.limits[1]).contains(y));
+    let (x_ticks, x_decimals) = if lines.x.log { (distinct(&xs), 0) } else { whole_ticks(extent(xs.into_iter())) };
+    let (x_low, x_high) = if lines.x.log {
+        let (low, high) = extent(x_ticks.iter().copied());
+        (low / 1.15, high * 1.15)
+    } else {
+        extent(points().map(|point| point.0))
+    };
+    let (y_low, y_high) = (y_ticks[0], y_ticks[y_ticks.len() - 1]);
+    let scale = |x: f64| if lines.x.log { libm::log(x) } else { x };
+    let at_x = |x: f64| left + (scale(x) - scale(x_low)) / (scale(x_high) - scale(x_low)) * (right - left);
+    let at_y = |y: f64| bottom - (y - y_low) / (y_high - y_low) * (bottom - top);
+
+    let mut out = format!(
+        "<g class=\"area\" data-area=\"{left} {top} {right} {bottom}\" data-x=\"{x_low} {x_high}\" data-y=\"{y_low} \
+         {y_high}\" data-log=\"{}\">\n",
+        lines.x.log
+    );
+    for &y in &y_ticks {
+        let at = at_y(y);
+        let _ = writeln!(
+            out,
+            "<line class=\"faint\" x1=\"{left}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"{FAINT}\" \
+             stroke-width=\"0.7\"/>"
+        );
+        text(&mut out, [left - 8.0, at + 4.0], "end", "", &number(y, decimals));
+    }
+    let mut free = f64::MIN;
+    for &x in &x_ticks {
+        let label = thousands(&number(x, x_decimals));
+        let at = at_x(x);
+        let _ = writeln!(
+            out,
+            "<line class=\"mark\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{bottom}\" y2=\"{:.1}\" stroke=\"{INK}\"/>",
+            bottom + 4.0
+        );
+        // A label that would run into the one before it is left out.
+        if at - text_width(&label) / 2.0 > free {
+            text(&mut out, [at, bottom + 18.0], "middle", "", &label);
+            free = at + text_width(&label) / 2.0 + 4.0;
+        }
+    }
+    let _ = writeln!(out, "<path class=\"mark\" d=\"M{left} {top}V{bottom}H{right}\" fill=\"none\" stroke=\"{INK}\"/>");
+    text(&mut out, [(left + right) / 2.0, bottom + 38.0], "middle", "", &lines.x.label);
+    let turned = format!(" transform=\"rotate(-90 16 {:.1})\"", (top + bottom) / 2.0);
+    text(&mut out, [16.0, (top + bottom) / 2.0], "middle", &turned, &lines.y.label);
+    if let Some((y, what)) = &lines.level {
+        let at = at_y(*y);
+        let _ = writeln!(
+            out,
+            "<line class=\"mark\" x1=\"{left}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"{INK}\" \
+             stroke-dasharray=\"2 3\"/>"
+        );
+        text(&mut out, [right - 4.0, at - 5.0], "end", "", what);
+    }
+    for series in &lines.series {
+        let index = names.iter().position(|name| *name == series.name).unwrap_or(0);
+        let (color, dash) = style(index);
+        let dash = if series.train { "5 4" } else { dash };
+        let (width, opacity) = if series.train { (1.2, 0.75) } else { (2.0, 1.0) };
+        let _ = writeln!(out, "<g data-series=\"{index}\" data-train=\"{}\">", series.train);
+        for (point, half) in series.points.iter().zip(&series.half_widths) {
+            let (x, low, high) = (at_x(point.0), at_y(point.1 - half), at_y(point.1 + half));
+            let _ = writeln!(out, "<path d=\"M{x:.1} {low:.1}V{high:.1}\" stroke=\"{color}\" stroke-width=\"1.2\"/>");
+        }
+        let path: Vec<String> = series.points.iter().map(|&(x, y)| format!("{:.1} {:.1}", at_x(x), at_y(y))).collect();
+        let _ = writeln!(
+            out,
+            "<path d=\"M{}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"{width}\" stroke-opacity=\"{opacity}\" \
+             stroke-linejoin=\"round\"{}/>",
+            path.join("L"),
+            if dash.is_empty() { String::new() } else { format!(" stroke-dasharray=\"{dash}\"") }
+        );
+        // Few points are measurements of their own, not steps of one curve.
+        if series.points.len() <= 10 {
+            for &(x, y) in &series.points {
+                let _ = writeln!(out, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{color}\"/>", at_x(x), at_y(y));
+            }
+        }
+        out += "</g>\n";
+    }
+    out += "</g>\n";
+    ([right + 16.0, bottom + 48.0], out)
+}
+
+/// [`chart`] with its legend beside it.
+pub fn chart_with_legend(lines: &Lines) -> ([f64; 2], String) {
+    let ([width, height], mut out) = chart(lines);
+    let names = names(lines);
+    let mut entries: Vec<(&str, (&str, &str))> = names.iter().enumerate().map(|(i, name)| (*name, style(i))).collect();
+    let is_train = |train: bool| lines.series.iter().any(|series| series.train == train);
+    if is_train(true) && is_train(false) {
+        entries.extend([("", ("none", "")), ("held out", ("#888888", "")), ("training", ("#888888", "5 4"))]);
+    }
+    let (x, mut y) = (width + 6.0, AREA[1] + 8.0);
+    for (name, (color, dash)) in &entries {
+        let dash = if dash.is_empty() { "none" } else { dash };
+        let _ = writeln!(
+            out,
+            "<path d=\"M{x:.1} {y:.1}h20\" stroke=\"{color}\" stroke-width=\"2.5\" stroke-dasharray=\"{dash}\"/>"
+        );
+        text(&mut out, [x + 26.0, y + 4.0], "start", "", name);
+        y += 18.0;
+    }
+    let longest = entries.iter().map(|entry| text_width(entry.0)).fold(0.0, f64::max);
+    ([x + 30.0 + longest, height.max(y)], out)
+}
+
+/// Smallest and largest, a little apart where they are one.
+fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)));
+    if low > high {
+        (0.0, 1.0)
+    } else if low == high {
+        (low - 0.5, high + 0.5)
+    } else {
+        (low, high)
+    }
+}
+
+fn distinct(values: &[f64]) -> Vec<f64> {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values.dedup();
+    values
+}
+
+/// Round numbers that enclose the extent, four to eight of them, and their decimals.
+fn ticks((low, high): (f64, f64)) -> (Vec<f64>, usize) {
+    let (steps, decimals) = step(low, high);
+    // A bound that is a round number but for rounding is the first or last itself.
+    let [first, last] = [(low / steps + 1e-9).floor(), (high / steps - 1e-9).ceil()];
+    ((0..=(last - first) as usize).map(|i| (first + i as f64) * steps).collect(), decimals)
+}
+
+/// Whole numbers inside the extent.
+fn whole_ticks((low, high): (f64, f64)) -> (Vec<f64>, usize) {
+    let steps = step(low, high).0.max(1.0);
+    let first = (low / steps).ceil();
+    ((0..=((high / steps).floor() - first).max(0.0) as usize).map(|i| (first + i as f64) * steps).collect(), 0)
+}
+
+/// 1, 2 or 5 times a power of ten, so that four to eight of it make the extent; and its decimals.
+fn step(low: f64, high: f64) -> (f64, usize) {
+    let rough = (high - low) / 6.0;
+    let power = libm::floor(libm::log10(rough));
+    let unit = libm::pow(10.0, power);
+    let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|factor| factor * unit >= rough * 0.999).unwrap_or(10.0);
+    let step = factor * unit;
+    (step, (-libm::floor(libm::log10(step) + 1e-9)).max(0.0) as usize)
+}
+
+fn number(value: f64, decimals: usize) -> String {
+    // No "-0".
+    format!("{:.decimals$}", value + 0.0).replace('-', "−")
+}
+
+/// "50,000"
+fn thousands(digits: &str) -> String {
+    let whole = digits.chars().all(|c| c.is_ascii_digit());
+    match digits.len() {
+        n if whole && n > 3 => format!("{},{}", &digits[..n - 3], &digits[n - 3..]),
+        _ => digits.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_enclose_the_values() {
+        let of = |low: f64, high: f64| {
+            let (ticks, decimals) = ticks((low, high));
+            ticks.iter().map(|&tick| number(tick, decimals)).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(of(0.0, 0.0221), "0.000 0.005 0.010 0.015 0.020 0.025");
+        assert_eq!(of(31.0, 99.2), "20 40 60 80 100");
+        assert_eq!(of(-0.73, -0.44), "−0.75 −0.70 −0.65 −0.60 −0.55 −0.50 −0.45 −0.40");
+        assert_eq!(of(0.0, 100.0), "0 20 40 60 80 100");
+        assert_eq!(of(1.0, 1.0 + 1e-9).split(' ').count(), 6, "{}", of(1.0, 1.0 + 1e-9));
+        assert_eq!(whole_ticks((1.0, 5.0)).0, [1.0, 2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(whole_ticks((1.0, 50.0)).0, [10.0, 20.0, 30.0, 40.0, 50.0]);
+    }
+}
