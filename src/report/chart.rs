@@ -35,14 +35,15 @@ pub fn chart(lines: &Lines) -> ([f64; 2], String) {
     let xs: Vec<f64> = points().map(|point| point.0).collect();
     let spread = |series: &Series| -> Vec<f64> {
         let of = |(i, point): (usize, &(f64, f64))| {
-            let half = series.half_widths.get(i).copied().unwrap_or(0.0);
+            let half = series.half_widths.get(i).copied().flatten().unwrap_or(0.0);
             [point.1 - half, point.1 + half]
         };
         series.points.iter().enumerate().flat_map(of).collect()
     };
     let ys = lines.series.iter().flat_map(spread).chain(lines.level.iter().map(|level| level.0)).chain(lines.y.shows);
-    let (mut y_ticks, decimals) = ticks(extent(ys));
-    y_ticks.retain(|y| (lines.y.limits[0]..=lines.y.limits[1]).contains(y));
+    let [lowest, highest] = lines.y.limits;
+    let (mut y_ticks, decimals) = ticks(extent(ys.map(|y| y.clamp(lowest, highest))));
+    y_ticks.retain(|y| (lowest..=highest).contains(y));
     let (x_ticks, x_decimals) = if lines.x.log { (distinct(&xs), 0) } else { whole_ticks(extent(xs.into_iter())) };
     let (x_low, x_high) = if lines.x.log {
         let (low, high) = extent(x_ticks.iter().copied());
@@ -53,7 +54,8 @@ pub fn chart(lines: &Lines) -> ([f64; 2], String) {
     let (y_low, y_high) = (y_ticks[0], y_ticks[y_ticks.len() - 1]);
     let scale = |x: f64| if lines.x.log { libm::log(x) } else { x };
     let at_x = |x: f64| left + (scale(x) - scale(x_low)) / (scale(x_high) - scale(x_low)) * (right - left);
-    let at_y = |y: f64| bottom - (y - y_low) / (y_high - y_low) * (bottom - top);
+    // An interval may end where no value can be: it is drawn as far as the axis goes.
+    let at_y = |y: f64| bottom - (y.clamp(lowest, highest) - y_low) / (y_high - y_low) * (bottom - top);
 
     let mut out = format!(
         "<g class=\"area\" data-area=\"{left} {top} {right} {bottom}\" data-x=\"{x_low} {x_high}\" data-y=\"{y_low} \
@@ -104,6 +106,7 @@ pub fn chart(lines: &Lines) -> ([f64; 2], String) {
         let (width, opacity) = if series.train { (1.2, 0.75) } else { (2.0, 1.0) };
         let _ = writeln!(out, "<g data-series=\"{index}\" data-train=\"{}\">", series.train);
         for (point, half) in series.points.iter().zip(&series.half_widths) {
+            let Some(half) = half else { continue };
             let (x, low, high) = (at_x(point.0), at_y(point.1 - half), at_y(point.1 + half));
             let _ = writeln!(out, "<path d=\"M{x:.1} {low:.1}V{high:.1}\" stroke=\"{color}\" stroke-width=\"1.2\"/>");
         }
@@ -211,6 +214,7 @@ fn thousands(digits: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::figure::Axis;
 
     #[test]
     fn ticks_are_round_and_enclose_the_values() {
@@ -225,5 +229,22 @@ mod tests {
         assert_eq!(of(1.0, 1.0 + 1e-9).split(' ').count(), 6, "{}", of(1.0, 1.0 + 1e-9));
         assert_eq!(whole_ticks((1.0, 5.0)).0, [1.0, 2.0, 3.0, 4.0, 5.0]);
         assert_eq!(whole_ticks((1.0, 50.0)).0, [10.0, 20.0, 30.0, 40.0, 50.0]);
+    }
+
+    /// Two seeds 70 points apart give an interval of ± 445 points.
+    #[test]
+    fn an_interval_stays_inside_the_axes() {
+        let series = Series {
+            name: "a".to_owned(),
+            train: false,
+            points: vec![(250.0, 20.0), (500.0, 55.0)],
+            half_widths: vec![None, Some(444.7)],
+        };
+        let y = Axis::percent("accuracy");
+        let drawn = chart(&Lines { x: Axis::new("labels"), y, series: vec![series], level: None }).1;
+        assert!(!drawn.contains("NaN") && drawn.contains(">100</text>"), "{drawn}");
+        let [_, top, right, bottom] = AREA;
+        let bar = format!("<path d=\"M{right:.1} {bottom:.1}V{top:.1}\"");
+        assert!(drawn.contains(&bar) && drawn.matches("stroke-width=\"1.2\"").count() == 1, "{drawn}");
     }
 }

@@ -174,11 +174,12 @@ fn label_curve(runs: &[Run]) -> Vec<Figure> {
                 name: if runs.len() == 1 { name } else { format!("{}: {name}", run.name) },
                 train: false,
                 points: points.iter().map(|(count, top1)| (*count, top1.mean * 100.0)).collect(),
-                half_widths: points.iter().filter_map(|(_, top1)| Some(top1.half_width? * 100.0)).collect(),
+                half_widths: points.iter().map(|(_, top1)| Some(top1.half_width? * 100.0)).collect(),
             });
         }
     }
-    let caption = "Test accuracy of each method against the number of labelled images, on a logarithmic axis.";
+    let caption = "Test accuracy of each method against the number of labelled images, on a logarithmic axis. Bars, where \
+                   there are several seeds: 95 % confidence interval of the mean.";
     let mut figure = lines("label-curve", "Accuracy by labels", caption, Axis::percent("test accuracy"), series);
     if let Some(Figure { plot: Plot::Lines(lines), .. }) = &mut figure {
         lines.x = Axis { log: true, ..Axis::new("labelled images") };
@@ -211,4 +212,47 @@ fn common_name(stages: &[&Stage]) -> String {
     let n = (1..=first.len()).take_while(common).last().unwrap_or(0);
     let name = first[..n].trim_end_matches(|c: char| c.is_ascii_digit() || c == '-' || c == '_');
     if name.is_empty() { first.to_owned() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::{Manifest, StageResult};
+    use crate::network::Weights;
+    use crate::train::Trained;
+
+    /// A run with the final metrics of some stages.
+    fn run(name: &str, yaml: &str, results: &[(&str, &[(&str, f64)])]) -> Run {
+        let experiment = Experiment::parse("t.yaml".as_ref(), yaml).unwrap();
+        let mut manifest = Manifest::new(&experiment, "cpu");
+        for (key, metrics) in results {
+            let metrics = metrics.iter().map(|(name, value)| (name.to_string(), *value)).collect();
+            let trained =
+                Trained { history: vec![Record { epoch: 1, metrics }], chosen: None, weights: Weights::default() };
+            manifest.result.insert(key.to_string(), StageResult::new(&trained).unwrap());
+        }
+        Run { name: name.to_owned(), folder: name.into(), manifest }
+    }
+
+    #[test]
+    fn an_interval_is_at_the_point_whose_seeds_give_it() {
+        let yaml = "
+name: t
+seeds: 2
+dataset: {name: cifar10}
+stages:
+  - {name: a-250, method: supervised, labels: 250}
+  - {name: a-500, method: supervised, labels: 500}";
+        let results: [(&str, &[_]); 3] = [
+            ("seed-0/a-250", &[("test_top1", 0.3)]),
+            ("seed-0/a-500", &[("test_top1", 0.4)]),
+            ("seed-1/a-500", &[("test_top1", 0.5)]),
+        ];
+        let figure = label_curve(&[run("t", yaml, &results)]).remove(0);
+        let Plot::Lines(Lines { series, .. }) = figure.plot else { panic!("lines") };
+        assert_eq!(series[0].points, [(250.0, 30.0), (500.0, 45.0)]);
+        // t of one degree of freedom, 12.706, times s/√2 = 5 points.
+        let [None, Some(half)] = series[0].half_widths[..] else { panic!("{:?}", series[0].half_widths) };
+        assert!((half - 63.53).abs() < 0.01, "{half}");
+    }
 }

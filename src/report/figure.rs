@@ -64,8 +64,8 @@ pub struct Series {
     /// Of training images instead of held-out ones: drawn dashed.
     pub train: bool,
     pub points: Vec<(f64, f64)>,
-    /// Half the 95 % interval at each point, where there are several seeds.
-    pub half_widths: Vec<f64>,
+    /// Half the 95 % interval at each point, where several seeds give one; empty where no point can have any.
+    pub half_widths: Vec<Option<f64>>,
 }
 
 /// How often each class (row) was taken for each (column).

@@ -77,7 +77,7 @@ function lines(figure, plot) {
       const index = series.points.findIndex(point => point[0] === x);
       if (index < 0) continue;
       const half = series.half_widths[index];
-      const value = number(series.points[index][1]) + (half === undefined ? "" : " ± " + number(half));
+      const value = number(series.points[index][1]) + (half == null ? "" : " ± " + number(half));
       const name = series.name + (splits && series.train ? ", training" : "");
       rows.set(name, [...(rows.get(name) || []), value]);
     }
