@@ -137,7 +137,11 @@ pub fn chart_with_legend(lines: &Lines) -> ([f64; 2], String) {
     let mut entries: Vec<(&str, (&str, &str))> = names.iter().enumerate().map(|(i, name)| (*name, style(i))).collect();
     let is_train = |train: bool| lines.series.iter().any(|series| series.train == train);
     if is_train(true) && is_train(false) {
-        entries.extend([("", ("none", "")), ("held out", ("#888888", "")), ("training", ("#888888", "5 4"))]);
+        entries.extend([
+            ("", ("none", "")),
+            ("after the epoch", ("#888888", "")),
+            ("while training", ("#888888", "5 4")),
+        ]);
     }
     let (x, mut y) = (width + 6.0, AREA[1] + 8.0);
     for (name, (color, dash)) in &entries {

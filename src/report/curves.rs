@@ -50,11 +50,38 @@ impl Source<'_> {
         self.series(name.starts_with("train_"), |record| record.metrics.get(name).map(|value| value * factor))
     }
 
-    /// `metric` of the images that are not trained on: validation or test images, whichever every epoch looks at.
-    fn held_out(&self, metric: &str) -> Vec<Series> {
+    /// `metric` of the images that every epoch is judged on: validation images where there are such, else test images.
+    fn judged(&self, metric: &str) -> Vec<Series> {
         let mut series = self.metric(&format!("test_{metric}"));
         series.extend(self.metric(&format!("validation_{metric}")));
         series
+    }
+
+    fn validates(&self) -> bool {
+        self.run.manifest.experiment.labels.validation.0 > 0.0
+    }
+}
+
+/// The images that the epochs of `sources` are judged on; where the runs differ, with the runs.
+fn judges(sources: &[Source]) -> String {
+    let of = |validates: bool| {
+        let mut names: Vec<&str> =
+            sources.iter().filter(|source| source.validates() == validates).map(|source| &*source.run.name).collect();
+        names.dedup();
+        names.join(", ")
+    };
+    match (of(true), of(false)) {
+        (validation, _) if validation.is_empty() => "the test images".to_owned(),
+        (_, test) if test.is_empty() => "the validation images".to_owned(),
+        (validation, test) => format!("the validation images ({validation}) or the test images ({test})"),
+    }
+}
+
+/// What has to be said of pre-training's validation images.
+fn seen(sources: &[Source]) -> &'static str {
+    match sources.iter().any(Source::validates) {
+        true => " The validation images are among those that it learns from, without their labels.",
+        false => "",
     }
 }
 
@@ -90,16 +117,11 @@ fn classification(runs: &[Run]) -> Vec<Figure> {
         for (metric, what, y) in
             [("top1", "Accuracy", Axis::percent("accuracy")), ("loss", "Loss", Axis::new("cross-entropy"))]
         {
-            let series =
-                |source: &Source| [source.held_out(metric), source.metric(&format!("train_{metric}"))].concat();
+            let series = |source: &Source| [source.judged(metric), source.metric(&format!("train_{metric}"))].concat();
             let series: Vec<Series> = of.iter().flat_map(series).collect();
-            let held_out = match of.iter().any(|source| source.run.manifest.experiment.labels.validation.0 > 0.0) {
-                true => "the validation images",
-                false => "the test images",
-            };
             let caption = format!(
-                "{what} after each epoch, on {held_out} (solid) and on the training images while they are trained on \
-                 (dashed)."
+                "{what} after each epoch, on {} (solid) and on the training images while they are trained on (dashed).",
+                judges(&of)
             );
             figures.extend(lines(
                 &format!("{}{suffix}", what.to_lowercase()),
@@ -119,16 +141,21 @@ fn pretext(runs: &[Run]) -> Vec<Figure> {
     for source in &all {
         for task in ["rotation", "shear", "color"] {
             let metric = format!("{task}_top1");
-            let both = [source.held_out(&metric), source.metric(&format!("train_{metric}"))].concat();
+            let both = [source.judged(&metric), source.metric(&format!("train_{metric}"))].concat();
             series.extend(both.into_iter().map(|series| Series {
                 name: if all.len() == 1 { task.to_owned() } else { format!("{} {task}", source.name()) },
                 ..series
             }));
         }
     }
-    let caption = "How often the network tells which of 4 rotations, 3 shears and 3 recolourings an image has gone \
-                   through. Guessing is right in 25 % and 33 %.";
-    Vec::from_iter(lines("pretext-tasks", "The pretext tasks", caption, Axis::percent("accuracy"), series))
+    let caption = format!(
+        "How often the network tells which of 4 rotations, 3 shears and 3 recolourings an image has gone through, of {} \
+         after each epoch (solid) and of the training images while they are trained on (dashed). Guessing is right in \
+         25 % and 33 %.{}",
+        judges(&all),
+        seen(&all)
+    );
+    Vec::from_iter(lines("pretext-tasks", "The pretext tasks", &caption, Axis::percent("accuracy"), series))
 }
 
 fn simsiam(runs: &[Run]) -> Vec<Figure> {
@@ -136,8 +163,8 @@ fn simsiam(runs: &[Run]) -> Vec<Figure> {
     let loss = all.iter().flat_map(|source| source.metric("train_loss"));
     let loss = loss.map(|series| Series { train: false, ..series }).collect();
     let std = all.iter().flat_map(|source| source.metric("output_std")).collect();
-    let knn = stages(runs, |stage| !stage.method.classifies());
-    let knn = knn.iter().flat_map(|source| source.held_out("knn_top1")).collect();
+    let watched = stages(runs, |stage| stage.knn_every.is_some());
+    let knn = watched.iter().flat_map(|source| source.judged("knn_top1")).collect();
     let caption = "SimSiam's loss, the mean negative cosine of prediction and other view: −1 where all views agree.";
     let loss = lines("simsiam-loss", "SimSiam's loss", caption, Axis::new("negative cosine"), loss);
     let caption = "The standard deviation of the outputs, scaled to length 1. Spread outputs have it near 1/√d; where \
@@ -148,8 +175,12 @@ fn simsiam(runs: &[Run]) -> Vec<Figure> {
         let d = source.run.manifest.experiment.network.projector.0;
         lines.level = Some((1.0 / (d as f64).sqrt(), format!("1/√{d}")));
     }
-    let caption = "Accuracy of a weighted kNN classifier on the backbone's features while it learns without labels.";
-    let knn = lines("knn", "kNN while learning", caption, Axis::percent("accuracy"), knn);
+    let caption = format!(
+        "Accuracy of a weighted kNN classifier on the backbone's features of {}, while it learns without labels.{}",
+        judges(&watched),
+        seen(&watched)
+    );
+    let knn = lines("knn", "kNN while learning", &caption, Axis::percent("accuracy"), knn);
     [loss, std, knn].into_iter().flatten().collect()
 }
 
@@ -254,5 +285,42 @@ stages:
         // t of one degree of freedom, 12.706, times s/√2 = 5 points.
         let [None, Some(half)] = series[0].half_widths[..] else { panic!("{:?}", series[0].half_widths) };
         assert!((half - 63.53).abs() < 0.01, "{half}");
+    }
+
+    #[test]
+    fn captions_say_which_images_judge() {
+        let yaml = |labels: &str| {
+            format!(
+                "
+name: t
+dataset: {{name: cifar10}}
+labels: {{count: 5000, choose: stratified{labels}}}
+stages:
+  - {{name: a, method: supervised}}
+  - {{name: b, method: pretext}}
+  - {{name: c, method: simsiam, knn_every: 1}}"
+            )
+        };
+        let of = |split: &str, name: &str, labels: &str| {
+            let [top1, rotation, knn] = ["top1", "rotation_top1", "knn_top1"].map(|metric| format!("{split}_{metric}"));
+            let results: [(&str, &[_]); 3] =
+                [("a", &[(&*top1, 0.3)]), ("b", &[(&*rotation, 0.4)]), ("c", &[(&*knn, 0.5)])];
+            run(name, &yaml(labels), &results)
+        };
+        let [test, validation] = [of("test", "seed", ""), of("validation", "strict", ", validation: 0.1")];
+        let caption = |runs: &[Run], id: &str| figures(runs).iter().find(|f| f.id == id).unwrap().caption.clone();
+        let seen = "The validation images are among those that it learns from";
+        let runs = [test, validation];
+        for id in ["accuracy", "pretext-tasks", "knn"] {
+            let [test, validation] = [&runs[..1], &runs[1..]].map(|run| caption(run, id));
+            assert!(test.contains(" the test images") && !test.contains("validation"), "{test}");
+            assert!(
+                validation.contains(" the validation images") && !validation.contains("test images"),
+                "{validation}"
+            );
+            assert_eq!(validation.contains(seen), id != "accuracy", "only pre-training learns from all images");
+        }
+        let mixed = caption(&runs, "accuracy");
+        assert!(mixed.contains("on the validation images (strict) or the test images (seed) (solid)"), "{mixed}");
     }
 }

@@ -61,7 +61,7 @@ impl Axis {
 pub struct Series {
     /// Its entry in the legend; the curves of several seeds share one.
     pub name: String,
-    /// Of training images instead of held-out ones: drawn dashed.
+    /// Of the training images while they are trained on, instead of images judged after the epoch: drawn dashed.
     pub train: bool,
     pub points: Vec<(f64, f64)>,
     /// Half the 95 % interval at each point, where several seeds give one; empty where no point can have any.

@@ -58,7 +58,7 @@ function lines(figure, plot) {
   const update = () => svg.querySelectorAll("[data-series]").forEach((group, i) =>
     group.classList.toggle("off", !visible(plot.series[i])));
   const colors = names.map((_, i) => COLORS[i % COLORS.length]);
-  if (splits) legend(figure, ["held out", "training"], ["#888", "#888"], on => { hidden.split = on; update(); });
+  if (splits) legend(figure, ["after the epoch", "while training"], ["#888", "#888"], on => { hidden.split = on; update(); });
   legend(figure, names, colors, on => { hidden.series = on; update(); });
 
   const cursor = document.createElementNS("http://www.w3.org/2000/svg", "line");
@@ -78,7 +78,7 @@ function lines(figure, plot) {
       if (index < 0) continue;
       const half = series.half_widths[index];
       const value = number(series.points[index][1]) + (half == null ? "" : " ± " + number(half));
-      const name = series.name + (splits && series.train ? ", training" : "");
+      const name = series.name + (splits && series.train ? ", while training" : "");
       rows.set(name, [...(rows.get(name) || []), value]);
     }
     const table = element("table", {}, ...[...rows].map(([name, values]) =>
