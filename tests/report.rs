@@ -125,12 +125,33 @@ claims: [{{better: large, than: small}}]"
     assert!(files(&out, ".svg").contains(&"label-curve".to_owned()), "a has 20 and 40 labels");
 }
 
+/// A run folder that holds a manifest of `golden/` and nothing else.
+fn golden(folder: &Path, name: &str) -> PathBuf {
+    let out = folder.join(name);
+    std::fs::create_dir(&out).unwrap();
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name).with_extension("json");
+    std::fs::copy(manifest, out.join("manifest.json")).unwrap();
+    out
+}
+
+#[test]
+fn n_counts_the_seeds_that_are_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    let strict = golden(folder.path(), "strict");
+    let file = strict.join("manifest.json");
+    let mut manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    manifest["result"].as_object_mut().unwrap().retain(|key, _| key.starts_with("seed-0/"));
+    std::fs::write(&file, manifest.to_string()).unwrap();
+    let page = report::write(std::slice::from_ref(&strict), Some(folder.path()), &strict, &mut |_| {}).unwrap();
+    let html = std::fs::read_to_string(page).unwrap();
+    assert!(html.contains("3 seeds from 0 on (so far n = 1).") && !html.contains("n = 3"));
+    assert!(!html.contains("± half") && html.contains("simsiam-knn (n = 1)"));
+}
+
 #[test]
 fn without_images_or_weights_the_report_says_so_and_does_without() {
     let folder = tempfile::tempdir().unwrap();
-    let golden = folder.path().join("run");
-    std::fs::create_dir(&golden).unwrap();
-    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/seed.json"), golden.join("manifest.json")).unwrap();
+    let golden = golden(folder.path(), "seed");
     let nowhere = folder.path().join("nowhere");
     let page = report::write(std::slice::from_ref(&golden), Some(&nowhere), &golden, &mut |_| {}).unwrap();
     let html = std::fs::read_to_string(page).unwrap();

@@ -7,7 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::figure::{EXTENT, Figure, Plot};
 use super::svg::{COLORS, escape, inline};
-use super::{Run, Section, Sheet, table};
+use super::table::{self, Row};
+use super::{Run, Section, Sheet};
 use crate::data::SIDE;
 use crate::experiment::{DatasetName, Experiment};
 
@@ -65,8 +66,9 @@ fn result(out: &mut String, run: &Run, named: bool) {
     if named {
         let _ = writeln!(out, "<h2>{}</h2>", escape(&run.name));
     }
-    let _ = writeln!(out, "<p>{}</p>", escape(&summary(experiment)));
-    let cells = table::columns(&table::rows(&run.manifest));
+    let rows = table::rows(&run.manifest);
+    let _ = writeln!(out, "<p>{}</p>", escape(&summary(experiment, &rows)));
+    let cells = table::columns(&rows);
     if cells.len() == 1 {
         let _ = writeln!(out, "<p>{}</p>", table::UNTESTED);
         return;
@@ -78,7 +80,7 @@ fn result(out: &mut String, run: &Run, named: bool) {
         let _ = writeln!(out, "<tr>{row}</tr>");
     }
     out.push_str("</table></div>\n");
-    for note in table::notes(&run.manifest) {
+    for note in table::notes(&run.manifest, &rows) {
         let _ = writeln!(out, "<p class=\"soft\">{}</p>", escape(&note));
     }
     if experiment.seeds.0 > 1 {
@@ -87,7 +89,7 @@ fn result(out: &mut String, run: &Run, named: bool) {
 }
 
 /// "CIFAR-10, 50,000 training images of which 5,000 have labels …"
-fn summary(experiment: &Experiment) -> String {
+fn summary(experiment: &Experiment, rows: &[Row]) -> String {
     let dataset = match experiment.dataset.name {
         DatasetName::Cifar10 => "CIFAR-10",
         DatasetName::Cifar100 => "CIFAR-100",
@@ -96,9 +98,16 @@ fn summary(experiment: &Experiment) -> String {
     };
     let [train, test] = [experiment.dataset.train, experiment.dataset.test].map(|n| n.map_or(0, |n| n.0));
     let labels = experiment.labels.count.0;
-    let seeds = match experiment.seeds.0 {
-        1 => format!("seed {}, one run of each (n = 1)", experiment.seed.0),
-        n => format!("{n} seeds from {} on (n = {n})", experiment.seed.0),
+    let all = experiment.seeds.0 as usize;
+    let n = match (rows.iter().map(|row| row.n).min(), rows.iter().map(|row| row.n).max()) {
+        (Some(least), Some(most)) if least < most => format!(" (so far n = {least} to {most})"),
+        (Some(n), _) if n < all => format!(" (so far n = {n})"),
+        (Some(n), _) => format!(" (n = {n})"),
+        _ => String::new(),
+    };
+    let seeds = match all {
+        1 => format!("seed {}, one run of each{n}", experiment.seed.0),
+        _ => format!("{all} seeds from {} on{n}", experiment.seed.0),
     };
     format!("{dataset}: {train} training images, {labels} of them with labels, {test} test images; {seeds}.")
 }

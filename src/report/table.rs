@@ -5,9 +5,13 @@ use std::time::Duration;
 use crate::experiment::{Claim, Manifest, StageResult, duration};
 use crate::statistics::Estimate;
 
-/// What a stage that classifies the test images has come to, over the seeds that there are.
+/// What a stage that classifies the test images has come to, over the seeds that there are. Accuracies are shares of 1.
 pub struct Row {
     pub stage: String,
+    /// How many seeds there are.
+    pub n: usize,
+    /// How many the experiment asks for.
+    pub seeds: usize,
     /// Test accuracy of the best epoch, chosen by looking at the test images.
     pub peak: Option<Estimate>,
     /// Of the last epoch, where every epoch looks at the test images.
@@ -31,18 +35,20 @@ pub fn rows(manifest: &Manifest) -> Vec<Row> {
         };
         let top1 = |record: &crate::train::Record| record.metrics.get("test_top1").copied();
         let seconds: f64 = experiment.all_seeds().map(|seed| seconds(manifest, seed, &stage.name)).sum();
+        let tested = of(&StageResult::top1)?;
         let row = Row {
             stage: stage.name.to_string(),
+            n: tested.n,
+            seeds: experiment.seeds.0 as usize,
             peak: of(&|result| top1(result.peak.as_ref()?)),
-            last: of(&StageResult::top1).filter(|_| !looks_once),
-            chosen: of(&StageResult::top1).filter(|_| looks_once),
+            last: (!looks_once).then_some(tested),
+            chosen: looks_once.then_some(tested),
             claim: stage.claim.map(|claim| claim.map(|percent| percent.0)),
             time: Duration::try_from_secs_f64(seconds).unwrap_or_default(),
         };
-        let tested = row.last.is_some() || row.chosen.is_some();
-        (tested && stage.method.classifies()).then_some(row)
+        Some(row)
     };
-    experiment.stages.iter().filter_map(row).collect()
+    experiment.stages.iter().filter(|stage| stage.method.classifies()).filter_map(row).collect()
 }
 
 impl Row {
@@ -54,31 +60,35 @@ impl Row {
         format!("{} {}", self.stage, estimate(self.chosen.or(self.last).as_ref()))
     }
 
-    /// As text, in the columns of [`Row::HEAD`]; "-" where there is nothing.
+    /// As text, in the columns of [`Row::HEAD`], with n where seeds are missing; "-" where there is nothing.
     pub fn cells(&self) -> [String; 6] {
         let claim = self.claim.map_or("-".to_owned(), |[low, high]| format!("{low}–{high} %"));
         let [peak, last, chosen] = [&self.peak, &self.last, &self.chosen].map(|value| estimate(value.as_ref()));
-        [self.stage.clone(), peak, last, chosen, claim, duration(self.time)]
+        let stage = match self.n < self.seeds {
+            true => format!("{} (n = {})", self.stage, self.n),
+            false => self.stage.clone(),
+        };
+        [stage, peak, last, chosen, claim, duration(self.time)]
     }
 }
 
 /// Heads and rows, without columns in which there is nothing.
-pub fn columns(rows: &[Row]) -> Vec<Vec<String>> {
+pub(crate) fn columns(rows: &[Row]) -> Vec<Vec<String>> {
     let mut cells = vec![Row::HEAD.map(str::to_owned)];
     cells.extend(rows.iter().map(Row::cells));
     let shown: Vec<usize> = (0..6).filter(|&column| cells[1..].iter().any(|row| row[column] != "-")).collect();
     cells.iter().map(|row| shown.iter().map(|&column| row[column].clone()).collect()).collect()
 }
 
-/// What the columns and marks mean, and what the seeds say of the experiment's claims.
-pub fn notes(manifest: &Manifest) -> Vec<String> {
+/// What the columns and marks of the rows mean, and what the seeds say of the experiment's claims.
+pub(crate) fn notes(manifest: &Manifest, rows: &[Row]) -> Vec<String> {
     let experiment = &manifest.experiment;
     let mut notes = vec![if experiment.labels.validation.0 > 0.0 {
         "test: one look, after the epoch that the validation images chose".to_owned()
     } else {
         "* test accuracy of the best epoch: chosen by looking at the test set".to_owned()
     }];
-    if experiment.seeds.0 > 1 {
+    if rows.iter().any(|row| row.n > 1) {
         notes.push("± half the 95 % confidence interval of the mean over the seeds (t)".to_owned());
     }
     notes.extend(experiment.claims.iter().map(|claim| verdict(manifest, claim)));
@@ -86,11 +96,12 @@ pub fn notes(manifest: &Manifest) -> Vec<String> {
 }
 
 /// What stands for a table without rows.
-pub const UNTESTED: &str = "no stage has been tested on the test images yet";
+pub(crate) const UNTESTED: &str = "no stage has been tested on the test images yet";
 
 /// The table with its notes, for a console.
 pub fn text(manifest: &Manifest) -> String {
-    let cells = columns(&rows(manifest));
+    let rows = rows(manifest);
+    let cells = columns(&rows);
     if cells.len() == 1 {
         return UNTESTED.to_owned();
     }
@@ -102,24 +113,26 @@ pub fn text(manifest: &Manifest) -> String {
     let rule = "─".repeat(line(&cells[0]).chars().count());
     let mut lines = vec![line(&cells[0]), rule];
     lines.extend(cells[1..].iter().map(line));
-    lines.extend(notes(manifest));
+    lines.extend(notes(manifest, &rows));
     lines.join("\n")
 }
 
 /// The table with its notes, in Markdown.
 pub fn markdown(manifest: &Manifest) -> String {
-    let cells = columns(&rows(manifest));
+    let rows = rows(manifest);
+    let cells = columns(&rows);
     if cells.len() == 1 {
         return format!("{UNTESTED}\n");
     }
     let line = |row: &[String]| format!("| {} |\n", row.join(" | ").replace('*', "\\*"));
     let mut out = line(&cells[0]) + &line(&vec!["---".to_owned(); cells[0].len()]);
     out.extend(cells[1..].iter().map(|row| line(row)));
-    out.extend(notes(manifest).iter().map(|note| format!("\n{}\n", note.replace('*', "\\*"))));
+    out.extend(notes(manifest, &rows).iter().map(|note| format!("\n{}\n", note.replace('*', "\\*"))));
     out
 }
 
-/// Every finished stage of every seed: accuracies as shares of 1, empty where there is none.
+/// Every finished stage of every seed of the runs (name, manifest), with a line of heads: accuracies as shares of 1,
+/// empty where there is none.
 pub fn csv(manifests: &[(&str, &Manifest)]) -> String {
     let mut out = "run,seed,stage,method,labels,peak_epoch,peak_top1,final_top1,chosen_epoch,chosen_top1\n".to_owned();
     for (run, manifest) in manifests {
@@ -187,7 +200,7 @@ fn estimate(shares: Option<&Estimate>) -> String {
 }
 
 /// `name value`: accuracies in per cent, other metrics with four decimals.
-pub fn metric(name: &str, value: f64) -> String {
+pub(crate) fn metric(name: &str, value: f64) -> String {
     if name.ends_with("top1") { format!("{name} {}", percent(value)) } else { format!("{name} {value:.4}") }
 }
 
