@@ -11,7 +11,7 @@ use crate::engine::{self, Engine};
 use crate::error::Result;
 use crate::evaluate::argmax;
 use crate::experiment::{RANDOM, StageMethod};
-use crate::neighbors::{nearest, normalized};
+use crate::neighbors::{Neighbor, nearest, normalized};
 use crate::network::{CLASSIFICATION_HEAD, CLASSIFIER, Network, Weights};
 use crate::optimizer::{Rule, State};
 use crate::rng::{Purpose, Stream};
@@ -21,6 +21,8 @@ use crate::umap::Graph;
 /// Queries of a neighbour figure, and the neighbours of each.
 const QUERIES: usize = 5;
 const NEAREST: usize = 10;
+/// Training images that the neighbours are sought among: the features of more would not fit into memory everywhere.
+const BANK: usize = 10_000;
 /// Images whose augmented views are shown.
 const VIEWED: u32 = 6;
 
@@ -51,7 +53,8 @@ pub fn views(run: &Run, data: &Data) -> Figure {
         id: "views".to_owned(),
         title: "Augmented images".to_owned(),
         caption: "The first training images as they are, as the pretext tasks turn, shear and recolour them, and as \
-                  SimSiam's views. Below each picture of the tasks what the network has to tell: turn, shear, recolouring."
+                  SimSiam's views. Below each picture of the tasks what the network has to tell: turn, shear, \
+                  recolouring."
             .to_owned(),
         plot: Plot::Pictures(Pictures {
             columns: columns.map(|(title, span)| (title.to_owned(), span)).to_vec(),
@@ -112,15 +115,16 @@ pub fn backbones(run: &Run, data: &Data, say: &mut dyn FnMut(&str)) -> Result<Ve
         }
     }
     let test: Vec<u32> = (0..data.test.len() as u32).collect();
+    let bank: Vec<u32> = (0..data.train.len().min(BANK) as u32).collect();
     let (mut graphs, mut figures) = (vec![], vec![]);
     for (name, weights) in backbones {
         say(&format!("report: neighbours of {name}"));
         figures.push(filters(&name, &weights));
         let mut model = open(network.clone(), weights)?;
-        let features = features(&data.test, &test, &mut *model)?;
-        let width = features.len() / test.len();
-        figures.push(neighbors(&name, &features, width, data));
-        graphs.push((name, Graph::new(&features, width)));
+        let queries = features(&data.test, &test, &mut *model)?;
+        let width = queries.len() / test.len();
+        figures.push(neighbors(&name, &queries, &features(&data.train, &bank, &mut *model)?, width, data));
+        graphs.push((name, Graph::new(&queries, width)));
     }
     say("report: UMAP");
     let seed = experiment.seed.0;
@@ -145,35 +149,40 @@ fn predictions(model: &mut dyn Engine, head: &str, images: &Dataset) -> Result<V
     Ok(classes)
 }
 
-/// The first test images, each of another class, and those that the backbone holds to be most alike.
-fn neighbors(name: &str, features: &[f32], width: usize, data: &Data) -> Figure {
-    let rows = normalized(features, width);
+/// The first test images, each of another class, and the training images that the backbone holds to be most alike;
+/// `test` and `bank` are rows of features.
+fn neighbors(name: &str, test: &[f32], bank: &[f32], width: usize, data: &Data) -> Figure {
     let mut queries: Vec<usize> = vec![];
     for (index, label) in data.test.labels.iter().enumerate() {
         if queries.len() < QUERIES && queries.iter().all(|&query| data.test.labels[query] != *label) {
             queries.push(index);
         }
     }
-    let picture = |index: usize| {
-        let class = &data.classes[usize::from(data.test.labels[index])];
-        Picture::of_planes(data.test.image(index), class)
+    let picture = |images: &Dataset, index: usize| {
+        Picture::of_planes(images.image(index), &*data.classes[usize::from(images.labels[index])])
     };
-    let row = |&query: &usize| {
-        let found = nearest(&rows[query * width..][..width], &rows, width, NEAREST + 1);
-        let others = found.iter().map(|near| near.1 as usize).filter(|&other| other != query).take(NEAREST);
-        let others = others
-            .map(|other| Picture { right: Some(data.test.labels[other] == data.test.labels[query]), ..picture(other) });
-        std::iter::once(picture(query)).chain(others).collect()
+    let rows: Vec<f32> = queries.iter().flat_map(|query| &test[query * width..][..width]).copied().collect();
+    let n = bank.len() / width;
+    let shown = NEAREST.min(n);
+    let found = nearest(&normalized(&rows, width), &normalized(bank, width), width, shown);
+    let row = |(&query, near): (&usize, &[Neighbor])| {
+        let near = near.iter().map(|near| near.1 as usize).map(|index| Picture {
+            right: Some(data.train.labels[index] == data.test.labels[query]),
+            ..picture(&data.train, index)
+        });
+        std::iter::once(picture(&data.test, query)).chain(near).collect()
     };
+    let first = if n < data.train.len() { "first " } else { "" };
     Figure {
         id: format!("neighbors-{name}"),
         title: format!("Nearest to the eye of {name}"),
-        caption: "Five test images, each followed by the ten others with the largest cosine of features. Solid frame: \
-                  the same class; dashed frame: another."
-            .to_owned(),
+        caption: format!(
+            "Each row: a test image, then those {shown} of the {first}{n} training images with the largest cosine of \
+             features. Solid frame: the same class; dashed frame: another."
+        ),
         plot: Plot::Pictures(Pictures {
-            columns: vec![("query".to_owned(), 1), ("nearest test images, nearest first".to_owned(), NEAREST)],
-            rows: queries.iter().map(row).collect(),
+            columns: vec![("query".to_owned(), 1), ("training images, nearest first".to_owned(), shown)],
+            rows: queries.iter().zip(found.chunks_exact(shown)).map(row).collect(),
             scale: 2,
         }),
     }
