@@ -148,6 +148,43 @@ fn n_counts_the_seeds_that_are_finished() {
     assert!(!html.contains("± half") && html.contains("simsiam-knn (n = 1)"));
 }
 
+/// Class folders whose names would end a script, open a comment, or be no XML; a run folder that a shell would split.
+#[cfg(unix)]
+#[test]
+fn names_that_people_gave_stay_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = folder.path().join("images");
+    for (set, n) in [("train", 8), ("test", 5)] {
+        for (class, blue) in [("<!--<script>", 0), ("a\x07&b", 200)] {
+            let class = images.join(set).join(class);
+            std::fs::create_dir_all(&class).unwrap();
+            for i in 0..n {
+                let pixel = |x: u32, y: u32| image::Rgb([(x * 7) as u8, (y * (i + 1)) as u8, blue]);
+                image::RgbImage::from_fn(32, 32, pixel).save(class.join(format!("{i}.png"))).unwrap();
+            }
+        }
+    }
+    let yaml = "
+name: mine
+dataset: {name: folder, train: 16, test: 10, classes: 2}
+labels: {count: 16, choose: stratified}
+network: {channels: [2, 3, 4], hidden: 8}
+stages: [{name: a, method: supervised, epochs: 1, batch: 4}]";
+    let experiment = Experiment::parse("mine.yaml".as_ref(), yaml).unwrap();
+    let out = folder.path().join("it's mine");
+    run(&experiment, &Options { data_dir: Some(images.clone()), ..Options::new(&out) }).unwrap();
+    let page = report::write(std::slice::from_ref(&out), Some(&images), &out, &mut |_| {}).unwrap();
+    let html = std::fs::read_to_string(page).unwrap();
+    assert!(!html.contains("<!--") && html.contains(r#""classes":["\u003c!--\u003cscript>","a\u0007&b"]"#));
+    assert!(std::fs::read_to_string(out.join("confusion-a.svg")).unwrap().contains("a\u{fffd}&amp;b"));
+    let verify = format!(r"fewlabel verify '{}/it'\''s mine/manifest.json' --data-dir IMAGES", folder.path().display());
+    assert!(html.contains(&verify), "{verify}");
+    // Two classes are two queries.
+    assert!(html.contains("then those 10 of the 16 training images"));
+    let neighbors = std::fs::read_to_string(out.join("neighbors-random.svg")).unwrap();
+    assert_eq!(neighbors.matches("<image").count(), 2 * (1 + 10));
+}
+
 #[test]
 fn without_images_or_weights_the_report_says_so_and_does_without() {
     let folder = tempfile::tempdir().unwrap();

@@ -137,7 +137,9 @@ fn figure(out: &mut String, figure: &Figure) {
         escape(caption)
     );
     if data {
-        let json = serde_json::to_string(plot).expect("numbers and strings").replace("</", "<\\/");
+        let json = serde_json::to_string(plot).expect("numbers and strings");
+        // No tag or comment begins in it: a script element would not end where it should.
+        let json = json.replace('<', "\\u003c");
         let _ = writeln!(out, "<script type=\"application/json\">{json}</script>");
     }
     out.push_str("</figure>\n");
@@ -147,12 +149,16 @@ fn figure(out: &mut String, figure: &Figure) {
 fn reproduce(out: &mut String, run: &Run) {
     let manifest = &run.manifest;
     let folder = run.folder.display().to_string();
-    let _ = writeln!(
-        out,
-        "<h3>{}</h3>\n<pre>fewlabel verify {folder}/manifest.json   # the same bits again\nfewlabel report {folder}   \
-         # this page again</pre>",
-        escape(&run.name)
-    );
+    let data = match manifest.experiment.dataset.name {
+        DatasetName::Folder => " --data-dir IMAGES",
+        _ => "",
+    };
+    let verify = format!("fewlabel verify {}{data}   # the same bits again", word(&format!("{folder}/manifest.json")));
+    let report = format!("fewlabel report {}{data}   # this page again", word(&folder));
+    let _ = writeln!(out, "<h3>{}</h3>\n<pre>{}\n{}</pre>", escape(&run.name), escape(&verify), escape(&report));
+    if !data.is_empty() {
+        out.push_str("<p class=\"soft\">IMAGES is the folder that holds the images' train/ and test/.</p>\n");
+    }
     let environment = &manifest.environment;
     let facts = [
         ("experiment", manifest.experiment_sha256.clone()),
@@ -177,8 +183,8 @@ fn reproduce(out: &mut String, run: &Run) {
             out,
             "<tr><td>{}</td><td class=\"hash\">{}</td><td class=\"hash\">{}</td></tr>",
             escape(key),
-            result.weights_sha256,
-            result.history_sha256
+            escape(&result.weights_sha256),
+            escape(&result.history_sha256)
         );
     }
     let yaml = serde_yaml::to_string(&manifest.experiment).expect("an experiment becomes YAML");
@@ -187,4 +193,21 @@ fn reproduce(out: &mut String, run: &Run) {
         "</table></div></details>\n<details><summary>The experiment, complete</summary>\n<pre>{}</pre></details>",
         escape(&yaml)
     );
+}
+
+/// As one word of a shell's command.
+fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_one_word_for_a_shell() {
+        assert_eq!(word("runs/quick-2_b.c"), "runs/quick-2_b.c");
+        assert_eq!(word("my runs/it's $HOME"), r"'my runs/it'\''s $HOME'");
+    }
 }

@@ -50,8 +50,10 @@ fn wrap(figure: &Figure, [width, height]: [f64; 2], body: &str) -> String {
     )
 }
 
-/// Text as it may stand in XML and HTML.
+/// Text as it may stand in XML and HTML; U+FFFD for a character that XML 1.0 forbids, as most of control.
 pub fn escape(text: &str) -> String {
+    let allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..);
+    let text = text.replace(|c| !allowed(c), "\u{fffd}");
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
@@ -211,5 +213,6 @@ mod tests {
     #[test]
     fn what_people_wrote_cannot_leave_its_place() {
         assert_eq!(escape("<a href=\"x\">&"), "&lt;a href=&quot;x&quot;&gt;&amp;");
+        assert_eq!(escape("a\0\x07\x1b\u{ffff}\tb é 猫 😀"), "a\u{fffd}\u{fffd}\u{fffd}\u{fffd}\tb é 猫 😀");
     }
 }
