@@ -197,7 +197,9 @@ fn without_images_or_weights_the_report_says_so_and_does_without() {
 
     let out = run_into(folder.path(), SMOKE);
     std::fs::remove_file(out.join("simsiam/weights.safetensors")).unwrap();
-    report::write(std::slice::from_ref(&out), None, &out, &mut |_| {}).unwrap();
+    let page = report::write(std::slice::from_ref(&out), None, &out, &mut |_| {}).unwrap();
+    let html = std::fs::read_to_string(page).unwrap();
+    assert!(html.contains("smoke: no weights of simsiam, and no figures that need them: run the experiment again"));
     assert!(!out.join("umap-simsiam.svg").exists() && out.join("umap-pretext.svg").exists());
     std::fs::copy(out.join("baseline/weights.safetensors"), out.join("pretext-finetune/weights.safetensors")).unwrap();
     let error = report::write(std::slice::from_ref(&out), None, &out, &mut |_| {}).unwrap_err();

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use crate::data::{Data, IMAGE, SIDE};
 use crate::error::{Error, Result};
-use crate::experiment::{Manifest, Stage, load_data};
+use crate::experiment::{Manifest, Stage, StageMethod, StageResult, load_data};
 use crate::files;
 use crate::network::Weights;
 use figure::{Figure, Picture, Plot};
@@ -55,14 +55,25 @@ impl Run {
         Ok(runs)
     }
 
+    /// The stage's result for the experiment's first seed, if it is finished, and the place of its weights.
+    fn finished(&self, stage: &Stage) -> Option<(&StageResult, PathBuf)> {
+        let key = self.manifest.experiment.key(self.manifest.experiment.seed.0, &stage.name);
+        Some((self.manifest.result.get(&key)?, self.folder.join(key).join("weights.safetensors")))
+    }
+
+    /// Finished stages whose weights would give figures, but are gone.
+    fn without_weights(&self) -> Vec<&str> {
+        let is_gone = |stage: &&Stage| self.finished(stage).is_some_and(|(_, path)| !path.exists());
+        let stages = self.manifest.experiment.stages.iter().filter(|stage| stage.method != StageMethod::Knn);
+        stages.filter(is_gone).map(|stage| &*stage.name).collect()
+    }
+
     /// What the stage has come to for the experiment's first seed; none where it is not finished, or not here.
     fn weights(&self, stage: &Stage) -> Result<Option<Weights>> {
-        let key = self.manifest.experiment.key(self.manifest.experiment.seed.0, &stage.name);
-        let path = self.folder.join(&key).join("weights.safetensors");
-        let Some(result) = self.manifest.result.get(&key).filter(|_| path.exists()) else { return Ok(None) };
+        let Some((result, path)) = self.finished(stage).filter(|(_, path)| path.exists()) else { return Ok(None) };
         let weights = Weights::load(&path, &self.manifest.experiment.network(stage))?;
         if weights.sha256() != result.weights_sha256 {
-            let remedy = "run the stage again, or take the file away to have a report without it";
+            let remedy = "delete this file and run the experiment again, or leave it out: the report then does without";
             return Err(Error::run(&path, "these are not the weights that the run recorded", remedy));
         }
         Ok(Some(weights))
@@ -105,6 +116,14 @@ pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut
             }
             data => data?,
         };
+        let gone = run.without_weights();
+        if !gone.is_empty() {
+            missing.push(format!(
+                "{}: no weights of {}, and no figures that need them: run the experiment again to have them",
+                run.name,
+                gone.join(", ")
+            ));
+        }
         let sheet = sheet(&data, &mut sheets);
         let prefix = |mut figure: Figure| {
             if runs.len() > 1 {
