@@ -125,6 +125,38 @@ claims: [{{better: large, than: small}}]"
     assert!(files(&out, ".svg").contains(&"label-curve".to_owned()), "a has 20 and 40 labels");
 }
 
+#[test]
+fn figures_of_an_earlier_report_are_taken_away_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = "
+name: a
+dataset: {name: synthetic, train: 40, test: 20}
+labels: {count: 20, choose: first}
+network: {channels: [2, 3, 4], hidden: 8}
+stages: [{name: one, method: supervised, epochs: 1, batch: 4}]";
+    let out = run_into(folder.path(), yaml);
+    std::fs::write(out.join("confusion-mine.svg"), "mine").unwrap();
+    report::write(std::slice::from_ref(&out), None, &out, &mut |_| {}).unwrap();
+    let before = files(&out, ".png");
+    assert!(before.contains(&"confusion-one".to_owned()));
+    std::fs::remove_file(out.join("one/weights.safetensors")).unwrap();
+    report::write(std::slice::from_ref(&out), None, &out, &mut |_| {}).unwrap();
+    assert_eq!(files(&out, ".png"), before.into_iter().filter(|id| id != "confusion-one").collect::<Vec<_>>());
+    assert!(!files(&out, ".svg").contains(&"confusion-one".to_owned()));
+    // A run that starts over leaves no report; a page of somebody else is not touched, nor what it may name.
+    let experiment = Experiment::parse("a.yaml".as_ref(), yaml).unwrap();
+    let fresh = Options { fresh: true, ..Options::new(&out) };
+    run(&experiment, &fresh).unwrap();
+    assert_eq!(files(&out, ".svg"), ["confusion-mine"]);
+    let left = ["report.html", "results.csv", "results.md", "views.png"].map(|file| out.join(file).exists());
+    assert_eq!(left, [false; 4]);
+    let own = "<title>mine</title>\n<figure id=\"confusion-mine\">";
+    std::fs::write(out.join("report.html"), own).unwrap();
+    run(&experiment, &fresh).unwrap();
+    assert_eq!(std::fs::read_to_string(out.join("report.html")).unwrap(), own);
+    assert!(out.join("confusion-mine.svg").exists());
+}
+
 /// A run folder that holds a manifest of `golden/` and nothing else.
 fn golden(folder: &Path, name: &str) -> PathBuf {
     let out = folder.join(name);

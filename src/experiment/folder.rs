@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::network::Weights;
 use crate::optimizer::{Rule, State};
+use crate::report;
 use crate::train::{Monitor, Progress, Record, Trained, train};
 
 /// The run directory, held by this process alone.
@@ -205,11 +206,14 @@ fn sweep(path: &Path, experiment: &Experiment, manifest: &Manifest) -> Result<()
         .try_for_each(|folder| remove_if_there(&folder.join("checkpoint")))
 }
 
-/// Removes what the stages have written, and nothing else that may be in their folders.
+/// Removes the report and what the stages have written, and nothing else that may be in their folders.
 fn remove_stages<'a>(path: &Path, experiments: impl Iterator<Item = &'a Experiment>) -> Result<()> {
     let keys = |e: &'a Experiment| {
         e.all_seeds().flat_map(move |seed| e.stages.iter().map(move |stage: &Stage| e.key(seed, &stage.name)))
     };
+    for file in report::files_of(path) {
+        remove_if_there(&file)?;
+    }
     for key in experiments.flat_map(keys) {
         let folder = path.join(key);
         for file in ["history.json", "weights.safetensors", "checkpoint"] {

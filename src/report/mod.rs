@@ -97,12 +97,30 @@ const SHEET_COLUMNS: usize = 100;
 /// Of its JPEG: at three quarters of the scale 10,000 images are about 4 MB.
 const QUALITY: u8 = 75;
 
-/// Writes a report on the runs into `out`: `report.html`, `results.csv`, `results.md`, and every figure as SVG and PNG.
-/// `say` is told what takes a while. Images are taken from `data_dir` as in a run; where they are not to be had the
-/// report does without, and says so.
+/// What a report consists of beside its figures, the page last.
+const FILES: [&str; 3] = ["results.csv", "results.md", "report.html"];
+
+/// The files of a figure.
+fn drawings(out: &Path, id: &str) -> [PathBuf; 2] {
+    ["svg", "png"].map(|kind| out.join(format!("{id}.{kind}")))
+}
+
+/// The files of the report in `folder`, by what its page shows; none where there is no page of ours.
+pub(crate) fn files_of(folder: &Path) -> Vec<PathBuf> {
+    let html = std::fs::read_to_string(folder.join("report.html")).unwrap_or_default();
+    let Some(ids) = page::figure_ids(&html) else { return vec![] };
+    let figures = ids.into_iter().flat_map(|id| drawings(folder, id));
+    figures.chain(FILES.map(|file| folder.join(file))).collect()
+}
+
+/// Writes a report on the runs into `out`: `report.html`, whose path it gives back, `results.csv`, `results.md`, and
+/// every figure as SVG and PNG; figures of an earlier report that are not in this one are removed. `say` is told what
+/// takes a while. Images are taken from `data_dir` as in a run; where they are not to be had the report does without,
+/// and says so.
 ///
 /// # Errors
-/// A folder without a manifest of this version, weights that are not those that it records, faults of the disk.
+/// [`Error::Run`] for a folder without a manifest of this version and for weights that are not those recorded,
+/// [`Error::Io`] for faults of the disk.
 pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     let runs = Run::open_all(folders)?;
     let mut sections = vec![Section { title: "Learning", figures: curves::figures(&runs) }];
@@ -146,17 +164,24 @@ pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut
 
     std::fs::create_dir_all(out).map_err(Error::io("create", out))?;
     say("report: figures");
+    let [csv, md, path] = FILES.map(|file| out.join(file));
+    let mut written = vec![csv.clone(), md.clone(), path.clone()];
     for figure in sections.iter().flat_map(|section| &section.figures) {
         let drawn = svg::document(figure);
-        files::write_atomically(&out.join(format!("{}.svg", figure.id)), &[drawn.as_bytes()])?;
-        files::write_atomically(&out.join(format!("{}.png", figure.id)), &[&raster::render(&drawn)])?;
+        let [svg, png] = drawings(out, &figure.id);
+        files::write_atomically(&svg, &[drawn.as_bytes()])?;
+        files::write_atomically(&png, &[&raster::render(&drawn)])?;
+        written.extend([svg, png]);
+    }
+    // Before the page that names them is replaced.
+    for stale in files_of(out).iter().filter(|path| !written.contains(path) && path.exists()) {
+        std::fs::remove_file(stale).map_err(Error::io("remove", stale))?;
     }
     let named: Vec<(&str, &Manifest)> = runs.iter().map(|run| (&*run.name, &run.manifest)).collect();
-    files::write_atomically(&out.join("results.csv"), &[table::csv(&named).as_bytes()])?;
+    files::write_atomically(&csv, &[table::csv(&named).as_bytes()])?;
     let tables: Vec<String> =
         runs.iter().map(|run| format!("## {}\n\n{}", run.name, table::markdown(&run.manifest))).collect();
-    files::write_atomically(&out.join("results.md"), &[tables.join("\n").as_bytes()])?;
-    let path = out.join("report.html");
+    files::write_atomically(&md, &[tables.join("\n").as_bytes()])?;
     files::write_atomically(&path, &[page::page(&runs, &sections, &sheets, &missing).as_bytes()])?;
     Ok(path)
 }

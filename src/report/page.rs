@@ -12,10 +12,21 @@ use super::{Run, Section, Sheet};
 use crate::data::SIDE;
 use crate::experiment::{DatasetName, Experiment};
 
+/// How every page's title begins.
+const TITLE: &str = "fewlabel: ";
+
+/// The ids of the figures in a page that this program has written; none where it has not.
+pub(super) fn figure_ids(html: &str) -> Option<Vec<&str>> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    html.split_once("<title>")?.1.starts_with(TITLE).then_some(())?;
+    let ids = html.split("\n<figure id=\"").skip(1).filter_map(|rest| Some(rest.split_once('"')?.0));
+    Some(ids.filter(|id| id.chars().all(plain)).collect())
+}
+
 /// The page on the runs; `missing` says what could not be shown.
 pub(super) fn page(runs: &[Run], sections: &[Section], sheets: &[Sheet], missing: &[String]) -> String {
     let names: Vec<&str> = runs.iter().map(|run| &*run.name).collect();
-    let title = format!("fewlabel: {}", names.join(", "));
+    let title = format!("{TITLE}{}", names.join(", "));
     let style = include_str!("page.css");
     let mut out = format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
