@@ -57,11 +57,8 @@ pub fn chart(lines: &Lines) -> ([f64; 2], String) {
     // An interval may end where no value can be: it is drawn as far as the axis goes.
     let at_y = |y: f64| bottom - (y.clamp(lowest, highest) - y_low) / (y_high - y_low) * (bottom - top);
 
-    let mut out = format!(
-        "<g class=\"area\" data-area=\"{left} {top} {right} {bottom}\" data-x=\"{x_low} {x_high}\" data-y=\"{y_low} \
-         {y_high}\" data-log=\"{}\">\n",
-        lines.x.log
-    );
+    let mut out =
+        format!("<g class=\"area\" data-area=\"{left} {top} {right} {bottom}\" data-x=\"{x_low} {x_high}\">\n");
     for &y in &y_ticks {
         let at = at_y(y);
         let _ = writeln!(
@@ -104,7 +101,7 @@ pub fn chart(lines: &Lines) -> ([f64; 2], String) {
         let (color, dash) = style(index);
         let dash = if series.train { "5 4" } else { dash };
         let (width, opacity) = if series.train { (1.2, 0.75) } else { (2.0, 1.0) };
-        let _ = writeln!(out, "<g data-series=\"{index}\" data-train=\"{}\">", series.train);
+        let _ = writeln!(out, "<g data-series=\"{index}\">");
         for (point, half) in series.points.iter().zip(&series.half_widths) {
             let Some(half) = half else { continue };
             let (x, low, high) = (at_x(point.0), at_y(point.1 - half), at_y(point.1 + half));

@@ -13,12 +13,15 @@ pub struct Figure {
     pub plot: Plot,
 }
 
+/// Serialized for the page's script where that makes it answer.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Plot {
     Lines(Lines),
+    #[serde(skip)]
     Matrix(Matrix),
     Scatter(Scatter),
+    #[serde(skip)]
     Pictures(Pictures),
 }
 
@@ -69,7 +72,7 @@ pub struct Series {
 }
 
 /// How often each class (row) was taken for each (column).
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Matrix {
     pub classes: Vec<String>,
     pub counts: Vec<Vec<u32>>,
@@ -90,7 +93,7 @@ pub struct Scatter {
 pub const EXTENT: u16 = 10_000;
 
 /// Small pictures in rows.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Pictures {
     /// Above the columns: title and how many columns it spans.
     pub columns: Vec<(String, usize)>,
@@ -99,11 +102,10 @@ pub struct Pictures {
     pub scale: usize,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Picture {
     pub side: usize,
     /// [side, side, 3]
-    #[serde(skip)]
     pub rgb: Vec<u8>,
     pub caption: String,
     /// Whether it is what it should be, where there is a question.

@@ -90,7 +90,7 @@ fn matrix(matrix: &Matrix) -> ([f64; 2], String) {
             let title = format!("{name}, taken for {}: {count} of {all}", matrix.classes[j]);
             let _ = write!(
                 out,
-                "<g class=\"cell\"><title>{}</title><rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{cell}\" \
+                "<g><title>{}</title><rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{cell}\" \
                  height=\"{cell}\" fill=\"{}\"/>",
                 escape(&title),
                 shade(share)
