@@ -149,9 +149,9 @@ fn pretext(runs: &[Run]) -> Vec<Figure> {
         }
     }
     let caption = format!(
-        "How often the network tells which of 4 rotations, 3 shears and 3 recolourings an image has gone through, of {} \
-         after each epoch (solid) and of the training images while they are trained on (dashed). Guessing is right in \
-         25 % and 33 %.{}",
+        "How often the network tells which of 4 rotations, 3 shears and 3 recolourings an image has gone \
+         through: {} after each epoch (solid), the training images while they are trained on (dashed). Guessing is right in 25 % \
+         and 33 %.{}",
         judges(&all),
         seen(&all)
     );
@@ -209,8 +209,8 @@ fn label_curve(runs: &[Run]) -> Vec<Figure> {
             });
         }
     }
-    let caption = "Test accuracy of each method against the number of labelled images, on a logarithmic axis. Bars, where \
-                   there are several seeds: 95 % confidence interval of the mean.";
+    let caption = "Test accuracy of each method against the number of labelled images, on a logarithmic axis. Bars, \
+                   where there are several seeds: 95 % confidence interval of the mean.";
     let mut figure = lines("label-curve", "Accuracy by labels", caption, Axis::percent("test accuracy"), series);
     if let Some(Figure { plot: Plot::Lines(lines), .. }) = &mut figure {
         lines.x = Axis { log: true, ..Axis::new("labelled images") };

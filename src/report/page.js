@@ -18,25 +18,52 @@ function element(name, properties = {}, ...children) {
   return made;
 }
 
-// A legend of buttons: a click turns one on or off, a double click leaves it alone, or brings all back.
-function legend(figure, names, colors, changed) {
+function drawn(name, attributes) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const key in attributes) made.setAttribute(key, attributes[key]);
+  return made;
+}
+
+// What stands before a name in a legend: a piece of the line, or a point.
+function dash(color, dashes) {
+  const made = drawn("svg", { viewBox: "0 0 22 8", "aria-hidden": true });
+  made.append(drawn("line", { x2: 22, y1: 4, y2: 4, stroke: color, "stroke-width": 2.5, "stroke-dasharray": dashes }));
+  return made;
+}
+
+function dot(color) {
+  const made = element("i");
+  made.style.background = color;
+  return made;
+}
+
+// At the end of the caption: how the legend answers, and the rest.
+function hint(figure, text) {
+  const names = "Names: click or Enter for on and off, double click or Shift+Enter for one alone.";
+  figure.querySelector("figcaption").append(element("span", { className: "hint", textContent: ` ${names} ${text}` }));
+}
+
+// A legend of buttons: one turns its entry on or off, or leaves it alone, or brings all back.
+function legend(figure, what, names, marks, changed) {
   const on = names.map(() => true);
-  const box = element("div", { className: "legend" });
-  const buttons = names.map((name, i) => {
-    const dot = element("i");
-    dot.style.background = colors[i];
-    return element("button", { type: "button", title: "click: on or off; double click: alone" }, dot, name);
-  });
+  const box = element("div", { className: "legend", role: "group", ariaLabel: what });
+  const buttons = names.map((name, i) => element("button", { type: "button" }, marks[i], name));
   const apply = () => {
     buttons.forEach((button, i) => button.setAttribute("aria-pressed", on[i]));
     changed(on);
   };
   buttons.forEach((button, i) => {
-    button.onclick = () => { on[i] = !on[i]; apply(); };
-    button.ondblclick = () => {
+    const leaveAlone = () => {
       const alone = on.every((state, j) => state === (i === j));
       on.forEach((_, j) => { on[j] = alone || i === j; });
       apply();
+    };
+    button.onclick = () => { on[i] = !on[i]; apply(); };
+    button.ondblclick = leaveAlone;
+    button.onkeydown = event => {
+      if (event.key !== "Enter" || !event.shiftKey) return;
+      event.preventDefault();
+      leaveAlone();
     };
   });
   box.append(...buttons);
@@ -57,22 +84,32 @@ function lines(figure, plot) {
   const visible = series => hidden.series[names.indexOf(series.name)] && hidden.split[Number(series.train)];
   const update = () => svg.querySelectorAll("[data-series]").forEach((group, i) =>
     group.classList.toggle("off", !visible(plot.series[i])));
-  const colors = names.map((_, i) => COLORS[i % COLORS.length]);
-  if (splits) legend(figure, ["after the epoch", "while training"], ["#888", "#888"], on => { hidden.split = on; update(); });
-  legend(figure, names, colors, on => { hidden.series = on; update(); });
+  const marks = names.map((_, i) =>
+    dash(COLORS[i % COLORS.length], DASHES[Math.floor(i / COLORS.length) % DASHES.length]));
+  if (splits) {
+    const kinds = ["after the epoch", "while training"], marks = [dash("#888", ""), dash("#888", "5 4")];
+    legend(figure, "images", kinds, marks, on => { hidden.split = on; update(); });
+  }
+  legend(figure, "curves", names, marks, on => { hidden.series = on; update(); });
+  hint(figure, "Values: pointer, or arrow keys.");
 
-  const cursor = document.createElementNS("http://www.w3.org/2000/svg", "line");
-  cursor.setAttribute("class", "cursor");
-  cursor.setAttribute("y1", top);
-  cursor.setAttribute("y2", bottom);
-  const leave = () => { tip.hidden = true; cursor.remove(); };
+  const cursor = drawn("line", { class: "cursor", y1: top, y2: bottom });
+  let current = null;
+  const leave = () => { tip.hidden = true; cursor.remove(); current = null; };
+  // Those of the curves that are shown, in order.
+  const positions = () => {
+    const all = plot.series.filter(visible).flatMap(series => series.points.map(point => point[0]));
+    return [...new Set(all)].sort((a, b) => a - b);
+  };
   const move = event => {
     const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
-    const shown = plot.series.filter(visible);
-    const xs = shown.flatMap(series => series.points.map(point => point[0]));
+    const xs = positions();
     if (at.x < left - 5 || at.x > right + 5 || !xs.length) return leave();
-    const x = xs.reduce((best, x) => Math.abs(atX(x) - at.x) < Math.abs(atX(best) - at.x) ? x : best);
-    const rows = new Map();
+    show(event, xs.reduce((best, x) => Math.abs(atX(x) - at.x) < Math.abs(atX(best) - at.x) ? x : best));
+  };
+  const show = (spot, x) => {
+    const shown = plot.series.filter(visible), rows = new Map();
+    current = x;
     for (const series of shown) {
       const index = series.points.findIndex(point => point[0] === x);
       if (index < 0) continue;
@@ -86,8 +123,19 @@ function lines(figure, plot) {
     cursor.setAttribute("x1", atX(x));
     cursor.setAttribute("x2", atX(x));
     svg.append(cursor);
-    showTip(event, `${plot.x.label} ${x.toLocaleString("en")}`, table);
+    showTip(spot, `${plot.x.label} ${x.toLocaleString("en")}`, table);
   };
+  svg.tabIndex = 0;
+  svg.addEventListener("keydown", event => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key], xs = positions();
+    if (event.key === "Escape") leave();
+    if (!step || !xs.length) return;
+    event.preventDefault();
+    const at = xs.indexOf(current), x = xs[at < 0 ? 0 : Math.min(xs.length - 1, Math.max(0, at + step))];
+    const { x: clientX, y: clientY } = new DOMPoint(atX(x), top).matrixTransform(svg.getScreenCTM());
+    show({ clientX, clientY }, x);
+  });
+  svg.addEventListener("blur", leave);
   svg.addEventListener("pointermove", move);
   svg.addEventListener("pointerdown", move);
   svg.addEventListener("pointerleave", leave);
@@ -102,7 +150,8 @@ function map(figure, plot) {
   const view = { x: 0, y: 0, zoom: 1 };
   let on = plot.classes.map(() => true);
   const colors = plot.classes.map((_, i) => COLORS[i % COLORS.length]);
-  const place = ([x, y]) => [(x / EXTENT * .94 + .03 - view.x) * view.zoom, (y / EXTENT * .94 + .03 - view.y) * view.zoom];
+  const along = (axis, value) => (value / EXTENT * .94 + .03 - view[axis]) * view.zoom;
+  const place = ([x, y]) => [along("x", x), along("y", y)];
   const draw = () => {
     const size = canvas.clientWidth * devicePixelRatio;
     canvas.width = canvas.height = size;
@@ -173,16 +222,36 @@ function map(figure, plot) {
       if (distance < least) [best, least] = [i, distance];
     });
     if (best < 0) { tip.hidden = true; return; }
-    const picture = element("canvas", { width: SIDE, height: SIDE }), columns = images.naturalWidth / SIDE;
-    const from = [best % columns * SIDE, Math.floor(best / columns) * SIDE];
-    picture.getContext("2d").drawImage(images, ...from, SIDE, SIDE, 0, 0, SIDE, SIDE);
-    showTip(event, picture, `${plot.classes[plot.labels[best]]}, test image ${best}`);
+    show(event, best);
   };
+  const show = (spot, index) => {
+    current = index;
+    const picture = element("canvas", { width: SIDE, height: SIDE }), columns = images.naturalWidth / SIDE;
+    const from = [index % columns * SIDE, Math.floor(index / columns) * SIDE];
+    picture.getContext("2d").drawImage(images, ...from, SIDE, SIDE, 0, 0, SIDE, SIDE);
+    showTip(spot, picture, `${plot.classes[plot.labels[index]]}, test image ${index}`);
+  };
+  // From image to image in their order, those out of sight left out.
+  let current = -1;
+  canvas.addEventListener("keydown", event => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key], n = plot.points.length;
+    if (event.key === "Escape") tip.hidden = true;
+    if (!step) return;
+    event.preventDefault();
+    const isSeen = i => on[plot.labels[i]] && place(plot.points[i]).every(at => at >= 0 && at <= 1);
+    for (let i = current + step; i >= 0 && i < n; i += step) {
+      if (!isSeen(i)) continue;
+      const [x, y] = place(plot.points[i]), box = canvas.getBoundingClientRect();
+      return show({ clientX: box.left + x * box.width, clientY: box.top + y * box.height }, i);
+    }
+  });
+  canvas.addEventListener("blur", () => { tip.hidden = true; });
   const middle = factor => () => zoomAt(.5, .5, factor);
   const buttons = [["+", "zoom in", middle(1.6)], ["−", "zoom out", middle(1 / 1.6)], ["all", "show all", middle(0)]];
   figure.querySelector(".map").append(element("div", { className: "zoom" }, ...buttons.map(([text, title, onclick]) =>
-    element("button", { type: "button", textContent: text, title, onclick }))));
-  legend(figure, plot.classes, colors, state => { on = state; draw(); });
+    element("button", { type: "button", textContent: text, title, ariaLabel: title, onclick }))));
+  legend(figure, "classes", plot.classes, colors.map(dot), state => { on = state; draw(); });
+  hint(figure, "Images: pointer, or arrow keys.");
   new ResizeObserver(draw).observe(canvas);
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::chart::DASHES;
 use super::figure::{EXTENT, Figure, Plot};
 use super::svg::{COLORS, escape, inline};
 use super::table::{self, Row};
@@ -46,7 +47,8 @@ pub(super) fn page(runs: &[Run], sections: &[Section], sheets: &[Sheet], missing
     for line in missing {
         let _ = writeln!(out, "<p class=\"soft\">{}</p>", escape(line));
     }
-    out += "</section>\n";
+    out += "<noscript><p>Without its script the page draws no maps and its curves do not answer: the links below each \
+            figure have them as SVG and PNG.</p></noscript>\n</section>\n";
     for (i, section) in sections.iter().enumerate() {
         let _ = writeln!(out, "<section id=\"{}\">\n<h2>{}</h2>\n<div class=\"figures\">", anchor(i), section.title);
         section.figures.iter().for_each(|shown| figure(&mut out, shown));
@@ -62,11 +64,12 @@ pub(super) fn page(runs: &[Run], sections: &[Section], sheets: &[Sheet], missing
             STANDARD.encode(jpeg)
         );
     }
-    let colors = serde_json::to_string(&COLORS).expect("strings");
+    let [colors, dashes] = [&COLORS[..], &DASHES].map(|list| serde_json::to_string(list).expect("strings"));
     let script = include_str!("page.js");
     let _ = write!(
         out,
-        "<script>\nconst COLORS = {colors}, EXTENT = {EXTENT}, SIDE = {SIDE};\n{script}</script>\n</html>\n"
+        "<script>\nconst COLORS = {colors}, DASHES = {dashes}, EXTENT = {EXTENT}, SIDE = {SIDE};\n{script}\
+         </script>\n</html>\n"
     );
     out
 }
@@ -86,9 +89,12 @@ fn result(out: &mut String, run: &Run, named: bool) {
     }
     out.push_str("<div class=\"scroll\"><table>\n");
     for (i, row) in cells.iter().enumerate() {
-        let tag = if i == 0 { "th" } else { "td" };
-        let row: String = row.iter().map(|cell| format!("<{tag}>{}</{tag}>", escape(cell))).collect();
-        let _ = writeln!(out, "<tr>{row}</tr>");
+        let cell = |(j, cell): (usize, &String)| match (i, j) {
+            (0, _) => format!("<th scope=\"col\">{}</th>", escape(cell)),
+            (_, 0) => format!("<th scope=\"row\">{}</th>", escape(cell)),
+            _ => format!("<td>{}</td>", escape(cell)),
+        };
+        let _ = writeln!(out, "<tr>{}</tr>", row.iter().enumerate().map(cell).collect::<String>());
     }
     out.push_str("</table></div>\n");
     for note in table::notes(&run.manifest, &rows) {
@@ -135,7 +141,12 @@ fn figure(out: &mut String, figure: &Figure) {
     match plot {
         Plot::Scatter(scatter) => {
             let sheet = &scatter.sheet;
-            let _ = writeln!(out, "<div class=\"map\"><canvas class=\"map\" data-images=\"{sheet}\"></canvas></div>");
+            let _ = writeln!(
+                out,
+                "<div class=\"map\"><canvas class=\"map\" role=\"img\" aria-label=\"{}\" tabindex=\"0\" \
+                 data-images=\"{sheet}\"></canvas></div>",
+                escape(title)
+            );
         }
         _ => {
             let _ = write!(out, "<div class=\"scroll\">{}</div>", inline(figure));
@@ -188,11 +199,12 @@ fn reproduce(out: &mut String, run: &Run) {
     out.push_str(
         "</dl>\n<details><summary>SHA-256 of every stage's weights and history</summary>\n<div class=\"scroll\">\n",
     );
-    out.push_str("<table><tr><th>stage</th><th>weights</th><th>history</th></tr>\n");
+    let heads = ["stage", "weights", "history"].map(|head| format!("<th scope=\"col\">{head}</th>")).concat();
+    let _ = writeln!(out, "<table><tr>{heads}</tr>");
     for (key, result) in &manifest.result {
         let _ = writeln!(
             out,
-            "<tr><td>{}</td><td class=\"hash\">{}</td><td class=\"hash\">{}</td></tr>",
+            "<tr><th scope=\"row\">{}</th><td class=\"hash\">{}</td><td class=\"hash\">{}</td></tr>",
             escape(key),
             escape(&result.weights_sha256),
             escape(&result.history_sha256)

@@ -14,6 +14,7 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.chrome.service import Service
 
 
@@ -36,7 +37,7 @@ def tip(driver):
 
 
 def check_lines(driver, figure):
-    """A legend's button hides its curve and brings it back; a double click leaves it alone; the pointer gets values."""
+    """A legend's button hides its curve and brings it back, or leaves it alone; pointer and arrow keys get values."""
     curves = lambda: [g.is_displayed() for g in figure.find_elements(By.CSS_SELECTOR, "[data-series]")]
     buttons = figure.find_elements(By.CSS_SELECTOR, ".legend:last-of-type button")
     center(driver, figure)
@@ -52,16 +53,32 @@ def check_lines(driver, figure):
         assert pressed == [i == 1 for i in range(len(buttons))], "a double click leaves one alone"
         ActionChains(driver).double_click(buttons[1]).perform()
         assert curves() == before, "and another brings all back"
+        buttons[1].send_keys(Keys.SHIFT + Keys.ENTER)
+        alone = [b.get_attribute("aria-pressed") == "true" for b in buttons]
+        assert alone == pressed, "Shift and Enter leave one alone"
+        buttons[1].send_keys(Keys.SHIFT + Keys.ENTER)
+        assert curves() == before, "and bring all back"
+        buttons[1].send_keys(Keys.ENTER)
+        assert buttons[1].get_attribute("aria-pressed") == "false", "Enter turns off"
+        buttons[1].send_keys(Keys.ENTER)
+        assert curves() == before, "and on"
     svg = figure.find_element(By.CSS_SELECTOR, "svg")
     ActionChains(driver).move_to_element(svg).perform()
     said = tip(driver)
     assert said and any(c.isdigit() for c in said), f"the pointer gets values: {said!r}"
     ActionChains(driver).move_to_element(figure.find_element(By.TAG_NAME, "h3")).perform()
     assert tip(driver) is None, "which go with it"
+    assert driver.execute_script("return arguments[0].tabIndex", svg) == 0, "Tab reaches the curves"
+    svg.send_keys(Keys.ARROW_RIGHT)
+    first = tip(driver)
+    svg.send_keys(Keys.ARROW_RIGHT)
+    assert first and tip(driver) != first, f"the arrow keys get values: {first!r}, {tip(driver)!r}"
+    svg.send_keys(Keys.ESCAPE)
+    assert tip(driver) is None, "which Escape hides"
 
 
 def check_map(driver, figure):
-    """Classes toggle, buttons and wheel zoom, the pointer gets the image of a point."""
+    """Classes toggle, buttons and wheel zoom, pointer and arrow keys get the image of a point."""
     canvas = figure.find_element(By.CSS_SELECTOR, "canvas.map")
     center(driver, canvas)
     pixels = lambda: driver.execute_script("return arguments[0].toDataURL()", canvas)
@@ -92,6 +109,13 @@ def check_map(driver, figure):
         "return new Set(arguments[0].getContext('2d').getImageData(0, 0, 32, 32).data).size", picture)
     assert drawn > 8, "which is drawn"
     ActionChains(driver).move_to_element(figure.find_element(By.TAG_NAME, "h3")).perform()
+    assert canvas.aria_role in ("img", "image") and canvas.accessible_name, "the map has a name"
+    canvas.send_keys(Keys.ARROW_RIGHT)
+    first = tip(driver)
+    canvas.send_keys(Keys.ARROW_RIGHT)
+    assert "test image" in first and tip(driver) != first, f"the arrow keys get images: {first!r}, {tip(driver)!r}"
+    canvas.send_keys(Keys.ESCAPE)
+    assert tip(driver) is None, "which Escape hides"
 
 
 def screenshots(driver, url, folder):
