@@ -196,13 +196,16 @@ fn names_that_people_gave_stay_text() {
             }
         }
     }
-    let yaml = "
+    let hash = fewlabel::data::folder::load(&images).unwrap().sha256();
+    let yaml = format!(
+        "
 name: mine
-dataset: {name: folder, train: 16, test: 10, classes: 2}
-labels: {count: 16, choose: stratified}
-network: {channels: [2, 3, 4], hidden: 8}
-stages: [{name: a, method: supervised, epochs: 1, batch: 4}]";
-    let experiment = Experiment::parse("mine.yaml".as_ref(), yaml).unwrap();
+dataset: {{name: folder, train: 16, test: 10, classes: 2, sha256: {hash:?}}}
+labels: {{count: 16, choose: stratified}}
+network: {{channels: [2, 3, 4], hidden: 8}}
+stages: [{{name: a, method: supervised, epochs: 1, batch: 4}}]"
+    );
+    let experiment = Experiment::parse("mine.yaml".as_ref(), &yaml).unwrap();
     let out = folder.path().join("it's mine");
     run(&experiment, &Options { data_dir: Some(images.clone()), ..Options::new(&out) }).unwrap();
     let page = report::write(std::slice::from_ref(&out), Some(&images), &out, &mut |_| {}).unwrap();

@@ -1,5 +1,7 @@
 //! Data sets: CIFAR-10 in all states, one's own images.
 
+use std::io::Write;
+
 use crate::place::{EXPERIMENTS, Place, text};
 
 #[test]
