@@ -121,6 +121,16 @@ mod tests {
             |label, temperature| knn_correct(&[1.0, 0.0], &[label], &bank, &[1, 2, 2], 2, Knn { k: 3, temperature });
         assert_eq!([right(1, 0.1), right(2, 0.1), right(1, 100.0), right(2, 100.0)], [1, 0, 0, 1]);
         assert_eq!(right(1, 1e-3), 1, "no vote overflows");
+        // Cosines 1 and 0.8 with T = 0.001: e¹⁰⁰⁰ and e⁸⁰⁰ would both be infinite, and the lower class would win.
+        let of = |labels: &[u8], bank: &[f32], bank_labels: &[u8], k: usize| {
+            let queries = [1.0, 0.0, 0.0, 1.0];
+            knn_correct(&queries[..2 * labels.len()], labels, bank, bank_labels, 2, Knn { k, temperature: 1e-3 })
+        };
+        assert_eq!(of(&[2], &[0.8, 0.6, 1.0, 0.0], &[1, 2], 2), 1);
+        assert_eq!(of(&[1], &[1.0, 0.0, 1.0, 0.0], &[2, 1], 2), 1, "of equal votes the first class wins");
+        // Each of several queries has its own neighbours.
+        assert_eq!(of(&[2, 1], &[1.0, 0.1, 1.0, 0.2, 0.1, 1.0, 0.2, 1.0], &[2, 2, 1, 1], 2), 2);
+        assert_eq!(of(&[1, 1], &[1.0, 0.1, 1.0, 0.2, 0.1, 1.0, 0.2, 1.0], &[2, 2, 1, 1], 2), 1);
     }
 
     #[test]

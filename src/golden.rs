@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::error::{Error, Result};
+use crate::experiment::table::results;
 use crate::experiment::{Environment, Manifest, Stage, StageResult};
-use crate::report::table::results;
 use crate::statistics::equivalence;
 use crate::train::Record;
 

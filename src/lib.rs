@@ -1,7 +1,7 @@
 //! Learning image classification from few labels, compared in a way that can be checked: the same experiment and
 //! seed give the same weights, to the last bit, on any number of threads of any CPU.
 //!
-//! Data flows down this list; a module uses those above it. One exception: what prints a result uses [`report::table`].
+//! Data flows down this list; a module uses those above it, but for a fresh run, which takes its old report away.
 //!
 //! | module | what lives there |
 //! | --- | --- |
@@ -14,11 +14,11 @@
 //! | [`engine`] | forward and backward passes: explicit on the CPU, candle's autograd as the reference |
 //! | [`neighbors`], [`evaluate`] | nearest neighbours; accuracy, cross-entropy, kNN, the collapse measure |
 //! | [`train`] | the one loop, its progress and its checkpoints |
-//! | [`experiment`] | the YAML file, its stages, the run directory |
 //! | [`statistics`] | intervals, paired differences, verdicts, equivalence |
+//! | [`experiment`] | the YAML file, its stages, the run directory, the result table |
 //! | [`golden`] | manifests compared: bit for bit, or within a margin |
 //! | [`umap`] | features as a map |
-//! | [`report`] | the result table, the figures, the page |
+//! | [`report`] | the figures, the page |
 //!
 //! [`engine::cpu`] states the numeric contract. A run in a few lines:
 //!

@@ -177,6 +177,16 @@ mod tests {
     }
 
     #[test]
+    fn a_chance_is_below_the_probability_and_no_more() {
+        let stream = Stream::new(2, Purpose::Order, 0, 0);
+        let unit = stream.clone().unit();
+        assert!(unit > 0.0 && !stream.clone().chance(unit), "{unit} is not below itself");
+        assert!(
+            stream.clone().chance(unit + f32::EPSILON) && !stream.clone().chance(0.0) && stream.clone().chance(1.0)
+        );
+    }
+
+    #[test]
     fn unit_and_normal_have_their_moments() {
         let mut stream = Stream::new(3, Purpose::Init, 0, 0);
         let n = 100_000;

@@ -12,10 +12,10 @@ use candle_core::Device;
 use fewlabel::augment::view_batch;
 use fewlabel::data::{IMAGE, cifar10, synthetic};
 use fewlabel::engine::{self, DropoutKey, Objective};
+use fewlabel::experiment::table::results;
 use fewlabel::experiment::{Experiment, Options, Output, Seeds, run};
 use fewlabel::network::{Network, Weights, Widths};
 use fewlabel::optimizer::{Rule, State};
-use fewlabel::report::table::results;
 use fewlabel::rng::Purpose;
 use fewlabel::{Error, Result};
 

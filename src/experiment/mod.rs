@@ -14,6 +14,7 @@ mod plan;
 mod reuse;
 mod run;
 mod stage;
+pub mod table;
 mod value;
 
 use serde::{Deserialize, Serialize};

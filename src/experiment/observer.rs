@@ -8,9 +8,9 @@ use serde_json::json;
 
 use super::console::{Console, duration};
 use super::manifest::{Manifest, history_json};
+use super::table;
 use crate::error::Result;
 use crate::files;
-use crate::report::table;
 use crate::train::{Observer, Position, Progress, Record};
 
 /// "name value  name value".

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::Manifest;
+use super::{Manifest, table};
 use crate::error::{Error, Result};
-use crate::report::table;
 
 /// A run directory, and what is in it.
 pub struct PastRun {

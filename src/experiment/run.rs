@@ -11,10 +11,9 @@ use serde_json::json;
 use super::console::{Output, duration};
 use super::folder::Folder;
 use super::manifest::Manifest;
-use super::{DatasetName, DatasetSpec, Experiment, Job};
+use super::{DatasetName, DatasetSpec, Experiment, Job, table};
 use crate::data::{Data, cifar10, cifar100, folder, synthetic};
 use crate::error::{Error, Result};
-use crate::report;
 use crate::train::expected_time;
 
 /// What does not change a result.
@@ -116,7 +115,7 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
         let (_, data) = data.as_ref().expect("loaded just now");
         folder.run_job(&of_seed, job, data, options)?;
     }
-    let table = report::table::text(&folder.manifest);
+    let table = table::text(&folder.manifest);
     folder.console.say(&format!("\n{table}\n\nEverything else is in {}", options.out.display()))?;
     folder.console.event(&json!({"event": "done", "folder": options.out.display().to_string()}));
     Ok(folder.manifest)

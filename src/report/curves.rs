@@ -3,7 +3,7 @@
 
 use super::Run;
 use super::figure::{Axis, Figure, Lines, Plot, Series};
-use super::table::results;
+use crate::experiment::table::results;
 use crate::experiment::{Experiment, Stage, StageMethod};
 use crate::statistics::Estimate;
 use crate::train::Record;

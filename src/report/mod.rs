@@ -1,4 +1,4 @@
-//! What a run's result looks like: the table at its end, and `report.html` with every figure as SVG and PNG beside it.
+//! What a run's result looks like: `report.html`, with every figure as SVG and PNG and the table beside it.
 //!
 //! A `Figure` is data; `curves` makes those that the histories give, `models` those that the weights give, `svg` draws
 //! them all, curves with `chart`, and `page` puts them together.
@@ -10,13 +10,12 @@ mod models;
 mod page;
 mod raster;
 mod svg;
-pub mod table;
 
 use std::path::{Path, PathBuf};
 
 use crate::data::{Data, IMAGE, SIDE};
 use crate::error::{Error, Result};
-use crate::experiment::{Manifest, Stage, StageMethod, StageResult, load_data};
+use crate::experiment::{Manifest, Stage, StageMethod, StageResult, load_data, table};
 use crate::files;
 use crate::network::Weights;
 use figure::{Figure, Picture, Plot};

@@ -21,7 +21,7 @@ use crate::umap::Graph;
 /// Queries of a neighbour figure, and the neighbours of each.
 const QUERIES: usize = 5;
 const NEAREST: usize = 10;
-/// Training images that the neighbours are sought among: the features of more would not fit into memory everywhere.
+/// Training images that the nearest are sought among, at most.
 const BANK: usize = 10_000;
 /// Images whose augmented views are shown.
 const VIEWED: u32 = 6;
@@ -115,7 +115,8 @@ pub fn backbones(run: &Run, data: &Data, say: &mut dyn FnMut(&str)) -> Result<Ve
         }
     }
     let test: Vec<u32> = (0..data.test.len() as u32).collect();
-    let bank: Vec<u32> = (0..data.train.len().min(BANK) as u32).collect();
+    // All over the set: in a folder class follows class.
+    let bank: Vec<u32> = (0..data.train.len() as u32).step_by(data.train.len().div_ceil(BANK)).collect();
     let (mut graphs, mut figures) = (vec![], vec![]);
     for (name, weights) in backbones {
         say(&format!("report: neighbours of {name}"));
@@ -123,7 +124,8 @@ pub fn backbones(run: &Run, data: &Data, say: &mut dyn FnMut(&str)) -> Result<Ve
         let mut model = open(network.clone(), weights)?;
         let queries = features(&data.test, &test, &mut *model)?;
         let width = queries.len() / test.len();
-        figures.push(neighbors(&name, &queries, &features(&data.train, &bank, &mut *model)?, width, data));
+        let known = features(&data.train, &bank, &mut *model)?;
+        figures.push(neighbors(&name, &queries, (&known, &bank), width, data));
         graphs.push((name, Graph::new(&queries, width)));
     }
     say("report: UMAP");
@@ -150,8 +152,8 @@ fn predictions(model: &mut dyn Engine, head: &str, images: &Dataset) -> Result<V
 }
 
 /// The first test images, each of another class, and the training images that the backbone holds to be most alike;
-/// `test` and `bank` are rows of features.
-fn neighbors(name: &str, test: &[f32], bank: &[f32], width: usize, data: &Data) -> Figure {
+/// `test` and `known` are rows of features, the latter of the images of `bank`.
+fn neighbors(name: &str, test: &[f32], (known, bank): (&[f32], &[u32]), width: usize, data: &Data) -> Figure {
     let mut queries: Vec<usize> = vec![];
     for (index, label) in data.test.labels.iter().enumerate() {
         if queries.len() < QUERIES && queries.iter().all(|&query| data.test.labels[query] != *label) {
@@ -162,22 +164,22 @@ fn neighbors(name: &str, test: &[f32], bank: &[f32], width: usize, data: &Data) 
         Picture::of_planes(images.image(index), &*data.classes[usize::from(images.labels[index])])
     };
     let rows: Vec<f32> = queries.iter().flat_map(|query| &test[query * width..][..width]).copied().collect();
-    let n = bank.len() / width;
-    let shown = NEAREST.min(n);
-    let found = nearest(&normalized(&rows, width), &normalized(bank, width), width, shown);
+    let shown = NEAREST.min(bank.len());
+    let found = nearest(&normalized(&rows, width), &normalized(known, width), width, shown);
     let row = |(&query, near): (&usize, &[Neighbor])| {
-        let near = near.iter().map(|near| near.1 as usize).map(|index| Picture {
+        let near = near.iter().map(|near| bank[near.1 as usize] as usize).map(|index| Picture {
             right: Some(data.train.labels[index] == data.test.labels[query]),
             ..picture(&data.train, index)
         });
         std::iter::once(picture(&data.test, query)).chain(near).collect()
     };
-    let first = if n < data.train.len() { "first " } else { "" };
+    let all = data.train.len();
+    let some = if bank.len() < all { format!("one in {} of ", all.div_ceil(BANK)) } else { String::new() };
     Figure {
         id: format!("neighbors-{name}"),
         title: format!("Nearest to the eye of {name}"),
         caption: format!(
-            "Each row: a test image, then those {shown} of the {first}{n} training images with the largest cosine of \
+            "Each row: a test image, then those {shown} of {some}the {all} training images with the largest cosine of \
              features. Solid frame: the same class; dashed frame: another."
         ),
         plot: Plot::Pictures(Pictures {

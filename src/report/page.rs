@@ -8,9 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use super::chart::DASHES;
 use super::figure::{EXTENT, Figure, Plot};
 use super::svg::{COLORS, escape, inline};
-use super::table::{self, Row};
 use super::{Run, Section, Sheet};
 use crate::data::SIDE;
+use crate::experiment::table::{self, Row};
 use crate::experiment::{DatasetName, Experiment};
 
 /// How every page's title begins.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::experiment::{Claim, Manifest, StageResult, duration};
+use super::{Claim, Manifest, Stage, StageResult, duration};
 use crate::statistics::Estimate;
 
 /// What a stage that classifies the test images has come to, over the seeds that there are. Accuracies are shares of 1.
@@ -28,7 +28,7 @@ pub struct Row {
 pub fn rows(manifest: &Manifest) -> Vec<Row> {
     let experiment = &manifest.experiment;
     let looks_once = experiment.labels.validation.0 > 0.0;
-    let row = |stage: &crate::experiment::Stage| {
+    let row = |stage: &Stage| {
         let results = results(manifest, &stage.name);
         let of = |top1: &dyn Fn(&StageResult) -> Option<f64>| -> Option<Estimate> {
             Estimate::of(&results.iter().filter_map(|(_, result)| top1(result)).collect::<Vec<f64>>())
