@@ -104,7 +104,7 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
         }
     }
     let todo: Vec<&Job> = jobs.iter().filter(|job| left(&folder.manifest, job)).collect();
-    if let Some((_, data)) = data.as_ref().filter(|_| options.output != Output::Nothing) {
+    if let Some((_, data)) = data.as_ref().filter(|_| options.output != Output::Nothing && !todo.is_empty()) {
         show_plan(experiment, &todo, data, options, &mut folder)?;
     }
     for job in todo {
