@@ -75,6 +75,13 @@ impl Schedule {
 mod tests {
     use super::*;
 
+    /// The keys of `optimizer.state[parameter]` in PyTorch, but for Adam's `step`: checkpoints are written with them.
+    #[test]
+    fn state_has_the_names_of_pytorch() {
+        assert_eq!(Rule::Sgd { momentum: 0.9, weight_decay: 0.0 }.slots(), ["momentum_buffer"]);
+        assert_eq!(Rule::Adam.slots(), ["exp_avg", "exp_avg_sq"]);
+    }
+
     #[test]
     fn cosine_starts_at_the_rate_halves_midway_and_ends_near_zero() {
         let rate = |step| Schedule::Cosine.rate(0.1, step, 100);
