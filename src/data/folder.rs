@@ -96,8 +96,9 @@ fn decode(path: &Path, out: &mut [u8]) -> Result<()> {
     if reader.format() == Some(ImageFormat::Jpeg) && !ends(&bytes) {
         return Err(Error::data(path, "is cut off", remedy));
     }
-    reader.limits(limits);
+    reader.limits(limits.clone());
     let mut decoder = reader.into_decoder().map_err(bad)?;
+    limits.reserve(decoder.total_bytes()).map_err(bad)?;
     let orientation = decoder.orientation().map_err(bad)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(bad)?;
     image.apply_orientation(orientation);
@@ -190,6 +191,23 @@ mod tests {
         // What a camera puts after the end does no harm.
         std::fs::write(&path, [&turned[..], &[0; 20]].concat()).unwrap();
         decode(&path, &mut image).unwrap();
+    }
+
+    /// A PNG that says it is 20,000 × 10,000: 600 MB, more than the library's limit of 512 MiB.
+    #[test]
+    fn an_image_that_would_fill_the_memory_is_refused_by_its_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("huge.png");
+        save(&path, 1, 1, |_, _| [0; 3]);
+        let mut png = std::fs::read(&path).unwrap();
+        // The header: name at 12, width, height and five bytes more, then the CRC of it all (PNG, 11.2.1).
+        png[16..24].copy_from_slice(&[20_000u32.to_be_bytes(), 10_000u32.to_be_bytes()].concat());
+        let mut crc = flate2::Crc::new();
+        crc.update(&png[12..29]);
+        png[29..33].copy_from_slice(&crc.sum().to_be_bytes());
+        std::fs::write(&path, png).unwrap();
+        let error = decode(&path, &mut vec![0; IMAGE]).unwrap_err().to_string();
+        assert!(error.contains("limit"), "{error}");
     }
 
     #[test]
