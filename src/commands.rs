@@ -8,7 +8,7 @@ use std::time::Duration;
 use candle_core::Device;
 use fewlabel::data::{self, cifar10, fetch};
 use fewlabel::error::{Error, Result};
-use fewlabel::experiment::{self, Experiment, Manifest, Options, Output, Seed};
+use fewlabel::experiment::{self, Experiment, Job, Manifest, Options, Output, Seed};
 use fewlabel::{golden, report};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -33,10 +33,15 @@ pub fn run(options: Run) -> Result<()> {
     let (data_dir, output) = (options.how.data_dir.clone(), options.how.output());
     in_pool(options.how.threads, || {
         experiment::run(&experiment, &run)?;
-        if is_newer(&out.join("report.html"), &out.join("manifest.json")) {
+        // All there is to lose from here on is a report: Ctrl-C ends the program at once.
+        INTERRUPTED.store(true, Ordering::Relaxed);
+        let page = out.join("report.html");
+        if is_newer(&page, &out.join("manifest.json")) {
+            say_report(&page, output);
             return Ok(());
         }
-        write_report(std::slice::from_ref(&out), data_dir.as_deref(), &out, output)
+        let page = write_report(std::slice::from_ref(&out), data_dir.as_deref(), &out, output)?;
+        experiment::log(&out, &format!("The report: {}", page.display()))
     })
 }
 
@@ -62,28 +67,33 @@ pub fn report(options: Report) -> Result<()> {
     let Report { runs, out, data_dir, quiet } = options;
     let out = out.unwrap_or_else(|| if runs.len() == 1 { runs[0].clone() } else { "report".into() });
     let output = if quiet { Output::Nothing } else { Output::Text };
-    in_pool(None, || write_report(&runs, data_dir.as_deref(), &out, output))
+    in_pool(None, || write_report(&runs, data_dir.as_deref(), &out, output).map(|_| ()))
 }
 
-fn write_report(runs: &[PathBuf], data_dir: Option<&Path>, out: &Path, output: Output) -> Result<()> {
+fn write_report(runs: &[PathBuf], data_dir: Option<&Path>, out: &Path, output: Output) -> Result<PathBuf> {
     let bar = if output == Output::Text { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     let path = report::write(runs, data_dir, out, &mut |what| {
         bar.set_message(what.to_owned());
         bar.tick();
     });
     bar.finish_and_clear();
-    let path = path?.display().to_string();
+    let path = path?;
+    say_report(&path, output);
+    Ok(path)
+}
+
+fn say_report(path: &Path, output: Output) {
+    let path = path.display().to_string();
     match output {
         Output::Text => say(&format!("The report: {path}")),
         Output::Json => say(&json!({"event": "report", "path": path}).to_string()),
         Output::Nothing => {}
     }
-    Ok(())
 }
 
 /// Runs the manifest's stages again and compares them.
 pub fn verify(options: Verify) -> Result<()> {
-    let mut expected = Manifest::load(&options.manifest)?;
+    let mut expected = Manifest::load_claim(&options.manifest)?;
     if expected.result.is_empty() {
         return Err(Error::run(&options.manifest, "has no result to verify", "run its experiment to the end first"));
     }
@@ -95,14 +105,15 @@ pub fn verify(options: Verify) -> Result<()> {
         let problem = format!("has a result of {key}, which its experiment does not have");
         return Err(Error::run(&options.manifest, problem, "it was changed: take it from its source again"));
     }
-    if run.only.is_empty() {
-        run.only = expected.result.keys().cloned().collect();
-    }
+    let there: Vec<String> = expected.result.keys().cloned().collect();
     let wanted = expected.experiment.plan(&run.only)?;
-    expected.result.retain(|key, _| wanted.iter().any(|job| job.key == *key));
+    let is_of_seed = |job: &Job| options.seed.is_none_or(|seed| seed == job.seed);
+    expected.result.retain(|key, _| wanted.iter().any(|job| job.key == *key && is_of_seed(job)));
     if expected.result.is_empty() {
-        return Err(Error::Usage("--only: the manifest has no result of these stages".to_owned()));
+        let what = if options.seed.is_some() { "--seed" } else { "--only" };
+        return Err(Error::Usage(format!("{what}: of that the manifest has no result; it has: {}", there.join(", "))));
     }
+    run.only = expected.result.keys().cloned().collect();
     if options.within.is_some() && !run.device.is_cpu() {
         golden::check_seeds(&expected)?;
     }

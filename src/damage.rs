@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::data::cifar10;
+use crate::error::Result;
 use crate::experiment::{Experiment, Manifest};
 use crate::network::{Array, Network, Weights, Widths};
 use crate::optimizer::State;
@@ -80,7 +81,7 @@ fn damaged_experiments_are_refused_or_make_sense() {
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let texts: Vec<Vec<u8>> = files.iter().map(|path| std::fs::read(path).unwrap()).collect();
-    let count = 50_000 / texts.len() as u32;
+    let count = 50_000u32.div_ceil(texts.len() as u32);
     let accepted = each(&texts, count, |_, bytes| {
         let Ok(text) = std::str::from_utf8(bytes) else { return false };
         match Experiment::parse(Path::new("damaged.yaml"), text) {
@@ -125,21 +126,34 @@ fn damaged_manifests_are_refused_or_of_the_same_experiment() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("manifest.json");
     let golden = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/seed.json")).unwrap();
-    let read = |bytes: &[u8]| {
+    let read = |bytes: &[u8], load: fn(&Path) -> Result<Manifest>| {
         std::fs::write(&path, bytes).unwrap();
-        Manifest::load(&path)
+        load(&path)
     };
-    let original = read(&golden).unwrap();
-    let accepted = each(&[golden], 18_000, |_, bytes| match read(bytes) {
+    let original = read(&golden, Manifest::load).unwrap();
+    let histories =
+        |manifest: &Manifest| -> Vec<_> { manifest.result.values().map(|result| result.history.clone()).collect() };
+    let (mut whole, mut result_changed) = (0, 0);
+    let accepted = each(&[golden], 18_000, |_, bytes| match read(bytes, Manifest::load_claim) {
         Ok(manifest) => {
             assert_eq!(manifest.experiment_sha256, manifest.experiment.sha256());
             assert!(manifest.experiment == original.experiment, "another experiment under the old hash");
+            // A run's own manifest has the histories of its hashes, or is refused.
+            let of_hash = manifest.result.values().map(|result| &result.history_sha256);
+            match read(bytes, Manifest::load) {
+                Ok(again) => {
+                    let same_hashes = of_hash.eq(original.result.values().map(|result| &result.history_sha256));
+                    assert!(!same_hashes || histories(&again) == histories(&original), "a history was changed");
+                    whole += 1;
+                }
+                Err(_) => result_changed += 1,
+            }
             true
         }
         Err(_) => false,
     });
-    // Most of the file is digits of histories, which `verify` compares: the check above is not idle.
-    assert!(accepted > 500, "{accepted}");
+    // Most of the file is digits of histories, which `verify` compares: the checks above are not idle.
+    assert!(accepted > 500 && whole > 5 && result_changed > 500, "{accepted} {whole} {result_changed}");
 }
 
 #[test]

@@ -12,15 +12,38 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// An experiment file (or an option that changes it) that cannot be run.
     #[error("{}: {message}", place(path, *line, *column))]
-    Experiment { path: PathBuf, line: Option<usize>, column: Option<usize>, message: String },
+    Experiment {
+        /// Which file or folder.
+        path: PathBuf,
+        /// From 1.
+        line: Option<usize>,
+        /// From 1.
+        column: Option<usize>,
+        /// What is wrong, and what was expected.
+        message: String,
+    },
 
     /// A data set that is missing, incomplete or changed.
     #[error("{}: {problem}\n  {remedy}", path.display())]
-    Data { path: PathBuf, problem: String, remedy: String },
+    Data {
+        /// Which file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+        /// What to do about it.
+        remedy: String,
+    },
 
     /// A weights file, checkpoint, manifest or run directory that cannot be used.
     #[error("{}: {problem}\n  {remedy}", path.display())]
-    Run { path: PathBuf, problem: String, remedy: String },
+    Run {
+        /// Which file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+        /// What to do about it.
+        remedy: String,
+    },
 
     /// A value, given on the command line or to a library function, that cannot be used.
     #[error("{0}")]
@@ -28,15 +51,36 @@ pub enum Error {
 
     /// The operating system refused to read or write.
     #[error("cannot {action} {}: {source}\n  see to the disk or the file's permissions, then give the same command again", path.display())]
-    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    Io {
+        /// What was being done, as in "cannot write".
+        action: &'static str,
+        /// Which file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
 
     /// A download that failed for good.
     #[error("{url}: {problem}\n  {remedy}")]
-    Download { url: String, problem: String, remedy: String },
+    Download {
+        /// From where.
+        url: String,
+        /// What is wrong.
+        problem: String,
+        /// What to do about it.
+        remedy: String,
+    },
 
     /// A loss, another metric or a weight is infinite or no number; `epoch` is from 1.
     #[error("stage {stage}, epoch {epoch}: the training diverged, a value is {loss}\n  lower the stage's lr")]
-    Diverged { stage: String, epoch: u32, loss: f64 },
+    Diverged {
+        /// Its key.
+        stage: String,
+        /// From 1.
+        epoch: u32,
+        /// The value.
+        loss: f64,
+    },
 
     /// The run was asked to stop; its checkpoint is written. What to do about it.
     #[error("interrupted; {0}")]

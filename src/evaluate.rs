@@ -31,29 +31,28 @@ pub struct Knn {
     pub temperature: f64,
 }
 
-/// How many rows of `queries` a weighted kNN classifier gets right: the class with the most votes among the nearest
+/// The class that a weighted kNN classifier takes each row of `queries` for: that with the most votes among the nearest
 /// rows of `bank`, of equal ones the first (Wu et al., "Unsupervised feature learning via non-parametric instance
 /// discrimination", 2018, §3.4; the monitor of Chen and He, 2021, §4.1 and appendix D). `queries` is [n, width] and
-/// `bank` [m, width], with n and m labels; rows are divided by their length here.
+/// `bank` [m, width], with m labels; rows are divided by their length here. None where the bank is empty.
 ///
 /// # Panics
 /// If `width` is 0, or `bank` has fewer labels than rows.
-pub fn knn_correct(queries: &[f32], labels: &[u8], bank: &[f32], bank_labels: &[u8], width: usize, knn: Knn) -> u32 {
+pub fn knn_predictions(queries: &[f32], bank: &[f32], bank_labels: &[u8], width: usize, knn: Knn) -> Vec<usize> {
     let [queries, bank] = [queries, bank].map(|features| normalized(features, width));
     let found = nearest(&queries, &bank, width, knn.k);
-    let k = found.len() / labels.len().max(1);
+    let k = found.len() / (queries.len() / width).max(1);
     let classes = bank_labels.iter().max().map_or(0, |&label| usize::from(label) + 1);
-    let hit = |(near, &label): (&[Neighbor], &u8)| {
+    let class = |near: &[Neighbor]| {
         let mut votes = vec![0.0f64; classes];
         for &(cosine, row) in near {
             // Divided by the largest vote there can be, so that none overflows.
             let vote = libm::exp((f64::from(cosine) - 1.0) / knn.temperature);
             votes[usize::from(bank_labels[row as usize])] += vote;
         }
-        let best = (1..classes).fold(0, |best, i| if votes[i] > votes[best] { i } else { best });
-        u32::from(best == usize::from(label))
+        (1..classes).fold(0, |best, i| if votes[i] > votes[best] { i } else { best })
     };
-    found.chunks_exact(k.max(1)).zip(labels).map(hit).sum()
+    found.chunks_exact(k.max(1)).map(class).collect()
 }
 
 /// The collapse measure (Chen and He, 2021, §4.1 and figure 2): the standard deviation over the batch (divided by n,
@@ -104,6 +103,12 @@ mod tests {
         // torch.nn.functional.cross_entropy(tensor([[1., 2., 3.]]), tensor([0])) in float64
         assert!((cross_entropy_sum(&[1.0, 2.0, 3.0], &[0]) - 2.407_605_964_444_38).abs() < 1e-14);
         assert!(cross_entropy_sum(&[1000.0, -1000.0], &[0]).abs() < 1e-12, "large logits do not overflow");
+    }
+
+    fn knn_correct(queries: &[f32], labels: &[u8], bank: &[f32], bank_labels: &[u8], width: usize, knn: Knn) -> usize {
+        let classes = knn_predictions(queries, bank, bank_labels, width, knn);
+        assert_eq!(classes.len(), labels.len());
+        classes.iter().zip(labels).filter(|(class, label)| **class == usize::from(**label)).count()
     }
 
     #[test]

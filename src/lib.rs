@@ -40,6 +40,8 @@
 //! # Ok::<(), fewlabel::Error>(())
 //! ```
 
+#![warn(missing_docs)]
+
 pub mod augment;
 #[cfg(test)]
 mod damage;

@@ -29,13 +29,36 @@ Examples:
   fewlabel verify golden/quick.json              the same bits again
   fewlabel report runs/seed runs/strict          two runs in one page";
 
+const RUN_EXAMPLES: &str = "\
+Examples:
+  fewlabel run experiments/seed.yaml --data-dir ~/cifar     CIFAR-10 from elsewhere
+  fewlabel run experiments/strict.yaml --only seed-1        one of its seeds
+  fewlabel run experiments/labels.yaml --reuse runs/strict  what another run has finished is taken over
+  fewlabel run mine.yaml --seed 3 --out runs/mine-3         another seed, beside the first
+  fewlabel run mine.yaml --fresh                            from the start";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  fewlabel verify golden/quick.json                         the same bits
+  fewlabel verify golden/strict.json --only seed-0          of one of its seeds
+  fewlabel verify golden/seed.json --out runs/check         may be interrupted
+  fewlabel verify golden/strict.json --device cuda --within 2";
+
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  fewlabel report runs/quick
+  fewlabel report runs/seed runs/strict --out comparison    two runs in one page";
+
 #[derive(Subcommand)]
 enum Command {
     /// Run an experiment, or go on with an interrupted one.
+    #[command(after_help = RUN_EXAMPLES)]
     Run(Run),
     /// Run a manifest's experiment again and compare: bit for bit, or within a margin.
+    #[command(after_help = VERIFY_EXAMPLES)]
     Verify(Verify),
     /// Write the report of a run again, or one that compares several runs.
+    #[command(after_help = REPORT_EXAMPLES)]
     Report(Report),
     /// List past runs with their headline numbers.
     Runs {
@@ -105,6 +128,9 @@ struct Verify {
     /// A run directory to go on in and to keep; what is finished in it is not run again [default: a temporary one].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Only the results of this seed.
+    #[arg(long)]
+    seed: Option<u64>,
     /// Where the bits may differ (another device): accept test accuracies that over the seeds are shown to be within
     /// this many percentage points of the manifest's, by two one-sided t tests at 5 %.
     #[arg(long, value_name = "POINTS", value_parser = commands::points)]
@@ -147,7 +173,7 @@ struct How {
     /// Print nothing but errors; log.txt in the run directory has the rest.
     #[arg(long)]
     quiet: bool,
-    /// Print a JSON object a line instead: the plan, every epoch, every finished stage, the end, the report.
+    /// Print a JSON object a line instead: the plan, every epoch, every finished stage, warnings, the end, the report.
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
 }

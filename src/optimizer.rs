@@ -12,7 +12,12 @@ use crate::network::Array;
 pub enum Rule {
     /// g ← g + weight_decay·w; v ← momentum·v + g (v = g at first); w ← w − lr·v (`torch.optim.SGD` without dampening
     /// and Nesterov).
-    Sgd { momentum: f32, weight_decay: f32 },
+    Sgd {
+        /// The share of the last velocity that stays.
+        momentum: f32,
+        /// λ in g + λ·w.
+        weight_decay: f32,
+    },
     /// Kingma and Ba, "Adam", 2015, algorithm 1, with [`BETA1`], [`BETA2`] and [`EPS`]. t counts the optimizer's steps,
     /// in PyTorch the parameter's: the same where every step moves the same parameters.
     Adam,

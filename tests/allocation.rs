@@ -36,12 +36,19 @@ fn a_steady_step_allocates_nothing() {
     let widths = Widths { channels: [8, 9, 10], hidden: 33, projector: 70, predictor: 20, ..Widths::default() };
     let images: Vec<f32> = (0..40 * IMAGE).map(|i| (i % 97) as f32 / 48.0 - 1.0).collect();
     let labels: Vec<u8> = (0..20).map(|i| i % 10).collect();
+    let turns: Vec<u8> = (0..20).map(|i| i % 3).collect();
     let key = DropoutKey { seed: 0, epoch: 0, first: 0 };
     let targets = [Target { head: "classification_head", labels: &labels }];
     let supervised = Objective::Classify { images: &images[..20 * IMAGE], targets: &targets };
     let simsiam = Objective::SimSiam { views: [&images[..20 * IMAGE], &images[20 * IMAGE..]], stop_gradient: true };
     let sgd = Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 };
-    let runs = [(Network::supervised(&widths), supervised, Rule::Adam), (Network::simsiam(&widths), simsiam, sgd)];
+    let tasks = ["rotation_head", "shear_head", "color_head"].map(|head| Target { head, labels: &turns });
+    let pretext = Objective::Classify { images: &images[..20 * IMAGE], targets: &tasks };
+    let runs = [
+        (Network::supervised(&widths), supervised, Rule::Adam),
+        (Network::pretext(&widths), pretext, Rule::Adam),
+        (Network::simsiam(&widths), simsiam, sgd),
+    ];
     for (network, objective, rule) in runs {
         let weights = Weights::init(&network, 0);
         let mut model = open(&Device::Cpu, network, weights, rule, &State::default()).unwrap();

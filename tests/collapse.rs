@@ -20,14 +20,18 @@ stages:
   - {name: fixed-predictor-rate, method: simsiam, epochs: 6, batch: 32, lr: 1, predictor_schedule: constant}";
     let experiment = Experiment::parse("collapse.yaml".as_ref(), yaml).unwrap();
     let manifest = run(&experiment, &Options::new(folder.path())).unwrap();
+    let log = std::fs::read_to_string(folder.path().join("log.txt")).unwrap();
+    let warned = |stage: &str| log.contains(&format!("Z {stage}: warning: the outputs collapse"));
     let last = |stage: &str, metric: &str| manifest.result[stage].last.metrics[metric];
     for stage in ["simsiam", "fixed-predictor-rate"] {
         let std = last(stage, "output_std");
         assert!(std > 0.75 * HEALTHY, "{stage}: {std}");
+        assert!(!warned(stage), "{stage}: no false alarm");
     }
     for stage in ["no-stop-gradient", "no-predictor"] {
         let (std, loss) = (last(stage, "output_std"), last(stage, "train_loss"));
         assert!(std < 0.1 * HEALTHY, "{stage}: {std}");
+        assert!(warned(stage), "{stage}: a collapse is said");
         assert!(loss < -0.95 && last("simsiam", "train_loss") > -0.8, "{stage}: the loss is all too good: {loss}");
     }
 }

@@ -3,8 +3,8 @@
 
 use candle_core::Device;
 use fewlabel::data::IMAGE;
-use fewlabel::engine::{DropoutKey, Engine, Gradients, Objective, Target, cpu, reference};
-use fewlabel::network::{Array, Block, Layer, Network, Weights, Widths};
+use fewlabel::engine::{DropoutKey, Engine, Gradients, Objective, Rates, Target, cpu, reference};
+use fewlabel::network::{Array, Block, Layer, Mode, Network, Probe, Weights, Widths};
 use fewlabel::optimizer::{Rule, State};
 use fewlabel::rng::{Purpose, Stream};
 use proptest::prelude::*;
@@ -170,11 +170,39 @@ fn no_gradient_reaches_the_branch_of_z() {
             let objective = Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient };
             let (_, gradients) = open(network.clone(), weights.clone(), SGD).gradients(&objective, KEY).unwrap();
             let trunk = gradients.iter().filter(|array| !array.name.starts_with("predictor"));
-            trunk.flat_map(|array| &array.values).fold(0.0, |m, v| m.max(v.abs()))
+            largest(trunk.flat_map(|array| &array.values).copied())
         };
         assert_eq!(trunk_gradient(true), 0.0, "{engine}");
         assert!(trunk_gradient(false) > 1e-4, "{engine}");
     }
+}
+
+/// The largest magnitude; NaN if any value is.
+fn largest(values: impl Iterator<Item = f32>) -> f32 {
+    values.map(f32::abs).fold(0.0, |a, b| if a > b || a.is_nan() { a } else { b })
+}
+
+/// Some convolutions, each followed by batch norm, ReLU and pooling or not, then linear layers, followed by batch norm,
+/// ReLU and dropout or not; and the width of what comes out.
+fn stack(convs: &[(usize, [bool; 3])], linears: &[(usize, [bool; 3])]) -> (Vec<Layer>, usize) {
+    let (mut layers, mut channels, mut side) = (vec![], 3, 32);
+    for &(outputs, [norm, relu, pool]) in convs {
+        layers.push(Layer::Conv3x3 { inputs: channels, outputs });
+        layers.extend(norm.then_some(Layer::BatchNorm { channels: outputs }));
+        layers.extend(relu.then_some(Layer::Relu));
+        layers.extend(pool.then_some(Layer::MaxPool2));
+        (channels, side) = (outputs, if pool { side / 2 } else { side });
+    }
+    layers.push(Layer::Flatten);
+    let mut features = channels * side * side;
+    for &(outputs, [norm, relu, dropout]) in linears {
+        layers.push(Layer::Linear { inputs: features, outputs });
+        layers.extend(norm.then_some(Layer::BatchNorm { channels: outputs }));
+        layers.extend(relu.then_some(Layer::Relu));
+        layers.extend(dropout.then_some(Layer::Dropout { p: 0.4 }));
+        features = outputs;
+    }
+    (layers, features)
 }
 
 /// Every difference is at most `share` of the largest value of its tensor, plus `floor`.
@@ -182,48 +210,90 @@ fn assert_close(a: &Gradients, b: &Gradients, share: f32, floor: f32) {
     assert_eq!(a.len(), b.len());
     for (a, b) in a.iter().zip(b) {
         assert_eq!((&a.name, &a.shape), (&b.name, &b.shape));
-        let largest = b.values.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-        let worst = a.values.iter().zip(&b.values).fold(0.0f32, |m, (x, y)| m.max((x - y).abs()));
-        assert!(worst <= share * largest + floor, "{}: {worst} of {largest}", a.name);
+        let largest_b = largest(b.values.iter().copied());
+        let worst = largest(a.values.iter().zip(&b.values).map(|(x, y)| x - y));
+        assert!(worst <= share * largest_b + floor, "{}: {worst} of {largest_b}", a.name);
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// Networks of any width, batches of any size: one step of both engines gives the same outputs, gradients,
-    /// weights and running statistics, up to rounding.
+    /// Layers of any width, with and without each of those that may follow, on batches of any size.
+    #[test]
+    fn engines_agree_on_every_layer(
+        convs in proptest::collection::vec((1usize..36, any::<[bool; 3]>()), 0..4),
+        linears in proptest::collection::vec((1usize..70, any::<[bool; 3]>()), 0..3),
+        n in 3usize..11,
+    ) {
+        let (layers, features) = stack(&convs, &linears);
+        let (network, weights) = tiny(&layers, features);
+        let (images, labels) = (noise(n * IMAGE, 6), labels(n, 5));
+        let targets = [Target { head: "head", labels: &labels }];
+        let objective = Objective::Classify { images: &images, targets: &targets };
+        let [ours, theirs] = ENGINES.map(|(_, open)| {
+            let mut model = open(network.clone(), weights.clone(), SGD);
+            let (outcome, gradients) = model.gradients(&objective, KEY).unwrap();
+            (outcome, gradients, model.weights().unwrap().arrays)
+        });
+        prop_assert!((ours.0.loss - theirs.0.loss).abs() < 1e-4);
+        let floor = largest(theirs.1.iter().flat_map(|a| &a.values).copied()) * 1e-3;
+        assert_close(&ours.1, &theirs.1, 5e-3, floor);
+        // Running statistics.
+        assert_close(&ours.2, &theirs.2, 1e-3, 1e-4);
+    }
+
+    /// Every network, of any width, in each of its modes, on batches of any size: one step of both engines gives the
+    /// same outputs, gradients, weights and running statistics, up to rounding; and so do their predictions and features
+    /// after it. By SGD: Adam's first step is ±lr whatever the gradient, and where that is rounding, so is its sign;
+    /// the parity tests have Adam.
     #[test]
     fn engines_agree_on_every_network(
         channels in [1usize..12, 1..12, 1..12], hidden in 1usize..40, projector in 2usize..40,
-        predictor in 1usize..20, n in 2usize..11, which in 0usize..3,
+        predictor in 1usize..20, n in 1usize..11, which in 0usize..8, stop_gradient: bool, head_rate in 0.001f64..0.03,
     ) {
         // Batch norm over two examples gives ±1 whatever they are: SimSiam's gradients are then rounding and no more.
-        let n = if which == 2 { n.max(3) } else { n };
+        let n = if which >= 6 { n.max(3) } else { n };
         let widths = Widths { channels, hidden, projector, predictor, ..Widths::default() };
         let views = [noise(n * IMAGE, 3), noise(n * IMAGE, 4)];
         let labels = labels(n, 3);
-        let heads: Vec<_> = ["rotation_head", "shear_head", "color_head"].map(|head| Target { head, labels: &labels }).into();
-        let only = [Target { head: "classification_head", labels: &labels }];
-        let (network, objective) = match which {
-            0 => (Network::supervised(&widths), Objective::Classify { images: &views[0], targets: &only }),
-            1 => (Network::pretext(&widths), Objective::Classify { images: &views[0], targets: &heads }),
-            _ => {
-                let objective = Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient: true };
-                (Network::simsiam(&widths), objective)
-            }
+        let (network, heads): (Network, &[&'static str]) = match which {
+            0 => (Network::supervised(&widths), &["classification_head"]),
+            1 => (Network::pretext(&widths), &["rotation_head", "shear_head", "color_head"]),
+            2 => (Network::probe(&widths, Probe::Mlp, Mode::Train), &["classifier"]),
+            3 => (Network::probe(&widths, Probe::Mlp, Mode::Eval), &["classifier"]),
+            4 => (Network::probe(&widths, Probe::Linear, Mode::Train), &["classifier"]),
+            5 => (Network::probe(&widths, Probe::Linear, Mode::Eval).without_trunk(), &["classifier"]),
+            6 => (Network { heads: vec![], ..Network::simsiam(&widths) }, &[]),
+            _ => (Network::simsiam(&widths), &[]),
+        };
+        // Without a trunk the input is features.
+        let input = if which == 5 { noise(n * widths.features(), 5) } else { views[0].clone() };
+        let targets: Vec<Target> = heads.iter().map(|head| Target { head, labels: &labels }).collect();
+        let objective = match heads.is_empty() {
+            true => Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient },
+            false => Objective::Classify { images: &input, targets: &targets },
         };
         let weights = Weights::init(&network, 9);
         let [ours, theirs] = ENGINES.map(|(_, open)| {
             let mut model = open(network.clone(), weights.clone(), SGD);
             let (outcome, gradients) = model.gradients(&objective, KEY).unwrap();
-            model.step(&objective, KEY, 0.01.into()).unwrap();
-            (outcome, gradients, model.weights().unwrap().arrays)
+            model.step(&objective, KEY, Rates { trunk: 0.01, heads: head_rate }).unwrap();
+            let mut seen = model.predict(&input, heads).unwrap();
+            if which != 5 {
+                seen.push(model.features(&input, Mode::Eval).unwrap());
+            }
+            let named = |(i, values): (usize, Vec<f32>)| Array { name: i.to_string(), shape: vec![values.len()], values };
+            let [outputs, seen] =
+                [outcome.outputs, seen].map(|all| -> Vec<Array> { all.into_iter().enumerate().map(named).collect() });
+            (outcome.loss, gradients, model.weights().unwrap().arrays, outputs, seen)
         });
-        prop_assert!((ours.0.loss - theirs.0.loss).abs() < 1e-4);
-        let floor = theirs.1.iter().flat_map(|a| &a.values).fold(0.0f32, |m, v| m.max(v.abs())) * 1e-3;
+        prop_assert!((ours.0 - theirs.0).abs() < 1e-4);
+        let floor = largest(theirs.1.iter().flat_map(|a| &a.values).copied()) * 1e-3;
         assert_close(&ours.1, &theirs.1, 5e-3, floor);
         assert_close(&ours.2, &theirs.2, 1e-3, 1e-4);
+        assert_close(&ours.3, &theirs.3, 1e-3, 1e-4);
+        assert_close(&ours.4, &theirs.4, 5e-3, 1e-3);
     }
 }
 

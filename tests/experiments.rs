@@ -1,6 +1,6 @@
 //! Experiment files: any that is valid is read, is the same after it has been written, and runs each stage once.
 
-use fewlabel::experiment::Experiment;
+use fewlabel::experiment::{Experiment, Manifest};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -26,6 +26,9 @@ fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
         keys.push(perhaps("lr", (1e-6..1.0f64).prop_map(Value::from)));
         keys.push(perhaps("schedule", one_of(&[json!("constant"), json!("cosine")])));
         keys.push(perhaps("optimizer", one_of(&[json!("adam"), json!("sgd")])));
+        // Single precision holds these as they are.
+        keys.push(perhaps("momentum", (0..64u32).prop_map(|i| json!(f64::from(i) / 64.0))));
+        keys.push(perhaps("weight_decay", (0..64u32).prop_map(|i| json!(f64::from(i) / 1024.0))));
     }
     if ["pretext", "simsiam"].contains(&method) {
         keys.push(perhaps("knn_every", (1..9u32).prop_map(Value::from)));
@@ -43,7 +46,16 @@ fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
         keys.push(perhaps("probe", one_of(&[json!("mlp"), json!("linear")])));
         keys.push(perhaps("frozen_norm", one_of(&[json!("train"), json!("eval")])));
     }
-    keys.prop_map(|keys| keys.into_iter().flatten().collect()).boxed()
+    let stage = move |keys: Vec<Option<(String, Value)>>| {
+        let mut stage: Map<String, Value> = keys.into_iter().flatten().collect();
+        // SimSiam's is SGD unless another is given.
+        let given = stage.get("optimizer").and_then(Value::as_str);
+        if given.unwrap_or(if method == "simsiam" { "sgd" } else { "adam" }) == "adam" {
+            stage.retain(|key, _| key != "momentum" && key != "weight_decay");
+        }
+        stage
+    };
+    keys.prop_map(stage).boxed()
 }
 
 /// A stage, and a number that says which of the stages before it is its source.
@@ -60,9 +72,14 @@ fn stage() -> BoxedStrategy<(Map<String, Value>, usize)> {
 
 fn experiment() -> impl Strategy<Value = Value> {
     let labels = (one_of(&[json!(30), json!(50)]), one_of(&[json!("first"), json!("stratified")]), any::<bool>());
-    let network = (1..9u32, 1..40u32, 0.0..0.9f32);
-    (any::<u64>(), 1..4u32, labels, network, proptest::collection::vec(stage(), 1..8)).prop_map(
-        |(seed, seeds, (count, choose, validates), (channels, hidden, dropout), stages)| {
+    let network = (1..9u32, 1..40u32, 2..40u32, 1..40u32, (0..60u32).prop_map(|i| f64::from(i) / 64.0));
+    let dataset = one_of(&[
+        json!({"name": "synthetic", "train": 100, "test": 20}),
+        json!({"name": "cifar10", "train": 5000}),
+        json!({"name": "cifar10"}),
+    ]);
+    (any::<u64>(), 2..4u32, labels, network, dataset, proptest::collection::vec(stage(), 1..8)).prop_map(
+        |(seed, seeds, (count, choose, validates), network, dataset, stages)| {
             let mut listed: Vec<Value> = vec![];
             for (i, (mut stage, source)) in stages.into_iter().enumerate() {
                 stage.insert("name".to_owned(), json!(format!("s{i}")));
@@ -75,15 +92,42 @@ fn experiment() -> impl Strategy<Value = Value> {
             }
             // Half of the labels of a class: some are left, whatever their number.
             let validation = if validates && choose == "stratified" { 0.5 } else { 0.0 };
-            json!({
-                "name": "random", "seed": seed, "seeds": seeds,
-                "dataset": {"name": "synthetic", "train": 100, "test": 20},
-                "labels": {"count": count, "choose": choose, "validation": validation},
-                "network": {"channels": [channels, 2, 3], "hidden": hidden, "dropout": dropout},
+            let tested = |stage: &&Value| !["pretext", "simsiam"].contains(&stage["method"].as_str().unwrap());
+            let claims: Vec<Value> =
+                listed.iter().filter(tested).map(|stage| json!({"better": stage["name"], "than": "s0"})).collect();
+            let claims = if listed.first().is_some_and(|first| tested(&first)) { claims } else { vec![] };
+            let (channels, hidden, projector, predictor, dropout) = network;
+            let mut file = json!({
+                "name": "random", "seed": seed, "seeds": seeds, "dataset": dataset,
+                "labels": {"count": count, "choose": choose},
+                "network": {"channels": [channels, 2, 3], "hidden": hidden, "projector": projector,
+                    "predictor": predictor, "dropout": dropout},
                 "stages": listed,
-            })
+            });
+            // What is the default is left out when it is written.
+            if validation > 0.0 {
+                file["labels"]["validation"] = json!(validation);
+            }
+            if !claims.is_empty() {
+                file["claims"] = json!(claims);
+            }
+            file
         },
     )
+}
+
+/// Whether `written` says all that `file` says, and perhaps more.
+fn is_in(file: &Value, written: &Value) -> bool {
+    match (file, written) {
+        (Value::Object(file), Value::Object(written)) => {
+            file.iter().all(|(key, value)| written.get(key).is_some_and(|written| is_in(value, written)))
+        }
+        (Value::Array(file), Value::Array(written)) => {
+            file.len() == written.len() && file.iter().zip(written).all(|(file, written)| is_in(file, written))
+        }
+        // 1 may be written as 1.0.
+        _ => file == written || file.as_f64().is_some() && file.as_f64() == written.as_f64(),
+    }
 }
 
 proptest! {
@@ -96,28 +140,31 @@ proptest! {
         let json: Experiment = serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
         prop_assert_eq!(&json, &read);
         prop_assert_eq!(yaml.sha256(), read.sha256());
-        // What the file says is what is read.
-        prop_assert_eq!(read.seed.0, file["seed"].as_u64().unwrap());
         let written = serde_json::to_value(&read).unwrap();
-        for (stage, read) in file["stages"].as_array().unwrap().iter().zip(written["stages"].as_array().unwrap()) {
-            for (key, value) in stage.as_object().unwrap() {
-                let same = match (value.as_f64(), read[key].as_f64()) {
-                    (Some(a), Some(b)) => a == b,
-                    // Lists of percentages, written as whole numbers or not.
-                    _ if key == "claim" => {
-                        let numbers = |claim: &Value| [0, 1].map(|i| claim[i].as_f64().unwrap());
-                        numbers(value) == numbers(&read[key])
-                    }
-                    _ => *value == read[key],
-                };
-                prop_assert!(same, "{key}: {value} became {}", read[key]);
-            }
-        }
+        prop_assert!(is_in(&file, &written), "{file}\nbecame\n{written}");
         let jobs = read.plan(&[]).unwrap();
         prop_assert_eq!(jobs.len(), read.stages.len() * read.seeds.0 as usize);
         let mut keys: Vec<&str> = jobs.iter().map(|job| &*job.key).collect();
         keys.sort_unstable();
         keys.dedup();
         prop_assert_eq!(keys.len(), jobs.len());
+    }
+}
+
+/// The golden manifests are of the experiments that lie beside them.
+#[test]
+fn golden_manifests_are_of_the_experiments_of_their_names() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    for name in ["quick", "seed", "strict", "labels", "collapse"] {
+        let manifest = Manifest::load(&root.join("golden").join(name).with_extension("json")).unwrap();
+        let file = root.join("experiments").join(name).with_extension("yaml");
+        assert_eq!(manifest.experiment, Experiment::load(&file).unwrap(), "{name}");
+        let jobs = manifest.experiment.plan(&[]).unwrap();
+        let unknown: Vec<_> = manifest.result.keys().filter(|key| jobs.iter().all(|job| job.key != **key)).collect();
+        assert!(
+            unknown.is_empty() && (manifest.result.len() == jobs.len() || name == "strict"),
+            "{name}: {unknown:?} of {}",
+            jobs.len()
+        );
     }
 }

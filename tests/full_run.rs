@@ -1,8 +1,8 @@
 //! The study on the real CIFAR-10: its headline accuracies, each within its band. A program, not a list of tests, so
 //! that its progress is seen.
 //!
-//! `FEWLABEL_SEEDS=n` runs the seeds 0 to n − 1 and judges their means. It goes on where it was interrupted, in
-//! `target/full-run/`.
+//! `FEWLABEL_SEEDS=n` runs the seeds 0 to n − 1 and judges their means. It goes on where it was interrupted, in a folder
+//! of `target/full-run/` that is this build's own: what another has computed says nothing of this one.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,15 +13,31 @@ use fewlabel::augment::view_batch;
 use fewlabel::data::{IMAGE, cifar10, synthetic};
 use fewlabel::engine::{self, DropoutKey, Objective};
 use fewlabel::experiment::table::results;
-use fewlabel::experiment::{Experiment, Options, Output, Seeds, run};
+use fewlabel::experiment::{Experiment, Options, Output, Seeds, StageResult, run};
+use fewlabel::files::sha256;
 use fewlabel::network::{Network, Weights, Widths};
 use fewlabel::optimizer::{Rule, State};
 use fewlabel::rng::Purpose;
+use fewlabel::train::Record;
 use fewlabel::{Error, Result};
 
-/// How far the mean of the peaks may be from what the study claims, in percentage points: its own code, run again, is
-/// up to 1.9 beyond it.
-const TOLERANCE: f64 = 2.5;
+/// Where the mean test accuracy over the seeds must be, in per cent.
+struct Band {
+    stage: &'static str,
+    /// Of the best epoch.
+    peak: [f64; 2],
+    /// Of the last epoch.
+    last: [f64; 2],
+}
+
+/// The study claims 63–65, 67–68 and 65–66 %; its own code, run again (seed 0, n = 1), peaks at 66.9, 69.0 and 66.3 % and
+/// ends at 64.2, 68.7 and 64.7 %. Peaks: two points around the claim, the baseline's around that run; ends: two around
+/// that run.
+const BANDS: [Band; 3] = [
+    Band { stage: "baseline", peak: [64.0, 68.0], last: [62.0, 66.0] },
+    Band { stage: "pretext-finetune", peak: [65.0, 70.0], last: [66.7, 70.7] },
+    Band { stage: "simsiam-probe", peak: [63.0, 68.0], last: [62.7, 66.7] },
+];
 
 fn main() -> ExitCode {
     match full_run() {
@@ -43,21 +59,27 @@ fn full_run() -> Result<bool> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut experiment = Experiment::load(&root.join("experiments/seed.yaml"))?;
     experiment.seeds = Seeds(seeds);
-    let out = root.join(format!("target/full-run/{seeds}"));
+    let program =
+        std::env::current_exe().and_then(std::fs::read).map_err(Error::io("read", Path::new("this program")))?;
+    let out = root.join(format!("target/full-run/{}-{seeds}", &sha256(&program)[..12]));
     println!("The seed protocol for {seeds} seeds into {}", out.display());
     println!("From the start it takes about {:.0} minutes here.", seeds as f64 * minutes()?);
     let manifest = run(&experiment, &Options { output: Output::Text, ..Options::new(&out) })?;
     let mut good = true;
-    for stage in &experiment.stages {
-        let Some([low, high]) = stage.claim else { continue };
-        let peaks = results(&manifest, &stage.name).into_iter().filter_map(|(_, result)| result.peak.as_ref());
-        let peaks: Vec<f64> = peaks.map(|peak| peak.metrics["test_top1"] * 100.0).collect();
-        let mean = peaks.iter().sum::<f64>() / peaks.len() as f64;
-        let band = low.0 - TOLERANCE..=high.0 + TOLERANCE;
-        let inside = peaks.len() == seeds as usize && band.contains(&mean);
-        let verdict = if inside { "ok" } else { "OUTSIDE" };
-        println!("{}: mean peak {mean:.2} %, band {}–{} %: {verdict}", stage.name, band.start(), band.end());
-        good &= inside;
+    for Band { stage, peak, last } in BANDS {
+        let of = |what: &dyn Fn(&StageResult) -> Option<&Record>| -> Vec<f64> {
+            let records = results(&manifest, stage).into_iter().filter_map(|(_, result)| what(result));
+            records.map(|record| record.metrics["test_top1"] * 100.0).collect()
+        };
+        let found =
+            [("peak", of(&|result| result.peak.as_ref()), peak), ("end", of(&|result| Some(&result.last)), last)];
+        for (what, all, [low, high]) in found {
+            let mean = all.iter().sum::<f64>() / all.len() as f64;
+            let inside = all.len() == seeds as usize && (low..=high).contains(&mean);
+            let verdict = if inside { "ok" } else { "OUTSIDE" };
+            println!("{stage}, {what}: {mean:.2} %, band {low}–{high} %: {verdict}");
+            good &= inside;
+        }
     }
     println!("test result: {}", if good { "ok" } else { "FAILED" });
     Ok(good)

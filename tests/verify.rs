@@ -7,7 +7,8 @@ const EXPERIMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments");
 
 fn fewlabel(folder: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("fewlabel"));
-    command.args(args).current_dir(folder).output().unwrap()
+    // Temporary files beside the rest, where they are seen.
+    command.args(args).current_dir(folder).env("TMPDIR", folder).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -28,8 +29,11 @@ fn the_same_bits_are_found_on_other_threads() {
     let done = fewlabel(folder.path(), &["verify", "runs/smoke/manifest.json", "--threads", "3"]);
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
     assert!(text(&done.stdout).ends_with("bit-identical: 6 stages of smoke\n"), "{}", text(&done.stdout));
-    // Nothing is left behind.
-    assert!(std::fs::read_dir(folder.path()).unwrap().count() == 1);
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["runs"], "nothing is left behind");
+    let other = fewlabel(folder.path(), &["verify", "runs/smoke/manifest.json", "--seed", "1"]);
+    assert_eq!(other.status.code(), Some(2));
+    assert!(text(&other.stderr).contains("--seed: of that the manifest has no result"), "{}", text(&other.stderr));
 }
 
 #[test]
@@ -79,7 +83,11 @@ fn a_manifest_that_cannot_be_verified_is_bad_input() {
     std::fs::write(folder.path().join("part.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
     let done = fewlabel(folder.path(), &["verify", "part.json", "--only", "pretext"]);
     assert_eq!(done.status.code(), Some(2));
-    assert!(text(&done.stderr).contains("no result of these stages"), "{}", text(&done.stderr));
+    assert!(
+        text(&done.stderr).contains("--only: of that the manifest has no result; it has: baseline"),
+        "{}",
+        text(&done.stderr)
+    );
     manifest["result"] = serde_json::json!({"another": manifest["result"]["baseline"]});
     bad(&serde_json::to_vec(&manifest).unwrap(), "has a result of another");
     for points in ["nan", "0", "-1", "inf", "many"] {
@@ -125,6 +133,10 @@ fn within_a_margin_seeds_are_compared_by_their_means() {
     let (code, said) = verify("other.json", "random-knn");
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("random-knn: within 60 points (p = 0.0"), "{said}");
+    let of_seed = |seed: &str| fewlabel(folder.path(), &["verify", "other.json", "--seed", seed, "--quiet"]);
+    let (changed, same) = (of_seed("7"), of_seed("8"));
+    assert!(text(&changed.stderr).contains("stage seed-7/random-knn, epoch final"), "{}", text(&changed.stderr));
+    assert_eq!([changed.status.code(), same.status.code()], [Some(1), Some(0)], "{}", text(&same.stderr));
     let (code, said) = verify("other.json", "seed-7/random-knn");
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("random-knn: not shown to be within 60 points (it takes two seeds"), "{said}");

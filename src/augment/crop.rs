@@ -9,9 +9,13 @@ use crate::simd::simd;
 /// A box inside the image, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CropBox {
+    /// The first row, from 0.
     pub top: usize,
+    /// The first column, from 0.
     pub left: usize,
+    /// Rows, at least 1.
     pub height: usize,
+    /// Columns, at least 1.
     pub width: usize,
 }
 

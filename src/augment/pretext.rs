@@ -10,8 +10,11 @@ pub const SHEARS: [f64; 3] = [0.0, 0.2, 0.4];
 /// The recolourings to choose from; the order is that of the labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Color {
+    /// As it is.
     Original,
+    /// Its luma in every channel.
     Grayscale,
+    /// 255 − v.
     Inverted,
 }
 
@@ -27,6 +30,7 @@ pub struct Pretext {
     pub quarter_turns: u8,
     /// An index into [`SHEARS`].
     pub shear: u8,
+    /// The recolouring.
     pub color: Color,
 }
 

@@ -7,9 +7,13 @@ use crate::rng::Stream;
 /// One adjustment of the jitter: a factor, 1 for no change; for hue a share of the circle, 0 for no change.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Adjustment {
+    /// 0 would be black.
     Brightness(f32),
+    /// 0 would be gray, of the image's mean luma.
     Contrast(f32),
+    /// 0 would be gray, of each pixel's luma.
     Saturation(f32),
+    /// Red towards green where it is positive.
     Hue(f32),
 }
 
@@ -30,9 +34,13 @@ pub type Jitter = [Adjustment; 4];
 /// All that is done to an image to make one view of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct View {
+    /// What is cut out, and resized to the whole.
     pub crop: CropBox,
+    /// Whether left and right change places.
     pub flip: bool,
+    /// The changes of colour, if there are any.
     pub jitter: Option<Jitter>,
+    /// Whether it ends up gray.
     pub gray: bool,
 }
 

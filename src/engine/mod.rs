@@ -70,11 +70,21 @@ impl From<f64> for Rates {
 #[derive(Clone, Debug)]
 pub enum Objective<'a> {
     /// The sum over the named heads of the mean cross-entropy with their labels (PyTorch's `cross_entropy`), in nats.
-    Classify { images: &'a [f32], targets: &'a [Target<'a>] },
+    Classify {
+        /// [n, 3, 32, 32], or what a network without a trunk takes.
+        images: &'a [f32],
+        /// One or more heads of the network.
+        targets: &'a [Target<'a>],
+    },
     /// D(p₁, z₂)/2 + D(p₂, z₁)/2 with D the negative cosine (Chen and He, 2021, equations 1 and 2). The views pass
     /// one after the other, so that batch norm sees each as a batch of its own. With `stop_gradient` z is a
     /// constant in D (equations 3 and 4); without a predictor p is z itself.
-    SimSiam { views: [&'a [f32]; 2], stop_gradient: bool },
+    SimSiam {
+        /// Two views of each image.
+        views: [&'a [f32]; 2],
+        /// Whether z is a constant.
+        stop_gradient: bool,
+    },
 }
 
 /// The labels of one head for a batch: n, each below the head's number of classes.

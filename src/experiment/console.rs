@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
 
 use crate::error::{Error, Result};
 
@@ -17,6 +18,7 @@ pub enum Output {
     Text,
     /// A JSON object a line, for scripts.
     Json,
+    /// Nothing at all.
     Nothing,
 }
 
@@ -28,22 +30,27 @@ pub(super) struct Console {
 }
 
 impl Console {
-    /// Appends to `log.txt` in `folder`, whatever the output.
+    /// Says into `folder`'s `log.txt`, whatever the output.
     pub fn open(folder: &Path, output: Output) -> Result<Console> {
         let path = folder.join("log.txt");
-        let log = File::options().create(true).append(true).open(&path).map_err(Error::io("open", &path))?;
+        let log = open_log(&path)?;
         Ok(Console { log, path, output, bar: ProgressBar::hidden() })
     }
 
-    /// One line, without disturbing the bar.
-    pub fn say(&mut self, line: &str) -> Result<()> {
-        let now = humantime::format_rfc3339_seconds(SystemTime::now());
-        writeln!(self.log, "{now} {line}").map_err(Error::io("write", &self.path))?;
+    /// Lines, without disturbing the bar.
+    pub fn say(&mut self, lines: &str) -> Result<()> {
+        write_log(&self.log, lines).map_err(Error::io("write", &self.path))?;
         if self.output == Output::Text {
             // A reader that has gone away (`| head`) is no reason to stop training.
-            self.bar.suspend(|| writeln!(std::io::stdout(), "{line}").ok());
+            self.bar.suspend(|| writeln!(std::io::stdout(), "{lines}").ok());
         }
         Ok(())
+    }
+
+    /// A line that scripts get too.
+    pub fn warn(&mut self, line: &str) -> Result<()> {
+        self.event(&json!({"event": "warning", "message": line}));
+        self.say(line)
     }
 
     /// One event, for scripts alone.
@@ -61,14 +68,36 @@ impl Console {
         }
     }
 
-    pub fn move_bar(&self, steps: u64, message: String) {
-        self.bar.set_position(steps);
-        self.bar.set_message(message);
+    /// `message` is made only where the bar is seen.
+    pub fn move_bar(&self, steps: u64, message: impl FnOnce() -> String) {
+        if !self.bar.is_hidden() {
+            self.bar.set_position(steps);
+            self.bar.set_message(message());
+        }
     }
 
     pub fn end_bar(&mut self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// Appends to the `log.txt` of a run directory what is said after its run.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn log(folder: &Path, lines: &str) -> Result<()> {
+    let path = folder.join("log.txt");
+    write_log(&open_log(&path)?, lines).map_err(Error::io("write", &path))
+}
+
+fn open_log(path: &Path) -> Result<File> {
+    File::options().create(true).append(true).open(path).map_err(Error::io("open", path))
+}
+
+/// Every line with the time.
+fn write_log(mut log: &File, lines: &str) -> std::io::Result<()> {
+    let now = humantime::format_rfc3339_seconds(SystemTime::now());
+    lines.lines().try_for_each(|line| writeln!(log, "{now} {line}"))
 }
 
 /// "1 h 04 min", "3 min 20 s", "45 s".

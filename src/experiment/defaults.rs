@@ -9,16 +9,25 @@ use super::{
 use crate::data::{Choose, IMAGE};
 use crate::network::{Mode, Probe};
 use crate::optimizer::Schedule;
+use crate::suggest::did_you_mean;
 
-/// Something wrong between the parts of an experiment, and the name in the file that it is about.
+/// Something wrong between the parts of an experiment, and where it is in the file: keys and `name: …`, the outermost
+/// first.
 pub(super) struct Conflict {
-    pub about: String,
+    pub at: Vec<String>,
     pub message: String,
 }
 
 impl Conflict {
-    fn new(about: &str, message: impl Into<String>) -> Conflict {
-        Conflict { about: about.to_owned(), message: message.into() }
+    pub fn new(at: &[&str], message: impl Into<String>) -> Conflict {
+        Conflict { at: at.iter().map(|&part| part.to_owned()).collect(), message: message.into() }
+    }
+
+    /// About a stage's `key`, or about the stage.
+    pub fn of_stage(name: &str, key: Option<&str>, message: impl std::fmt::Display) -> Conflict {
+        let named = format!("name: {name}");
+        let at: Vec<&str> = ["stages", &named].into_iter().chain(key).collect();
+        Conflict::new(&at, format!("stage {name}: {message}"))
     }
 }
 
@@ -43,16 +52,14 @@ impl Experiment {
         };
         let is_cifar = matches!(name, DatasetName::Cifar10 | DatasetName::Cifar100);
         if name != DatasetName::Folder && (self.dataset.classes.is_some() || self.dataset.sha256.is_some()) {
-            return Err(Conflict::new("dataset", "dataset: `classes` and `sha256` belong to name: folder"));
+            return Err(Conflict::new(&["dataset"], "dataset: `classes` and `sha256` belong to name: folder"));
         }
         let sizes = [&mut self.dataset.train, &mut self.dataset.test];
         for ((size, whole), key) in sizes.into_iter().zip(whole).zip(["train", "test"]) {
             let given = size.get_or_insert(Images(whole)).0;
             if is_cifar && given > whole {
-                return Err(Conflict::new(
-                    key,
-                    format!("dataset.{key}: the whole set has {whole} images, not {given}"),
-                ));
+                let message = format!("dataset.{key}: the whole set has {whole} images, not {given}");
+                return Err(Conflict::new(&["dataset", key], message));
             }
         }
         let train = self.dataset.train.map_or(0, |images| images.0);
@@ -60,35 +67,34 @@ impl Experiment {
         let left = self
             .labels
             .check("labels.count", count, train, classes)
-            .map_err(|message| Conflict::new("count", message))?;
+            .map_err(|message| Conflict::new(&["labels", "count"], message))?;
         if self.stages.is_empty() {
-            return Err(Conflict::new("stages", "stages: at least one is needed"));
+            return Err(Conflict::new(&["stages"], "stages: at least one is needed"));
         }
         let mut names = BTreeSet::new();
         for stage in &mut self.stages {
             if !names.insert(stage.name.clone()) {
-                return Err(Conflict::new(&stage.name, format!("stage {}: the name is used twice", stage.name)));
+                let again = format!("name: {}", stage.name);
+                return Err(Conflict::of_stage(&stage.name, Some(&again), "the name is used twice"));
             }
             if *stage.name == *RANDOM {
-                let message = format!("stage {RANDOM}: the name stands for the untrained weights");
-                return Err(Conflict::new(RANDOM, message));
+                return Err(Conflict::of_stage(RANDOM, None, "the name stands for the untrained weights"));
             }
             stage.fill_in();
             let left = match stage.labels {
                 Some(labels) => {
-                    let key = format!("stage {}: labels", stage.name);
-                    let left = self.labels.check(&key, labels.0, train, classes);
-                    left.map_err(|message| Conflict::new(&stage.name, message))?
+                    let left = self.labels.check("labels", labels.0, train, classes);
+                    left.map_err(|message| Conflict::of_stage(&stage.name, Some("labels"), message))?
                 }
                 None => left,
             };
             stage.check(if stage.method.uses_labels() { left } else { train })?;
         }
         for name in self.claims.iter().flat_map(|claim| [&claim.better, &claim.than]) {
-            let tested = |stage: &Stage| stage.name == *name && stage.method.classifies();
-            if !self.stages.iter().any(tested) {
+            let known: Vec<&str> = self.stages.iter().filter(|s| s.method.classifies()).map(|s| &*s.name).collect();
+            if !known.contains(&&**name) {
                 let message = format!("claims: {name} is no stage that classifies the test images");
-                return Err(Conflict::new(name, message));
+                return Err(Conflict::new(&["claims", name], message + &did_you_mean(name, known)));
             }
         }
         for stage in &self.stages {
@@ -97,7 +103,7 @@ impl Experiment {
                 let gb = |bytes: f64| (bytes / 1e9).ceil();
                 let (needs, at_most) = (gb(bytes), gb(MAX_BYTES));
                 let message = format!("its batch and widths need about {needs} GB of memory, more than {at_most} GB");
-                return Err(Conflict::new(&stage.name, format!("stage {}: {message}", stage.name)));
+                return Err(Conflict::of_stage(&stage.name, Some("batch"), message));
             }
         }
         super::plan(&self.stages, &[]).map(|_| ())
@@ -110,12 +116,12 @@ impl DatasetSpec {
         if self.train.is_none() || self.test.is_none() || self.classes.is_none() || self.sha256.is_none() {
             let message = "dataset: a folder needs `train`, `test`, `classes` and `sha256`; `fewlabel data --folder DIR` \
                            prints the line";
-            return Err(Conflict::new("folder", message));
+            return Err(Conflict::new(&["dataset"], message));
         }
         if labels.choose == Choose::First {
             // In a folder class follows class.
             let message = "labels.choose: the first images of a folder are of one class; take `stratified`";
-            return Err(Conflict::new("choose", message));
+            return Err(Conflict::new(&["labels", "choose"], message));
         }
         Ok(())
     }
@@ -207,10 +213,10 @@ impl Stage {
 
     /// What the method and optimizer need and have no use for; `images`: how many the stage trains on.
     fn check(&self, images: usize) -> Result<(), Conflict> {
-        let fail = |message: String| Err(Conflict::new(&self.name, format!("stage {}: {message}", self.name)));
+        let fail = |key: Option<&str>, message: String| Err(Conflict::of_stage(&self.name, key, message));
         let transfers = matches!(self.method, StageMethod::Finetune | StageMethod::Probe | StageMethod::Knn);
         if transfers && self.from.is_none() {
-            return fail("needs `from`, the stage whose weights it takes over".to_owned());
+            return fail(None, "needs `from`, the stage whose weights it takes over".to_owned());
         }
         let sgd = self.optimizer == Some(OptimizerName::Sgd);
         let of = |method| self.method == method;
@@ -234,14 +240,14 @@ impl Stage {
             ("frozen_norm", self.frozen_norm.is_some() && !of(StageMethod::Probe), "method: probe"),
         ];
         if let Some((key, _, of)) = unused.into_iter().find(|(_, wrong, _)| *wrong) {
-            return fail(format!("`{key}` belongs to {of}"));
+            return fail(Some(key), format!("`{key}` belongs to {of}"));
         }
         if let Some([low, high]) = self.claim.filter(|[low, high]| low.0 > high.0) {
-            return fail(format!("claim: {} is above {}", low.0, high.0));
+            return fail(Some("claim"), format!("claim: {} is above {}", low.0, high.0));
         }
         let batch = self.batch.map_or(0, |batch| batch.0);
         if batch > images {
-            return fail(format!("batch: {batch} is more than the {images} images that it trains on"));
+            return fail(Some("batch"), format!("batch: {batch} is more than the {images} images that it trains on"));
         }
         Ok(())
     }

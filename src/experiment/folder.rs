@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::console::Console;
 use super::manifest::{Manifest, StageResult, history_json};
-use super::observer::{StageObserver, metrics};
+use super::observer::{COLLAPSED, StageObserver, metrics};
 use super::reuse;
 use super::run::{Options, START_OVER};
 use super::stage::KNN;
@@ -20,7 +20,7 @@ use crate::files;
 use crate::network::Weights;
 use crate::optimizer::{Rule, State};
 use crate::report;
-use crate::train::{Monitor, Progress, Record, Trained, train};
+use crate::train::{Progress, Record, Trained, train};
 
 /// The run directory, held by this process alone.
 pub(super) struct Folder {
@@ -38,14 +38,25 @@ impl Folder {
         };
         std::fs::create_dir_all(&path).map_err(cannot)?;
         let lock = File::create(path.join(".lock")).map_err(cannot)?;
-        if let Err(std::fs::TryLockError::WouldBlock) = lock.try_lock() {
-            return Err(Error::run(&path, "another run is writing into it", "wait for it, or choose another --out"));
+        match lock.try_lock() {
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(Error::run(
+                    &path,
+                    "another run is writing into it",
+                    "wait for it, or choose another --out",
+                ));
+            }
+            // Without a lock two runs would mix what they write.
+            Err(std::fs::TryLockError::Error(e)) => {
+                return Err(Error::run(&path, format!("cannot be locked: {e}"), "choose another folder with --out"));
+            }
+            Ok(()) => {}
         }
         let file = path.join("manifest.json");
         // Again, now that nobody else writes.
         let mut manifest = Manifest::of_run(&path, experiment, options)?;
         if options.fresh {
-            let old = Manifest::load(&file).map(|old| old.experiment);
+            let old = Manifest::load_claim(&file).map(|old| old.experiment);
             // First of all nothing is finished any more, should this be cut short.
             manifest.save(&file)?;
             remove_stages(&path, old.iter().chain([experiment]))?;
@@ -71,6 +82,14 @@ impl Folder {
         self.finish(job, result, &trained.weights)
     }
 
+    /// Epochs of an unfinished job before its checkpoint, about: the history may be a little ahead of it.
+    pub fn epochs_done(&self, job: &Job) -> u32 {
+        let folder = self.path.join(&job.key);
+        let history = std::fs::read(folder.join("history.json")).ok().filter(|_| folder.join("checkpoint").exists());
+        let records: Vec<Record> = history.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        records.len() as u32
+    }
+
     /// Takes the job's result from another run, if one has it.
     pub fn reuse(&mut self, experiment: &Experiment, job: &Job, options: &Options) -> Result<()> {
         for other in &options.reuse {
@@ -94,12 +113,18 @@ impl Folder {
         if let Some(record) = &result.chosen {
             self.console.say(&format!("{}: chosen: epoch {}  {}", job.key, record.epoch, metrics(record)))?;
         }
-        self.console.event(&json!({"event": "stage", "stage": job.key, "result": {
-            "final": result.last, "peak": result.peak, "chosen": result.chosen, "weights_sha256": result.weights_sha256,
-        }}));
         self.manifest.result.insert(job.key.clone(), result);
         self.manifest.save(&self.path.join("manifest.json"))?;
+        self.announce(job);
         remove_if_there(&folder.join("checkpoint"))
+    }
+
+    /// Tells scripts the result of a finished job.
+    pub fn announce(&self, job: &Job) {
+        let StageResult { last, peak, chosen, weights_sha256, .. } = &self.manifest.result[&job.key];
+        self.console.event(&json!({"event": "stage", "stage": job.key, "result": {
+            "final": last, "peak": peak, "chosen": chosen, "weights_sha256": weights_sha256,
+        }}));
     }
 
     fn train(&mut self, experiment: &Experiment, job: &Job, data: &Data, options: &Options) -> Result<Trained> {
@@ -130,7 +155,7 @@ impl Folder {
         self.console.start_bar(name, u64::from(recipe.epochs) * steps as u64);
         let mut observer = StageObserver {
             collapsed_below: (stage.method == StageMethod::Simsiam)
-                .then(|| 0.25 / (experiment.network.projector.0 as f64).sqrt()),
+                .then(|| COLLAPSED / (experiment.network.projector.0 as f64).sqrt()),
             seconds_before,
             stage: name.clone(),
             manifest: &mut self.manifest,
@@ -162,8 +187,7 @@ impl Folder {
         let mut model = engine::open(&options.device, network, weights.clone(), Rule::Adam, &State::default())?;
         let examples = experiment.examples(stage, data)?;
         let all: Vec<u32> = (0..data.test.len() as u32).collect();
-        let monitor = Monitor { every: 1, knn: KNN };
-        let top1 = monitor.top1((&data.test, &all), (&data.train, &examples.labelled), &mut *model)?;
+        let top1 = KNN.top1((&data.test, &all), (&data.train, &examples.labelled), &mut *model)?;
         let record = Record { epoch: 0, metrics: [("test_top1".to_owned(), top1)].into() };
         self.console.say(&format!("{}: {}", job.key, metrics(&record)))?;
         self.manifest.environment.seconds.insert(job.key.clone(), began.elapsed().as_secs_f64());
@@ -177,13 +201,7 @@ impl Folder {
         if let Some(from) = stage.from.as_deref().filter(|from| *from != RANDOM) {
             let source = experiment.stages.iter().find(|s| *s.name == *from).expect("checked by the plan");
             let key = self.manifest.experiment.key(job.seed, from);
-            let path = self.path.join(&key).join("weights.safetensors");
-            let trained = Weights::load(&path, &experiment.network(source))?;
-            if self.manifest.result.get(&key).is_none_or(|result| result.weights_sha256 != trained.sha256()) {
-                let remedy = "delete this file, then the same command makes it again";
-                return Err(Error::run(&path, "these are not the weights that the run recorded", remedy));
-            }
-            weights.transfer(&trained);
+            weights.transfer(&self.manifest.weights(&self.path, &key, &experiment.network(source))?);
         }
         Ok(weights)
     }

@@ -8,7 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::Experiment;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::network::{Network, Weights};
 use crate::train::{Record, Trained};
+
+/// What to do about a manifest that is damaged.
+const FROM_SOURCE: &str = "take it from its source again, or run its experiment again";
+/// What to do about a file of a finished stage that is damaged.
+const MAKE_AGAIN: &str = "delete this file and run the experiment again: it makes the stage's files again";
 
 /// `experiment` and `result` are the same bits for the same experiment; all that may differ is in `environment`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +26,7 @@ pub struct Manifest {
     pub experiment_sha256: String,
     /// Of the finished jobs, by [`Job::key`](super::Job::key): the stage, below `seed-…` where there are several seeds.
     pub result: BTreeMap<String, StageResult>,
+    /// Where and when it was run.
     pub environment: Environment,
 }
 
@@ -40,7 +47,7 @@ pub struct StageResult {
     pub weights_sha256: String,
     /// Of `history.json`.
     pub history_sha256: String,
-    /// Every epoch; may be left out, since the hash says as much, but not where.
+    /// Every epoch. To `verify` it may be left out, since the hash says as much, but not where.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Record>,
 }
@@ -54,19 +61,29 @@ impl StageResult {
     /// Of what training gave: last epoch, best epoch, hashes. None without a history.
     pub fn new(trained: &Trained) -> Option<StageResult> {
         let Trained { history, chosen, weights } = trained;
-        let top1 = |record: &Record| record.metrics.get("test_top1").copied();
-        // Epoch 0 is no epoch to choose.
-        let tested = history.iter().filter(|record| record.epoch > 0 && top1(record).is_some());
-        let peak = tested.reduce(|best, record| if top1(record) > top1(best) { record } else { best });
         Some(StageResult {
             last: history.last()?.clone(),
-            peak: peak.cloned(),
+            peak: peak(history).cloned(),
             chosen: chosen.clone(),
             weights_sha256: weights.sha256(),
             history_sha256: files::sha256(&history_json(history)),
             history: history.clone(),
         })
     }
+
+    /// Whether its history is there and the one that its hash names, and `final` and `peak` are of it.
+    fn is_whole(&self) -> bool {
+        files::sha256(&history_json(&self.history)) == self.history_sha256
+            && self.history.last() == Some(&self.last)
+            && peak(&self.history) == self.peak.as_ref()
+    }
+}
+
+/// The epoch with the highest test accuracy, the first of several. Epoch 0 is no epoch to choose.
+fn peak(history: &[Record]) -> Option<&Record> {
+    let top1 = |record: &Record| record.metrics.get("test_top1").copied();
+    let tested = history.iter().filter(|record| record.epoch > 0 && top1(record).is_some());
+    tested.reduce(|best, record| if top1(record) > top1(best) { record } else { best })
 }
 
 /// What may differ between two runs with the same result.
@@ -140,13 +157,28 @@ impl Manifest {
         }
     }
 
-    /// Reads a manifest whose experiment is complete and the one that its hash names.
+    /// Reads the manifest of a run: as [`Manifest::load_claim`], and with every history the one that its hash names.
+    ///
+    /// # Errors
+    /// Those of [`Manifest::load_claim`], and [`Error::Run`] for a result that was changed.
+    pub fn load(path: &Path) -> Result<Manifest> {
+        let manifest = Manifest::load_claim(path)?;
+        match manifest.result.iter().find(|(_, result)| !result.is_whole()) {
+            Some((key, _)) => {
+                let problem = format!("the result of {key} was changed: its parts do not fit together");
+                Err(Error::run(path, problem, FROM_SOURCE))
+            }
+            None => Ok(manifest),
+        }
+    }
+
+    /// Reads a manifest whose experiment is complete and the one that its hash names. Its results are taken as they
+    /// are, also without histories: to say whether and where they are wrong is what `verify` is for.
     ///
     /// # Errors
     /// [`Error::Run`] for a file that cannot be read, is no manifest of this version, or whose experiment was changed.
-    /// Results are taken as they are: to compare them is what `verify` is for.
-    pub fn load(path: &Path) -> Result<Manifest> {
-        let remedy = "take it from its source again, or run its experiment again";
+    pub fn load_claim(path: &Path) -> Result<Manifest> {
+        let remedy = FROM_SOURCE;
         let bytes = std::fs::read(path).map_err(|e| Error::run(path, format!("cannot be read: {e}"), remedy))?;
         let manifest: Manifest = serde_json::from_slice(&bytes)
             .map_err(|e| Error::run(path, format!("is not a manifest of this version: {e}"), remedy))?;
@@ -164,6 +196,29 @@ impl Manifest {
             Ok(()) => {}
         }
         Ok(manifest)
+    }
+
+    /// The weights of the finished job `key`, of `network`, from the run's `folder`.
+    ///
+    /// # Errors
+    /// [`Error::Run`] for a file that is not the one that was recorded.
+    pub(crate) fn weights(&self, folder: &Path, key: &str, network: &Network) -> Result<Weights> {
+        let path = folder.join(key).join("weights.safetensors");
+        let weights = Weights::load(&path, network)?;
+        if self.result.get(key).is_none_or(|result| result.weights_sha256 != weights.sha256()) {
+            return Err(Error::run(&path, "these are not the weights that the run recorded", MAKE_AGAIN));
+        }
+        Ok(weights)
+    }
+
+    /// Refuses files of the finished job `key`, of `network`, in the run's `folder` that are not those recorded.
+    pub(super) fn check_files(&self, folder: &Path, key: &str, network: &Network) -> Result<()> {
+        let path = folder.join(key).join("history.json");
+        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        if self.result.get(key).is_none_or(|result| result.history_sha256 != files::sha256(&bytes)) {
+            return Err(Error::run(&path, "this is not the history that the run recorded", MAKE_AGAIN));
+        }
+        self.weights(folder, key, network).map(|_| ())
     }
 
     /// Writes it, whole or not at all, indented for people; of the environment, what is this machine's is first set to

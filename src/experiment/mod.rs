@@ -23,14 +23,15 @@ use crate::data::{CLASSES, Choose};
 use crate::files;
 use crate::network::{Mode, Probe, Widths};
 use crate::optimizer::{Rule, Schedule};
-pub use console::Output;
 pub(crate) use console::duration;
+pub use console::{Output, log};
 pub use manifest::{Environment, Manifest, StageResult};
 pub use past::{PastRun, past_runs};
 pub use plan::Job;
 use plan::plan;
 pub(crate) use run::load_data;
 pub use run::{CHECKPOINT_EVERY, Options, run};
+pub(crate) use stage::KNN;
 pub use value::{Batch, Channels, Classes, Epochs, Images, Name, Percent, Rate, Seed, Seeds, Share, Width};
 
 /// An experiment, as in its YAML file.
@@ -45,6 +46,7 @@ pub struct Experiment {
     /// All of it for so many seeds: `seed`, `seed` + 1, …; 1 unless given.
     #[serde(default = "one_seed", skip_serializing_if = "is_one")]
     pub seeds: Seeds,
+    /// The images.
     pub dataset: DatasetSpec,
     /// The labelled images; the study's unless given.
     #[serde(default)]
@@ -71,7 +73,9 @@ fn is_one(seeds: &Seeds) -> bool {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
+    /// The stage that is to have the higher accuracy.
     pub better: Name,
+    /// The other.
     pub than: Name,
 }
 
@@ -148,10 +152,15 @@ impl Default for Labels {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NetworkSpec {
+    /// [`Widths::channels`].
     pub channels: [Channels; 3],
+    /// [`Widths::hidden`].
     pub hidden: Width,
+    /// [`Widths::projector`].
     pub projector: Width,
+    /// [`Widths::predictor`].
     pub predictor: Width,
+    /// [`Widths::dropout`].
     pub dropout: Share,
 }
 
@@ -268,7 +277,9 @@ pub const RANDOM: &str = "random";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerName {
+    /// [`Rule::Adam`].
     Adam,
+    /// [`Rule::Sgd`].
     Sgd,
 }
 

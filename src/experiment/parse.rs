@@ -20,7 +20,7 @@ impl Experiment {
     /// Reads an experiment file.
     ///
     /// # Errors
-    /// [`Error::Experiment`] for anything that cannot be run, with the line where there is one.
+    /// [`Error::Experiment`] for anything that cannot be run, with line and column where there are any.
     pub fn load(path: &Path) -> Result<Experiment> {
         let fail = |message: String| Error::Experiment { path: path.to_owned(), line: None, column: None, message };
         let metadata = std::fs::metadata(path).map_err(|e| fail(format!("cannot be read: {e}")))?;
@@ -50,7 +50,10 @@ impl Experiment {
             let message = with_suggestion(&without_location(&error.to_string()));
             fail(location.as_ref().map(|at| at.line()), location.map(|at| at.column()), message)
         })?;
-        experiment.complete().map_err(|Conflict { about, message }| fail(line_of(text, &about), None, message))?;
+        experiment.complete().map_err(|Conflict { at, message }| {
+            let place = place_of(text, &at).or_else(|| place_of(text, &["dataset".to_owned()]));
+            fail(place.map(|(line, _)| line), place.map(|(_, column)| column), message)
+        })?;
         Ok(experiment)
     }
 
@@ -78,19 +81,50 @@ fn with_suggestion(message: &str) -> String {
     }
 }
 
-/// The last line that names `word` (`name: word`; a name used twice is wrong where it stands last), or else the last
-/// that has it at all.
-fn line_of(text: &str, word: &str) -> Option<usize> {
+/// Line and column of what `at` leads to in the file, part by part: a key of the file, then keys and `name: …` below it,
+/// each after the one before. Where a part was left out, the one before it.
+fn place_of(text: &str, at: &[String]) -> Option<(usize, usize)> {
+    let words = words(text);
+    let is_flow = words.first().is_some_and(|first| first.column > 1);
+    let mut place = None;
+    let mut from = 0;
+    for (depth, part) in at.iter().enumerate() {
+        let wanted: Vec<&str> = part.split(": ").collect();
+        let is_key = wanted.len() == 1;
+        // The file's own keys begin a line, but in one pair of braces; those of a stage end where the next begins.
+        let found = words[from..].windows(wanted.len()).enumerate().find(|(_, window)| {
+            let ends = depth > 1 && is_key && window[0].text == "name";
+            let top = depth > 0 || is_flow || window[0].column == 1;
+            ends || top && window.iter().map(|word| word.text).eq(wanted.iter().copied())
+        });
+        let Some((i, found)) = found.filter(|(_, found)| found[0].text == wanted[0]) else { break };
+        let last = found[found.len() - 1];
+        place = Some((last.line, last.column));
+        from += i + wanted.len();
+    }
+    place
+}
+
+/// A word of a file, and its place, from 1.
+#[derive(Clone, Copy)]
+struct Word<'a> {
+    text: &'a str,
+    line: usize,
+    column: usize,
+}
+
+/// The keys, names and numbers of a YAML text, without its comments.
+fn words(text: &str) -> Vec<Word<'_>> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let parts = |line: &str| -> Vec<String> {
+    let mut words = vec![];
+    for (index, line) in text.lines().enumerate() {
         let code = line.split('#').next().unwrap_or("");
-        code.split(|c| !is_part(c)).filter(|part| !part.is_empty() && *part != "-").map(str::to_owned).collect()
-    };
-    let last = |found: &dyn Fn(&[String]) -> bool| {
-        text.lines().collect::<Vec<_>>().iter().rposition(|line| found(&parts(line)))
-    };
-    let named = last(&|parts| parts.windows(2).any(|pair| pair[0] == "name" && pair[1] == word));
-    named.or_else(|| last(&|parts| parts.iter().any(|part| part == word))).map(|index| index + 1)
+        for text in code.split(|c| !is_part(c)).filter(|text| !text.is_empty() && *text != "-") {
+            let before = text.as_ptr() as usize - line.as_ptr() as usize;
+            words.push(Word { text, line: index + 1, column: line[..before].chars().count() + 1 });
+        }
+    }
+    words
 }
 
 #[cfg(test)]
@@ -165,6 +199,10 @@ mod tests {
             "name: t\ndataset: {name: synthetic}\nlabels: {count: 10, choose: stratified, validation: 0.99999999}\nstages: [{name: a, method: knn, from: random}]",
             "name: t\ndataset: {name: synthetic}\nstages: [{name: random, method: pretext}]",
             "name: t\ndataset: {name: synthetic}\nclaims: [{better: a, than: b}]\nstages: [{name: a, method: pretext}]",
+            "name: t\ndataset: {name: synthetic}\nstages: [{name: base, method: supervised}]\nclaims:\n  - {better: bsae, than: base}",
+            "name: t\n# train: all\ndataset:\n  name: cifar10\n  train: 60000\nstages:\n  - name: a\n    method: probe\n    from: random\n    frozen_norm: train",
+            "name: t\ndataset: {name: synthetic}\nstages:\n  - name: a\n    method: supervised\n    optimizer: sgd\n    momentum: 0.5\n  - name: b\n    method: supervised\n    momentum: 0.5",
+            "{name: t, dataset: {name: synthetic}, stages: [{name: a, method: pretext, from: b}]}",
             "name: t\ndataset: {name: synthetic}\nnetwork: {channels: [1, 2]}\nstages: [{name: a, method: pretext}]",
             "name: t\ndataset: {name: synthetic}\nnetwork: {hidden: 1000000}\nstages: [{name: a, method: pretext}]",
             "name: t\ndataset: {name: synthetic}\nseed: -1\nstages: [{name: a, method: pretext}]",

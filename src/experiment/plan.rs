@@ -59,7 +59,7 @@ impl Experiment {
                 let stage = name.rsplit('/').next().unwrap_or(name);
                 let message = format!("no stage {name}; there are: {}", known.join(", "));
                 let message = message + &did_you_mean(stage, known);
-                Err(Conflict { about: name.clone(), message })
+                Err(Conflict::new(&[], message))
             }
             None => Ok(jobs),
         }
@@ -76,7 +76,7 @@ pub(super) fn plan(stages: &[Stage], only: &[String]) -> Result<Vec<usize>, Conf
     let known = || stages.iter().map(|stage| &*stage.name).collect::<Vec<_>>().join(", ");
     let mut wanted = Vec::new();
     for name in only {
-        let conflict = || Conflict { about: name.clone(), message: format!("no stage {name}; there are: {}", known()) };
+        let conflict = || Conflict::new(&[], format!("no stage {name}; there are: {}", known()));
         wanted.push(find(name).ok_or_else(conflict)?);
     }
     if only.is_empty() {
@@ -91,17 +91,16 @@ pub(super) fn plan(stages: &[Stage], only: &[String]) -> Result<Vec<usize>, Conf
         while let Some(index) = next.filter(|index| !order.contains(index)) {
             let stage = &stages[index];
             if chain.contains(&index) {
-                let message = format!("stage {}: waits for itself through `from`", stage.name);
-                return Err(Conflict { about: stage.name.to_string(), message });
+                return Err(Conflict::of_stage(&stage.name, Some("from"), "waits for itself through `from`"));
             }
             chain.push(index);
             next = match &stage.from {
                 None => None,
                 Some(from) if **from == *RANDOM => None,
-                Some(from) => Some(find(from).ok_or_else(|| Conflict {
-                    about: from.to_string(),
-                    message: format!("stage {}: from: no stage {from}; there are: {}", stage.name, known())
-                        + &did_you_mean(from, stages.iter().map(|stage| &*stage.name)),
+                Some(from) => Some(find(from).ok_or_else(|| {
+                    let meant = did_you_mean(from, stages.iter().map(|stage| &*stage.name));
+                    let message = format!("from: no stage {from}; there are: {}{meant}", known());
+                    Conflict::of_stage(&stage.name, Some("from"), message)
                 })?),
             };
         }

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::manifest::{StageResult, history_json};
+use super::manifest::StageResult;
 use super::{Experiment, Manifest, RANDOM, Stage, StageMethod};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files;
 use crate::network::Weights;
 
@@ -50,17 +50,12 @@ pub(super) fn find(folder: &Path, experiment: &Experiment, stage: &Stage) -> Res
         let of_seed = manifest.experiment.of_seed(job.seed);
         let other = &of_seed.stages[job.stage];
         let Some(result) = manifest.result.get(&job.key) else { continue };
-        let path = folder.join(&job.key).join("weights.safetensors");
-        // A result without its history, or with a changed one, is nothing to go on with.
-        let whole = files::sha256(&history_json(&result.history)) == result.history_sha256;
-        if !whole || !path.exists() || of_seed.fingerprint(other) != wanted {
+        let there = folder.join(&job.key).join("weights.safetensors").exists();
+        if !there || of_seed.fingerprint(other) != wanted {
             continue;
         }
-        let weights = Weights::load(&path, &of_seed.network(other))?;
-        if weights.sha256() != result.weights_sha256 {
-            let problem = "these are not the weights that the run recorded";
-            return Err(Error::run(&path, problem, "delete this file, or leave out --reuse"));
-        }
+        let weights = manifest.weights(folder, &job.key, &of_seed.network(other));
+        let weights = weights.map_err(|error| error.with_remedy("delete this file, or leave out --reuse"))?;
         let seconds = manifest.environment.seconds.get(&job.key).copied();
         let experiment_sha256 = manifest.experiment_sha256;
         return Ok(Some(Found { result: result.clone(), weights, seconds, experiment_sha256 }));

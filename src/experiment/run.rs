@@ -77,6 +77,9 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     // Bad data is found before anything is written or thrown away.
     let before = Manifest::of_run(&options.out, experiment, options)?;
     let left = |manifest: &Manifest, job: &Job| !is_finished(manifest, &options.out, job);
+    for job in jobs.iter().filter(|job| !left(&before, job)) {
+        before.check_files(&options.out, &job.key, &experiment.network(&experiment.stages[job.stage]))?;
+    }
     let mut data = match jobs.iter().find(|job| left(&before, job)) {
         Some(job) => Some((job.seed, load_data(&experiment.of_seed(job.seed), options.data_dir.as_deref())?)),
         None => None,
@@ -94,11 +97,12 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     let mut folder = Folder::open(experiment, options)?;
     folder.console.say(&format!("{}: {} stages into {}", experiment.name, jobs.len(), options.out.display()))?;
     if options.device.is_cpu() && crate::simd::is_slow() {
-        folder.console.say("this CPU has no fused multiply-add: the same bits take many times longer")?;
+        folder.console.warn("this CPU has no fused multiply-add: the same bits take many times longer")?;
     }
     for job in &jobs {
         if !left(&folder.manifest, job) {
             folder.console.say(&format!("{}: finished before", job.key))?;
+            folder.announce(job);
         } else {
             folder.reuse(&experiment.of_seed(job.seed), job, options)?;
         }
@@ -136,6 +140,7 @@ fn show_plan(
         let (what, time) = match experiment.of_seed(job.seed).recipe(stage) {
             None => ("neighbours".to_owned(), None),
             Some(recipe) => {
+                let epochs_left = recipe.epochs - folder.epochs_done(job).min(recipe.epochs);
                 // The same for every seed.
                 let time = match known.iter().find(|(index, _)| *index == job.stage) {
                     Some(&(_, time)) => time,
@@ -146,7 +151,11 @@ fn show_plan(
                         time
                     }
                 };
-                (format!("{} epoch{}", recipe.epochs, if recipe.epochs == 1 { "" } else { "s" }), Some(time))
+                let what = match epochs_left == recipe.epochs {
+                    true => format!("{} epoch{}", recipe.epochs, if recipe.epochs == 1 { "" } else { "s" }),
+                    false => format!("{epochs_left} of {} epochs", recipe.epochs),
+                };
+                (what, Some(time * epochs_left / recipe.epochs))
             }
         };
         total += time.unwrap_or_default();
@@ -156,7 +165,7 @@ fn show_plan(
     let width = rows.iter().map(|row| row.0.len()).max().unwrap_or(0);
     for (key, what, time, _) in &rows {
         let time = time.map_or(String::new(), |time| format!("about {}", duration(time)));
-        folder.console.say(format!("  {key:<width$}  {what:<11}  {time}").trim_end())?;
+        folder.console.say(format!("  {key:<width$}  {what:<15}  {time}").trim_end())?;
     }
     let stages: Vec<_> = rows.into_iter().map(|row| row.3).collect();
     folder.console.event(&json!({"event": "plan", "experiment": experiment.name, "stages": stages}));

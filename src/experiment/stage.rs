@@ -10,7 +10,7 @@ use crate::train::{Examples, Method, Monitor, Recipe, Test};
 
 /// The kNN classifier of the seed protocol's reruns. The temperature is that of Wu et al.'s code for CIFAR-10
 /// (lemniscate.pytorch, `cifar.py`, `--nce-t`); their paper has 0.07 on ImageNet.
-pub(super) const KNN: Knn = Knn { k: 20, temperature: 0.1 };
+pub(crate) const KNN: Monitor = Monitor { every: 1, knn: Knn { k: 20, temperature: 0.1 } };
 
 impl Experiment {
     /// The network that the stage trains.
@@ -60,7 +60,7 @@ impl Experiment {
             batch: stage.batch.expect("filled in").0,
             seed: self.seed.0,
             test: if self.labels.validation.0 > 0.0 { Test::Once } else { Test::EveryEpoch },
-            monitor: stage.knn_every.map(|every| Monitor { every: every.0, knn: KNN }),
+            monitor: stage.knn_every.map(|every| Monitor { every: every.0, ..KNN }),
         })
     }
 

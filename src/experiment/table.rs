@@ -7,6 +7,7 @@ use crate::statistics::Estimate;
 
 /// What a stage that classifies the test images has come to, over the seeds that there are. Accuracies are shares of 1.
 pub struct Row {
+    /// Its name.
     pub stage: String,
     /// How many seeds there are.
     pub n: usize,

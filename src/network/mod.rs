@@ -15,11 +15,19 @@ use crate::data::{CHANNELS, CLASSES, IMAGE, SIDE};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Layer {
     /// 3×3, stride 1, zero padding 1, with bias (PyTorch's `Conv2d`).
-    Conv3x3 { inputs: usize, outputs: usize },
+    Conv3x3 {
+        /// Channels or features that go in.
+        inputs: usize,
+        /// Those that come out.
+        outputs: usize,
+    },
     /// y = γ·(x − μ)/√(σ² + 1e-5) + β, in training with the mean and the biased variance of each channel over images
     /// and pixels (Ioffe and Szegedy, "Batch normalization", 2015, algorithm 1). Running statistics move by a tenth,
     /// the variance to the unbiased one (PyTorch's `BatchNorm2d` and `BatchNorm1d`).
-    BatchNorm { channels: usize },
+    BatchNorm {
+        /// Each has its own statistics.
+        channels: usize,
+    },
     /// max(x, 0), with gradient 0 at 0, as in PyTorch.
     Relu,
     /// 2×2, stride 2; ties go to the first pixel in row order.
@@ -27,9 +35,17 @@ pub enum Layer {
     /// [n, c, h, w] to [n, c·h·w].
     Flatten,
     /// y = x·Wᵀ + b with W [outputs, inputs].
-    Linear { inputs: usize, outputs: usize },
+    Linear {
+        /// Channels or features that go in.
+        inputs: usize,
+        /// Those that come out.
+        outputs: usize,
+    },
     /// Zeroes with probability `p` and scales the rest by 1/(1−p), in training only (PyTorch's `dropout`).
-    Dropout { p: f32 },
+    Dropout {
+        /// From 0 to below 1.
+        p: f32,
+    },
 }
 
 /// What the initialiser draws for a tensor, and whether an optimizer moves it.
@@ -37,7 +53,10 @@ pub enum Layer {
 pub enum Role {
     /// U(−1/√fan_in, 1/√fan_in): PyTorch's default for weights and biases of convolutions and linear layers
     /// (`torch.nn.Linear.reset_parameters`, `torch.nn.modules.conv._ConvNd.reset_parameters`).
-    Uniform { fan_in: usize },
+    Uniform {
+        /// Values that one output is a sum of.
+        fan_in: usize,
+    },
     /// Batch norm's γ: 1.
     Ones,
     /// Batch norm's β: 0.
@@ -58,8 +77,11 @@ impl Role {
 /// Name, shape and role of one tensor of a network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
+    /// As in PyTorch's `state_dict`.
     pub name: String,
+    /// PyTorch's: outputs first.
     pub shape: Vec<usize>,
+    /// What it starts as, and whether it is trained.
     pub role: Role,
 }
 
@@ -91,7 +113,9 @@ impl Layer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
+    /// The batch's own statistics; dropout drops.
     Train,
+    /// The running statistics; nothing is dropped.
     Eval,
 }
 
@@ -108,7 +132,9 @@ pub enum Probe {
 /// Layers applied one after the other; each with the prefix of its tensors' names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
+    /// The prefix of its tensors' names.
     pub name: &'static str,
+    /// In the order of a forward pass, each with its tensors' prefix.
     pub layers: Vec<(String, Layer)>,
     /// Set on a block that gets no gradient: the mode that it stays in while the rest trains.
     pub frozen: Option<Mode>,
@@ -184,7 +210,9 @@ pub const CLASSIFIER: &str = "classifier";
 /// is trunk, then heads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
+    /// What every head is fed with, in order.
     pub trunk: Vec<Block>,
+    /// Each takes the trunk's output.
     pub heads: Vec<Block>,
 }
 

@@ -15,8 +15,11 @@ use crate::rng::{Purpose, Stream};
 /// One named `f32` tensor, row by row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
+    /// The tensor's, or with a slot before it.
     pub name: String,
+    /// Of as many elements as there are values.
     pub shape: Vec<usize>,
+    /// Row by row.
     pub values: Vec<f32>,
 }
 
@@ -30,6 +33,7 @@ impl Array {
 /// All tensors of a network, running statistics included, in the network's stable order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Weights {
+    /// In the network's order.
     pub arrays: Vec<Array>,
 }
 

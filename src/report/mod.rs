@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use crate::data::{Data, IMAGE, SIDE};
 use crate::error::{Error, Result};
-use crate::experiment::{Manifest, Stage, StageMethod, StageResult, load_data, table};
+use crate::experiment::{Manifest, Stage, load_data, table};
 use crate::files;
 use crate::network::Weights;
 use figure::{Figure, Picture, Plot};
@@ -54,28 +54,23 @@ impl Run {
         Ok(runs)
     }
 
-    /// The stage's result for the experiment's first seed, if it is finished, and the place of its weights.
-    fn finished(&self, stage: &Stage) -> Option<(&StageResult, PathBuf)> {
+    /// The stage's key for the experiment's first seed, if it is finished, and whether its weights are here.
+    fn finished(&self, stage: &Stage) -> Option<(String, bool)> {
         let key = self.manifest.experiment.key(self.manifest.experiment.seed.0, &stage.name);
-        Some((self.manifest.result.get(&key)?, self.folder.join(key).join("weights.safetensors")))
+        let is_here = self.folder.join(&key).join("weights.safetensors").exists();
+        self.manifest.result.contains_key(&key).then_some((key, is_here))
     }
 
     /// Finished stages whose weights would give figures, but are gone.
     fn without_weights(&self) -> Vec<&str> {
-        let is_gone = |stage: &&Stage| self.finished(stage).is_some_and(|(_, path)| !path.exists());
-        let stages = self.manifest.experiment.stages.iter().filter(|stage| stage.method != StageMethod::Knn);
-        stages.filter(is_gone).map(|stage| &*stage.name).collect()
+        let is_gone = |stage: &&Stage| self.finished(stage).is_some_and(|(_, is_here)| !is_here);
+        self.manifest.experiment.stages.iter().filter(is_gone).map(|stage| &*stage.name).collect()
     }
 
     /// What the stage has come to for the experiment's first seed; none where it is not finished, or not here.
     fn weights(&self, stage: &Stage) -> Result<Option<Weights>> {
-        let Some((result, path)) = self.finished(stage).filter(|(_, path)| path.exists()) else { return Ok(None) };
-        let weights = Weights::load(&path, &self.manifest.experiment.network(stage))?;
-        if weights.sha256() != result.weights_sha256 {
-            let remedy = "delete this file and run the experiment again, or leave it out: the report then does without";
-            return Err(Error::run(&path, "these are not the weights that the run recorded", remedy));
-        }
-        Ok(Some(weights))
+        let Some((key, true)) = self.finished(stage) else { return Ok(None) };
+        self.manifest.weights(&self.folder, &key, &self.manifest.experiment.network(stage)).map(Some)
     }
 }
 
@@ -181,7 +176,7 @@ pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut
     let tables: Vec<String> =
         runs.iter().map(|run| format!("## {}\n\n{}", run.name, table::markdown(&run.manifest))).collect();
     files::write_atomically(&md, &[tables.join("\n").as_bytes()])?;
-    files::write_atomically(&path, &[page::page(&runs, &sections, &sheets, &missing).as_bytes()])?;
+    files::write_atomically(&path, &[page::page(&runs, out, &sections, &sheets, &missing).as_bytes()])?;
     Ok(path)
 }
 

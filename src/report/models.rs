@@ -10,7 +10,7 @@ use crate::data::{CHANNELS, Data, Dataset, IMAGE};
 use crate::engine::{self, Engine};
 use crate::error::Result;
 use crate::evaluate::argmax;
-use crate::experiment::{RANDOM, StageMethod};
+use crate::experiment::{KNN, RANDOM, StageMethod};
 use crate::neighbors::{Neighbor, nearest, normalized};
 use crate::network::{CLASSIFICATION_HEAD, CLASSIFIER, Network, Weights};
 use crate::optimizer::{Rule, State};
@@ -74,18 +74,22 @@ fn told(draw: &Pretext) -> String {
     format!("{}° {} {color}", u32::from(draw.quarter_turns) * 90, SHEARS[usize::from(draw.shear)])
 }
 
-/// How often each class is taken for which, for every stage that was trained to classify.
+/// How often each class is taken for which, for every stage that classifies.
 pub fn confusions(run: &Run, data: &Data) -> Result<Vec<Figure>> {
+    let experiment = &run.manifest.experiment;
     let mut figures = vec![];
-    for stage in run.manifest.experiment.stages.iter().filter(|stage| stage.method.classifies()) {
-        let head = match stage.method {
-            StageMethod::Knn => continue,
-            StageMethod::Probe => CLASSIFIER,
-            _ => CLASSIFICATION_HEAD,
-        };
+    for stage in experiment.stages.iter().filter(|stage| stage.method.classifies()) {
         let Some(weights) = run.weights(stage)? else { continue };
-        let mut model = open(run.manifest.experiment.network(stage), weights)?;
-        let taken = predictions(&mut *model, head, &data.test)?;
+        let mut model = open(experiment.network(stage), weights)?;
+        let taken = match stage.method {
+            StageMethod::Knn => {
+                let labelled = experiment.examples(stage, data)?.labelled;
+                let test: Vec<u32> = (0..data.test.len() as u32).collect();
+                KNN.predictions((&data.test, &test), (&data.train, &labelled), &mut *model)?
+            }
+            StageMethod::Probe => predictions(&mut *model, CLASSIFIER, &data.test)?,
+            _ => predictions(&mut *model, CLASSIFICATION_HEAD, &data.test)?,
+        };
         let n = data.classes.len();
         let mut counts = vec![vec![0; n]; n];
         for (&label, taken) in data.test.labels.iter().zip(taken) {

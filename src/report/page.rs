@@ -1,6 +1,7 @@
 //! `report.html`: one file that needs no other and no network.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -24,8 +25,8 @@ pub(super) fn figure_ids(html: &str) -> Option<Vec<&str>> {
     Some(ids.filter(|id| id.chars().all(plain)).collect())
 }
 
-/// The page on the runs; `missing` says what could not be shown.
-pub(super) fn page(runs: &[Run], sections: &[Section], sheets: &[Sheet], missing: &[String]) -> String {
+/// The page on the runs, to lie in the folder `place`; `missing` says what could not be shown.
+pub(super) fn page(runs: &[Run], place: &Path, sections: &[Section], sheets: &[Sheet], missing: &[String]) -> String {
     let names: Vec<&str> = runs.iter().map(|run| &*run.name).collect();
     let title = format!("{TITLE}{}", names.join(", "));
     let style = include_str!("page.css");
@@ -41,6 +42,15 @@ pub(super) fn page(runs: &[Run], sections: &[Section], sheets: &[Sheet], missing
         let _ = write!(out, " <a href=\"#{}\">{}</a>", anchor(i), section.title);
     }
     out += " <a href=\"#reproduce\">Reproduce</a></nav>\n<section id=\"result\">\n";
+    if runs.len() > 1 {
+        let of_run = |run: &Run| -> Vec<Row> {
+            let name = |row: Row| Row { stage: format!("{}: {}", run.name, row.stage), ..row };
+            table::rows(&run.manifest).into_iter().map(name).collect()
+        };
+        let rows: Vec<Row> = runs.iter().flat_map(of_run).collect();
+        out.push_str("<h2>All runs</h2>\n");
+        cells(&mut out, &table::columns(&rows));
+    }
     for run in runs {
         result(&mut out, run, runs.len() > 1);
     }
@@ -55,6 +65,12 @@ pub(super) fn page(runs: &[Run], sections: &[Section], sheets: &[Sheet], missing
         out += "</div>\n</section>\n";
     }
     out += "<section id=\"reproduce\">\n<h2>Reproduce</h2>\n";
+    let folders: Vec<String> = runs.iter().map(|run| word(&run.folder.display().to_string())).collect();
+    let page = format!("fewlabel report {}{}   # this page again", folders.join(" "), places(runs, place));
+    let _ = writeln!(out, "<pre>{}</pre>", escape(&page));
+    if runs.iter().any(|run| run.manifest.experiment.dataset.name == DatasetName::Folder) {
+        out.push_str("<p class=\"soft\">IMAGES is the folder that holds the images' train/ and test/.</p>\n");
+    }
     runs.iter().for_each(|run| reproduce(&mut out, run));
     out += "</section>\n<div id=\"tip\" role=\"status\" hidden></div>\n";
     for Sheet { id, jpeg } in sheets {
@@ -82,7 +98,20 @@ fn result(out: &mut String, run: &Run, named: bool) {
     }
     let rows = table::rows(&run.manifest);
     let _ = writeln!(out, "<p>{}</p>", escape(&summary(experiment, &rows)));
-    let cells = table::columns(&rows);
+    cells(out, &table::columns(&rows));
+    if rows.is_empty() {
+        return;
+    }
+    for note in table::notes(&run.manifest, &rows) {
+        let _ = writeln!(out, "<p class=\"soft\">{}</p>", escape(&note));
+    }
+    if experiment.seeds.0 > 1 {
+        out.push_str("<p class=\"soft\">Pictures, maps and confusion matrices are of the first seed.</p>\n");
+    }
+}
+
+/// A table: heads, then rows.
+fn cells(out: &mut String, cells: &[Vec<String>]) {
     if cells.len() == 1 {
         let _ = writeln!(out, "<p>{}</p>", table::UNTESTED);
         return;
@@ -97,12 +126,6 @@ fn result(out: &mut String, run: &Run, named: bool) {
         let _ = writeln!(out, "<tr>{}</tr>", row.iter().enumerate().map(cell).collect::<String>());
     }
     out.push_str("</table></div>\n");
-    for note in table::notes(&run.manifest, &rows) {
-        let _ = writeln!(out, "<p class=\"soft\">{}</p>", escape(&note));
-    }
-    if experiment.seeds.0 > 1 {
-        out.push_str("<p class=\"soft\">Pictures, maps and confusion matrices are of the first seed.</p>\n");
-    }
 }
 
 /// "CIFAR-10, 50,000 training images of which 5,000 have labels …"
@@ -170,17 +193,11 @@ fn figure(out: &mut String, figure: &Figure) {
 /// How to get this again: command, hashes, environment, experiment.
 fn reproduce(out: &mut String, run: &Run) {
     let manifest = &run.manifest;
-    let folder = run.folder.display().to_string();
-    let data = match manifest.experiment.dataset.name {
-        DatasetName::Folder => " --data-dir IMAGES",
-        _ => "",
-    };
-    let verify = format!("fewlabel verify {}{data}   # the same bits again", word(&format!("{folder}/manifest.json")));
-    let report = format!("fewlabel report {}{data}   # this page again", word(&folder));
-    let _ = writeln!(out, "<h3>{}</h3>\n<pre>{}\n{}</pre>", escape(&run.name), escape(&verify), escape(&report));
-    if !data.is_empty() {
-        out.push_str("<p class=\"soft\">IMAGES is the folder that holds the images' train/ and test/.</p>\n");
-    }
+    let (data, file) = (data_dir(run), run.folder.join("manifest.json").display().to_string());
+    let verify = format!("fewlabel verify {}{data}   # the same bits again", word(&file));
+    let again =
+        format!("fewlabel run {}.yaml{data}   # the experiment below, saved in this file", &*manifest.experiment.name);
+    let _ = writeln!(out, "<h3>{}</h3>\n<pre>{}\n{}</pre>", escape(&run.name), escape(&verify), escape(&again));
     let environment = &manifest.environment;
     let facts = [
         ("experiment", manifest.experiment_sha256.clone()),
@@ -216,6 +233,23 @@ fn reproduce(out: &mut String, run: &Run) {
         "</table></div></details>\n<details><summary>The experiment, complete</summary>\n<pre>{}</pre></details>",
         escape(&yaml)
     );
+}
+
+/// The option that says where the run's images are, where it is not the usual place.
+fn data_dir(run: &Run) -> &'static str {
+    match run.manifest.experiment.dataset.name {
+        DatasetName::Folder => " --data-dir IMAGES",
+        _ => "",
+    }
+}
+
+/// The options of the page's own command.
+fn places(runs: &[Run], place: &Path) -> String {
+    let out = match runs {
+        [run] if run.folder == place => String::new(),
+        _ => format!(" --out {}", word(&place.display().to_string())),
+    };
+    out + runs.iter().map(data_dir).find(|option| !option.is_empty()).unwrap_or_default()
 }
 
 /// As one word of a shell's command.

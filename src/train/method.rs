@@ -17,11 +17,17 @@ use crate::rng::Purpose;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// Labels, on images as they are, through the head of this name.
-    Classify { head: &'static str },
+    Classify {
+        /// The block.
+        head: &'static str,
+    },
     /// Which rotation, shear and recolouring an image has gone through.
     Pretext,
     /// Two views of an image should agree.
-    SimSiam { stop_gradient: bool },
+    SimSiam {
+        /// Whether z is a constant in the loss.
+        stop_gradient: bool,
+    },
 }
 
 /// Heads that a method trains at most.
@@ -67,6 +73,11 @@ pub struct Sums {
 impl Sums {
     pub(super) fn mean_loss(&self) -> f64 {
         self.loss / self.images
+    }
+
+    /// Of the first head.
+    pub(super) fn top1(&self) -> Option<f64> {
+        self.correct.first().map(|correct| correct / self.images)
     }
 
     /// The training metrics.

@@ -20,7 +20,7 @@ use candle_core::Device;
 pub use method::Method;
 use method::{Batch, Sums};
 pub(crate) use pace::expected_time;
-pub use recipe::{Examples, Monitor, Recipe, Record, Test};
+pub use recipe::{Examples, Images, Monitor, Recipe, Record, Test};
 pub(crate) use source::EVAL_BATCH;
 use source::Source;
 pub use source::features;
@@ -51,6 +51,7 @@ pub struct Best {
     pub epoch: u32,
     /// Accuracy on the validation images, a share of 1.
     pub top1: f64,
+    /// As they were after it.
     pub weights: Weights,
 }
 
@@ -71,14 +72,18 @@ impl Progress {
 pub struct Position {
     /// From 1.
     pub epoch: u32,
+    /// Epochs of the stage.
     pub epochs: u32,
-    /// Steps done in the epoch, and steps of an epoch.
+    /// Steps done in the epoch.
     pub step: usize,
+    /// Steps of an epoch.
     pub steps: usize,
     /// Images that one step takes.
     pub batch: usize,
     /// Mean training loss of the epoch so far; NaN in [`Observer::epoch`], whose last record has it.
     pub loss: f64,
+    /// Share of right answers of the epoch so far, of the first head; none of SimSiam, and in [`Observer::epoch`].
+    pub top1: Option<f64>,
 }
 
 /// Told of every step and epoch, and asked whether to go on: after a step `step`, `interrupted`, `checkpoint_due`,
@@ -211,6 +216,7 @@ fn train_epochs(
             steps,
             batch: recipe.batch,
             loss: progress.sums.mean_loss(),
+            top1: progress.sums.top1(),
         };
         let epoch = progress.epoch;
         let fill = |batch: &mut Batch, step: usize| {

@@ -10,7 +10,7 @@ use super::{Examples, Recipe, Test};
 use crate::data::Data;
 use crate::engine::{self, Rates};
 use crate::error::Result;
-use crate::network::{Mode, Weights};
+use crate::network::{Mode, Network, Weights};
 use crate::optimizer::State;
 
 /// Steps that are timed, after one that is not.
@@ -22,7 +22,7 @@ const STEPS: usize = 2;
 /// The engine's.
 pub fn expected_time(recipe: &Recipe, data: &Data, examples: &Examples, device: &Device) -> Result<Duration> {
     let state = State::default();
-    let open = |network: &crate::network::Network| {
+    let open = |network: &Network| {
         engine::open(device, network.clone(), Weights::init(network, recipe.seed), recipe.rule, &state)
     };
     let mut model = open(&recipe.network)?;
@@ -56,9 +56,12 @@ pub fn expected_time(recipe: &Recipe, data: &Data, examples: &Examples, device: 
     let (epochs, steps) = (f64::from(recipe.epochs), recipe.steps(examples.train.len()) as f64);
     // Without heads there is nothing to judge; features of a frozen backbone are computed once.
     let looks = if recipe.method.heads().is_empty() { 0.0 } else { judged as f64 * forward };
-    let seconds = match frozen {
-        true => epochs * steps * step + looks + examples.train.len() as f64 * forward,
-        false => epochs * (steps * step + looks),
-    };
+    let monitored =
+        recipe.monitor.map_or(0, |monitor| (1..=recipe.epochs).filter(|&e| monitor.is_due(e, recipe.epochs)).count());
+    let seconds = monitored as f64 * (judged + examples.labelled.len()) as f64 * forward
+        + match frozen {
+            true => epochs * steps * step + looks + examples.train.len() as f64 * forward,
+            false => epochs * (steps * step + looks),
+        };
     Ok(Duration::try_from_secs_f64(seconds).unwrap_or_default())
 }

@@ -17,8 +17,11 @@ use crate::optimizer::{Rule, Schedule};
 pub struct Recipe {
     /// The stage, for messages.
     pub name: String,
+    /// How it learns.
     pub method: Method,
+    /// What learns.
     pub network: Network,
+    /// How parameters move.
     pub rule: Rule,
     /// The rate at the first step.
     pub lr: f64,
@@ -26,11 +29,13 @@ pub struct Recipe {
     pub schedule: Schedule,
     /// Of the heads; a constant rate of SimSiam's predictor does a little better (Chen and He, 2021, §4.2, table 1).
     pub head_schedule: Schedule,
+    /// At least 1.
     pub epochs: u32,
     /// Images a step, at least 1.
     pub batch: usize,
     /// The key of every random stream.
     pub seed: u64,
+    /// When the test images are looked at.
     pub test: Test,
     /// The kNN accuracy while learning, if wanted.
     pub monitor: Option<Monitor>,
@@ -52,6 +57,7 @@ pub enum Test {
 pub struct Monitor {
     /// Epochs from one to the next; the last epoch has it too.
     pub every: u32,
+    /// The classifier.
     pub knn: Knn,
 }
 
@@ -65,17 +71,30 @@ impl Monitor {
     ///
     /// # Errors
     /// The engine's.
-    pub fn top1(&self, queries: (&Dataset, &[u32]), bank: (&Dataset, &[u32]), model: &mut dyn Engine) -> Result<f64> {
-        let mut of = |(data, indices): (&Dataset, &[u32])| -> Result<(Vec<f32>, Vec<u8>)> {
-            let labels = indices.iter().map(|&index| data.labels[index as usize]).collect();
-            Ok((features(data, indices, model)?, labels))
-        };
-        let ((queries, labels), (bank, bank_labels)) = (of(queries)?, of(bank)?);
-        let width = queries.len() / labels.len().max(1);
-        let correct = evaluate::knn_correct(&queries, &labels, &bank, &bank_labels, width, self.knn);
-        Ok(f64::from(correct) / labels.len() as f64)
+    pub fn top1(&self, queries: Images, bank: Images, model: &mut dyn Engine) -> Result<f64> {
+        let classes = self.predictions(queries, bank, model)?;
+        let labels = queries.1.iter().map(|&index| usize::from(queries.0.labels[index as usize]));
+        let correct = classes.iter().zip(labels).filter(|(class, label)| **class == *label).count();
+        Ok(correct as f64 / queries.1.len() as f64)
+    }
+
+    /// The class that each of `queries` is taken for by the images of `bank`.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn predictions(&self, queries: Images, bank: Images, model: &mut dyn Engine) -> Result<Vec<usize>> {
+        if queries.1.is_empty() {
+            return Ok(vec![]);
+        }
+        let labels: Vec<u8> = bank.1.iter().map(|&index| bank.0.labels[index as usize]).collect();
+        let [rows, known] = [queries, bank].map(|(data, indices)| features(data, indices, model));
+        let (rows, known) = (rows?, known?);
+        Ok(evaluate::knn_predictions(&rows, &known, &labels, rows.len() / queries.1.len(), self.knn))
     }
 }
+
+/// Images, and which of them by index.
+pub type Images<'a> = (&'a Dataset, &'a [u32]);
 
 /// The training images of a stage, by index.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +121,7 @@ impl Recipe {
 pub struct Record {
     /// From 1; 0 for a kNN classifier, which trains nothing.
     pub epoch: u32,
+    /// By name.
     #[serde(flatten)]
     pub metrics: BTreeMap<String, f64>,
 }

@@ -149,10 +149,13 @@ def main():
         figures = driver.find_elements(By.TAG_NAME, "figure")
         assert figures, "there are figures"
         kinds = {"lines": check_lines, "scatter": check_map}
+        found = dict.fromkeys(kinds, 0)
         for figure in figures:
             kind = figure.get_attribute("class").split()[0]
             if kind in kinds:
                 kinds[kind](driver, figure)
+                found[kind] += 1
+        assert all(found.values()), f"there are curves and maps: {found}"
         if len(sys.argv) > 2:
             screenshots(driver, path.as_uri(), Path(sys.argv[2]))
         messages = driver.get_log("browser")
@@ -163,7 +166,7 @@ def main():
         assert not out, f"requests that leave the page: {out}"
     finally:
         driver.quit()
-    print(f"{len(figures)} figures answer; nothing leaves the page")
+    print(f"{len(figures)} figures, {found['lines']} with curves and {found['scatter']} maps, which answer")
 
 
 main()

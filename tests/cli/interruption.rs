@@ -106,12 +106,47 @@ fn files_that_were_deleted_are_made_again_and_fresh_starts_over() {
     assert_eq!(place.manifest("runs/smoke")["result"], whole["result"]);
     assert_eq!(std::fs::read(place.path("runs/smoke/baseline/notes.txt")).unwrap(), b"mine");
 
-    // Only metrics have changed by hand: the table survives.
+    // What is no result may be anything: the table survives.
     let mut edited = whole.clone();
-    edited["result"]["baseline"]["final"] = serde_json::json!({"epoch": 2});
     edited["environment"]["seconds"]["baseline"] = serde_json::json!(-1.0);
     place.write("runs/smoke/manifest.json", edited.to_string());
     place.good(&["run", &smoke()]);
+}
+
+#[test]
+fn results_that_were_changed_are_noticed() {
+    let place = Place::new();
+    place.good(&["run", &smoke(), "--only", "baseline"]);
+    let whole = place.manifest("runs/smoke");
+    let changes: [fn(&mut serde_json::Value); 4] = [
+        |baseline| baseline["final"]["train_loss"] = serde_json::json!(0.5),
+        |baseline| baseline["peak"]["test_top1"] = serde_json::json!(0.99),
+        |baseline| baseline["history"][0]["train_loss"] = serde_json::json!(0.5),
+        |baseline| drop(baseline["history"].as_array_mut().unwrap().pop()),
+    ];
+    for change in changes {
+        let mut edited = whole.clone();
+        change(&mut edited["result"]["baseline"]);
+        place.write("runs/smoke/manifest.json", edited.to_string());
+        for command in [&["run", &smoke()][..], &["report", "runs/smoke"]] {
+            let message = place.bad(command, 2);
+            assert!(message.contains("manifest.json") && message.contains("baseline was changed"), "{message}");
+        }
+    }
+    place.write("runs/smoke/manifest.json", whole.to_string());
+    for (file, part) in [("history.json", "not the history"), ("weights.safetensors", "not the weights")] {
+        let file = place.path("runs/smoke/baseline").join(file);
+        let bytes = std::fs::read(&file).unwrap();
+        let mut changed = bytes.clone();
+        *changed.last_mut().unwrap() ^= 1;
+        std::fs::write(&file, changed).unwrap();
+        let message = place.bad(&["run", &smoke(), "--only", "baseline"], 2);
+        assert!(message.contains(part) && message.contains("delete this file"), "{message}");
+        std::fs::remove_file(&file).unwrap();
+        place.good(&["run", &smoke(), "--only", "baseline"]);
+        assert_eq!(std::fs::read(&file).unwrap(), bytes);
+    }
+    assert_eq!(place.manifest("runs/smoke")["result"], whole["result"]);
 }
 
 #[test]

@@ -27,6 +27,10 @@ fn a_run_fills_its_folder_ends_with_the_table_and_is_not_repeated() {
     assert!(said.contains("runs/smoke/report.html") && said.contains("together about"), "{said}");
     let log = std::fs::read_to_string(place.path("runs/smoke/log.txt")).unwrap();
     assert!(log.lines().next().unwrap().starts_with("20") && log.contains("Z baseline: epoch 2/2"), "{log}");
+    assert!(
+        log.contains("Z The report: runs/smoke/report.html") && log.lines().all(|line| line.starts_with("20")),
+        "{log}"
+    );
 
     let before = place.manifest("runs/smoke");
     let history = std::fs::metadata(place.path("runs/smoke/simsiam/history.json")).unwrap().modified().unwrap();
@@ -46,15 +50,25 @@ fn scripts_get_json_and_past_runs_are_listed() {
     let place = Place::new();
     let said = place.good(&["run", &smoke(), "--json", "--only", "simsiam-probe"]);
     let events: Vec<serde_json::Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let of = |kind: &str| events.iter().filter(|event| event["event"] == kind).collect::<Vec<_>>();
-    let counts = ["plan", "epoch", "stage", "done", "report"].map(|kind| of(kind).len());
+    let of_kind = |kind: &str| events.iter().filter(|event| event["event"] == kind).collect::<Vec<_>>();
+    let counts = ["plan", "epoch", "stage", "done", "report"].map(|kind| of_kind(kind).len());
     assert_eq!(counts, [1, 4, 2, 1, 1], "{said}");
-    assert_eq!(of("plan")[0]["stages"][0]["stage"], "simsiam");
-    assert!(of("plan")[0]["stages"][1]["seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(of_kind("plan")[0]["stages"][0]["stage"], "simsiam");
+    assert!(of_kind("plan")[0]["stages"][1]["seconds"].as_f64().unwrap() > 0.0);
     let result = &place.manifest("runs/smoke")["result"]["simsiam-probe"];
-    assert_eq!(of("stage")[1]["result"]["final"], result["final"]);
-    assert_eq!(of("epoch")[3]["record"], result["final"]);
+    assert_eq!(of_kind("stage")[1]["result"]["final"], result["final"]);
+    assert_eq!(of_kind("epoch")[3]["record"], result["final"]);
 
+    let again = place.good(&["run", &smoke(), "--json", "--only", "simsiam-probe"]);
+    let of = |kind: &str| -> Vec<&str> {
+        let event = format!("{{\"event\":\"{kind}\"");
+        said.lines().chain(again.lines()).filter(|line| line.starts_with(&event)).collect()
+    };
+    for kind in ["stage", "done", "report"] {
+        let told = of(kind);
+        let (first, second) = told.split_at(told.len() / 2);
+        assert!(!first.is_empty() && first == second, "{kind}: what is finished is told again: {again}");
+    }
     place.good(&["run", &smoke(), "--quiet", "--out", "runs/whole"]);
     place.write("runs/broken/manifest.json", "{}");
     let listed = place.good(&["runs"]);
@@ -74,7 +88,10 @@ fn completions_and_examples_are_there() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(place.good(&["completions", shell]).contains("fewlabel"), "{shell}");
     }
-    assert!(place.good(&["--help"]).contains("fewlabel verify golden/quick.json"));
+    for command in [&["--help"][..], &["run", "--help"], &["verify", "--help"], &["report", "--help"]] {
+        let said = place.good(command);
+        assert!(said.contains("Examples:") && said.contains("  fewlabel "), "{said}");
+    }
 }
 
 #[test]

@@ -40,6 +40,10 @@ fn meets_every_fixture(kind: Kind) {
     };
     let networks: Vec<_> = fixtures.iter().filter(|fixture| fixture.case != "augment").collect();
     assert!(!networks.is_empty(), "no fixture found");
+    if std::env::var_os("PARITY_DIR").is_none() {
+        let cases: std::collections::BTreeSet<&str> = fixtures.iter().map(|fixture| &*fixture.case).collect();
+        assert!(cases.into_iter().eq(["augment", "pretext", "probe", "simsiam", "supervised"]), "a fixture is missing");
+    }
     // All of them, not only those before the first that fails; each failure has been printed.
     let met = |fixture: &&&Fixture| catch_unwind(AssertUnwindSafe(|| check(fixture))).is_ok();
     let missed: Vec<_> = networks.iter().filter(|fixture| !met(fixture)).map(|f| f.path.display()).collect();
@@ -50,7 +54,9 @@ fn meets_every_fixture(kind: Kind) {
 /// `num_batches_tracked`, which `load_state_dict` fills in by itself).
 #[test]
 fn weights_files_carry_pytorch_names_and_shapes() {
-    for fixture in fixture::all().iter().filter(|fixture| fixture.case != "augment") {
+    let fixtures = fixture::all();
+    assert!(fixtures.iter().any(|fixture| fixture.case != "augment"), "no fixture found");
+    for fixture in fixtures.iter().filter(|fixture| fixture.case != "augment") {
         let network = networks::describe(fixture);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights.safetensors");

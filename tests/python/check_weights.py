@@ -1,11 +1,11 @@
 """Opens a weights file as a user of PyTorch would: python check_weights.py WEIGHTS CHANNELS HIDDEN
 
-With torch installed the supervised network of the study is built from plain torch modules and loads the file with
-`load_state_dict` (strict); then its output on a fixed input is printed. With only safetensors and numpy the names,
-shapes and types are checked.
+The names, shapes and types are checked; with torch installed, `examples/pytorch.py` then loads the file, and the network's
+output on a fixed input is printed.
 """
 
 import sys
+from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -31,25 +31,10 @@ except ImportError:
     print("names and shapes are right; torch is not installed")
     sys.exit()
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+from pytorch import load  # noqa: E402: it needs torch
 
-class Supervised(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        layers, inputs = [], 3
-        for outputs in channels:
-            conv = torch.nn.Conv2d(inputs, outputs, 3, padding=1)
-            layers += [conv, torch.nn.BatchNorm2d(outputs), torch.nn.ReLU(), torch.nn.MaxPool2d(2)]
-            inputs = outputs
-        self.backbone = torch.nn.Sequential(*layers)
-        self.fc = torch.nn.Linear(features, hidden)
-        self.classification_head = torch.nn.Linear(hidden, 10)
-
-    def forward(self, x):
-        return self.classification_head(torch.relu(self.fc(self.backbone(x).flatten(1))))
-
-
-model = Supervised().eval()
-model.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()}, strict=True)
+model = load(path)
 with torch.no_grad():
     x = torch.arange(3 * 32 * 32, dtype=torch.float32).reshape(1, 3, 32, 32) / 1536 - 1
     print("logits", *model(x)[0].tolist())

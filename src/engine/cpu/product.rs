@@ -21,8 +21,11 @@ const LINE: usize = 16;
 /// A: element (i, k) is `values[i * row + k * col]`.
 #[derive(Clone, Copy)]
 pub struct Left<'a> {
+    /// The matrix and perhaps more.
     pub values: &'a [f32],
+    /// From a row to the next, in values.
     pub row: usize,
+    /// From a column to the next, in values.
     pub col: usize,
 }
 
@@ -30,8 +33,11 @@ pub struct Left<'a> {
 /// `values[j / PANEL * panel + k * row + j % PANEL]`.
 #[derive(Clone, Copy)]
 pub struct Right<'a> {
+    /// The matrix and perhaps more.
     pub values: &'a [f32],
+    /// From a row to the next inside a panel, in values.
     pub row: usize,
+    /// From a panel to the next, in values.
     pub panel: usize,
 }
 

@@ -1,0 +1,345 @@
+//! What happens to images: convolution → batch norm → ReLU → 2×2 max-pooling, and back.
+
+use crate::sums::{Tensors, dot};
+
+/// Some images of [channels, side, side] values each.
+#[derive(Clone)]
+pub struct Maps {
+    pub channels: usize,
+    pub side: usize,
+    pub images: Vec<Vec<f32>>,
+}
+
+impl Maps {
+    pub fn zeros(n: usize, channels: usize, side: usize) -> Maps {
+        Maps { channels, side, images: vec![vec![0.0; channels * side * side]; n] }
+    }
+
+    fn place(&self, c: usize, row: usize, column: usize) -> usize {
+        (c * self.side + row) * self.side + column
+    }
+
+    fn get(&self, i: usize, c: usize, row: usize, column: usize) -> f32 {
+        self.images[i][self.place(c, row, column)]
+    }
+
+    fn set(&mut self, i: usize, c: usize, row: usize, column: usize, value: f32) {
+        let at = self.place(c, row, column);
+        self.images[i][at] = value;
+    }
+
+    /// With a border of zeros around it: rows and columns from 0 to side + 1.
+    fn bordered(&self, i: usize, c: usize, row: usize, column: usize) -> f32 {
+        let inside = 1..=self.side;
+        if inside.contains(&row) && inside.contains(&column) { self.get(i, c, row - 1, column - 1) } else { 0.0 }
+    }
+}
+
+/// Batch norm of one channel for one batch.
+#[derive(Clone, Copy)]
+struct Norm {
+    mean: f32,
+    inv_std: f32,
+    alpha: f32,
+    beta: f32,
+    mean_g: f32,
+    pull: f32,
+}
+
+impl Norm {
+    fn apply(&self, x: f32) -> f32 {
+        (x - self.mean) * self.alpha + self.beta
+    }
+}
+
+/// One convolution with batch norm, ReLU and pooling, and what its backward pass needs.
+pub struct Conv {
+    name: [String; 2],
+    x: Maps,
+    y: Maps,
+    /// By group of images, by channel.
+    norms: Vec<Vec<Norm>>,
+    pub out: Maps,
+}
+
+/// F·x·Fᵀ, columns first.
+fn both<const N: usize, const M: usize>(f: fn([f32; N]) -> [f32; M], x: impl Fn(usize, usize) -> f32) -> [[f32; M]; M] {
+    let columns: [[f32; M]; N] = std::array::from_fn(|j| f(std::array::from_fn(|i| x(i, j))));
+    std::array::from_fn(|i| f(std::array::from_fn(|j| columns[j][i])))
+}
+
+// Winograd's maps F(2×2, 3×3), each sum in the order written.
+fn b_t([a, b, c, d]: [f32; 4]) -> [f32; 4] {
+    [a - c, b + c, c - b, b - d]
+}
+fn b([a, b, c, d]: [f32; 4]) -> [f32; 4] {
+    [a, (b - c) + d, (b - a) + c, -d]
+}
+fn a_t([a, b, c, d]: [f32; 4]) -> [f32; 2] {
+    [(a + b) + c, (b - c) - d]
+}
+fn a([a, b]: [f32; 2]) -> [f32; 4] {
+    [a, a + b, a - b, -b]
+}
+fn g([a, b, c]: [f32; 3]) -> [f32; 4] {
+    [a, (a + c) * 0.5 + b * 0.5, (a + c) * 0.5 - b * 0.5, c]
+}
+fn g_t([a, b, c, d]: [f32; 4]) -> [f32; 3] {
+    [a + (b + c) * 0.5, (b - c) * 0.5, (b + c) * 0.5 + d]
+}
+
+/// Images whose kernel gradients are added up in one go, and tiles that one set of products takes.
+const GROUP: usize = 8;
+const TILES: usize = 64;
+/// Places of a 2×2 window in the order in which they win.
+const WINDOW: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
+
+impl Conv {
+    /// Tensors of `conv` and `norm`; the images are `groups` batches one after the other. Running statistics move.
+    pub fn forward(conv: &str, norm: &str, x: Maps, groups: usize, weights: &mut Tensors) -> Conv {
+        let y = match x.side {
+            32 => by_rows(&x, &weights[&format!("{conv}.weight")], &weights[&format!("{conv}.bias")]),
+            _ => by_tiles(&x, &weights[&format!("{conv}.weight")], &weights[&format!("{conv}.bias")]),
+        };
+        let (n, side) = (y.images.len(), y.side);
+        let of_group = n / groups;
+        let moments = |i: usize, c: usize| {
+            let pixels = &y.images[i][c * side * side..][..side * side];
+            let sum = |f: &dyn Fn(f32) -> f32| {
+                pixels.chunks(32).map(|run| run.iter().fold(0.0, |sum, x| sum + f(*x))).fold(0.0, |sum, run| sum + run)
+            };
+            let total: f32 = sum(&|x| x);
+            let mean = total * (1.0 / (side * side) as f32);
+            (total, sum(&|x| (x - mean) * (x - mean)))
+        };
+        let (pixels, count) = ((side * side) as f64, (of_group * side * side) as f64);
+        let mut norms = vec![];
+        for group in 0..groups {
+            let of_channel = |c: usize| {
+                let all: Vec<(f32, f32)> = (group * of_group..(group + 1) * of_group).map(|i| moments(i, c)).collect();
+                let mean = all.iter().map(|m| f64::from(m.0)).sum::<f64>() / count;
+                let apart = |m: &(f32, f32)| f64::from(m.0) / pixels - mean;
+                let squares = all.iter().map(|m| f64::from(m.1) + pixels * apart(m) * apart(m)).sum::<f64>();
+                let inv_std = (1.0 / (squares / count + 1e-5).sqrt()) as f32;
+                let [gamma, beta] = ["weight", "bias"].map(|which| weights[&format!("{norm}.{which}")][c]);
+                let of = Norm { mean: mean as f32, inv_std, alpha: gamma * inv_std, beta, mean_g: 0.0, pull: 0.0 };
+                (of, mean, squares)
+            };
+            let all: Vec<_> = (0..y.channels).map(of_channel).collect();
+            for (c, (_, mean, squares)) in all.iter().enumerate() {
+                for (which, new) in [("running_mean", *mean), ("running_var", squares / (count - 1.0))] {
+                    let old = &mut weights.get_mut(&format!("{norm}.{which}")).unwrap()[c];
+                    *old = (0.9 * f64::from(*old) + 0.1 * new) as f32;
+                }
+            }
+            norms.push(all.into_iter().map(|(norm, ..)| norm).collect());
+        }
+        let mut done = Conv { name: [conv, norm].map(str::to_owned), x, y, norms, out: Maps::zeros(0, 0, 0) };
+        let mut out = Maps::zeros(n, done.y.channels, side / 2);
+        for i in 0..n {
+            for c in 0..out.channels {
+                for (row, column) in squares(side / 2) {
+                    let (x, _) = done.chosen(i, c, row, column);
+                    let v = done.norm(i, c).apply(x);
+                    out.set(i, c, row, column, if v <= 0.0 { 0.0 } else { v });
+                }
+            }
+        }
+        done.out = out;
+        done
+    }
+
+    fn norm(&self, i: usize, c: usize) -> &Norm {
+        &self.norms[i / (self.y.images.len() / self.norms.len())][c]
+    }
+
+    /// The y whose normalised value is the largest of its window, the first of several; and its place there.
+    fn chosen(&self, i: usize, c: usize, row: usize, column: usize) -> (f32, usize) {
+        let y = |(r, s): (usize, usize)| self.y.get(i, c, 2 * row + r, 2 * column + s);
+        let better = |best: usize, at: usize| {
+            if self.norm(i, c).apply(y(WINDOW[at])) > self.norm(i, c).apply(y(WINDOW[best])) { at } else { best }
+        };
+        let best = (1..4).fold(0, better);
+        (y(WINDOW[best]), best)
+    }
+
+    /// From g = ∂L/∂out to the gradients of the tensors, and ∂L/∂x unless x is the network's input.
+    pub fn backward(mut self, g: &Maps, weights: &Tensors, gradients: &mut Tensors) -> Option<Maps> {
+        let (n, side, channels) = (self.y.images.len(), self.y.side, self.y.channels);
+        let masked = |conv: &Conv, i: usize, c: usize, row: usize, column: usize| {
+            let (x, place) = conv.chosen(i, c, row, column);
+            (x, place, if conv.norm(i, c).apply(x) <= 0.0 { 0.0 } else { g.get(i, c, row, column) })
+        };
+        // Batch norm's sums: row by row, image by image, group by group.
+        let (groups, of_group) = (self.norms.len(), n / self.norms.len());
+        let mut totals = vec![[0.0f64; 2]; channels];
+        for group in 0..groups {
+            for (c, total) in totals.iter_mut().enumerate() {
+                let of_image = |i: usize| {
+                    let mean = self.norm(i, c).mean;
+                    (0..side / 2).fold([0.0f32; 2], |sums, row| {
+                        let of_row = (0..side / 2).fold([0.0f32; 2], |sums, column| {
+                            let (x, _, g) = masked(&self, i, c, row, column);
+                            [sums[0] + g, sums[1] + g * (x - mean)]
+                        });
+                        [sums[0] + of_row[0], sums[1] + of_row[1]]
+                    })
+                };
+                let images: Vec<[f32; 2]> = (group * of_group..(group + 1) * of_group).map(of_image).collect();
+                let norm = &self.norms[group][c];
+                let [sum_g, sum_gx] = [0, 1].map(|which| images.iter().map(|sums| f64::from(sums[which])).sum::<f64>());
+                let sum_gx = sum_gx * f64::from(norm.inv_std);
+                let count = (of_group * side * side) as f64;
+                let (mean_g, pull) = ((sum_g / count) as f32, (sum_gx / count) as f32 * norm.inv_std);
+                *total = [total[0] + sum_gx, total[1] + sum_g];
+                self.norms[group][c] = Norm { mean_g, pull, ..*norm };
+            }
+        }
+        let [conv, norm] = &self.name;
+        for (which, name) in ["weight", "bias"].iter().enumerate() {
+            gradients.insert(format!("{norm}.{name}"), totals.iter().map(|total| total[which] as f32).collect());
+        }
+        let mut g_y = Maps::zeros(n, channels, side);
+        for i in 0..n {
+            for c in 0..channels {
+                for (row, column) in squares(side / 2) {
+                    let (_, place, g) = masked(&self, i, c, row, column);
+                    for (at, (r, s)) in WINDOW.into_iter().enumerate() {
+                        let (x, norm) = (self.y.get(i, c, 2 * row + r, 2 * column + s), self.norm(i, c));
+                        let g = if at == place { g } else { 0.0 };
+                        let dx = norm.alpha * ((g - norm.mean_g) - (x - norm.mean) * norm.pull);
+                        g_y.set(i, c, 2 * row + r, 2 * column + s, dx);
+                    }
+                }
+            }
+        }
+        let kernel_gradient = if side == 32 { rows_gradient } else { tiles_gradient };
+        let images: Vec<usize> = (0..n).collect();
+        let parts: Vec<Vec<f32>> = images.chunks(GROUP).map(|images| kernel_gradient(&self.x, &g_y, images)).collect();
+        let sum = |at: usize| parts[1..].iter().fold(parts[0][at], |sum, part| sum + part[at]);
+        gradients.insert(format!("{conv}.weight"), (0..parts[0].len()).map(sum).collect());
+        // Batch norm takes any shift away.
+        gradients.insert(format!("{conv}.bias"), vec![0.0; channels]);
+        (side != 32).then(|| input_gradient(&self.x, &g_y, &weights[&format!("{conv}.weight")]))
+    }
+}
+
+/// Rows and columns in order.
+fn squares(side: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..side * side).map(move |at| (at / side, at % side))
+}
+
+/// The first layer: for each row of taps one product over its 9 values, pixel by pixel, channels together.
+fn by_rows(x: &Maps, kernels: &[f32], bias: &[f32]) -> Maps {
+    let mut y = Maps::zeros(x.images.len(), bias.len(), x.side);
+    for i in 0..x.images.len() {
+        for (o, bias) in bias.iter().enumerate() {
+            for (row, column) in squares(x.side) {
+                let of_taps = |tap: usize| {
+                    let value = |k: usize| x.bordered(i, k % 3, row + tap, column + k / 3);
+                    let kernel = |k: usize| kernels[(o * 3 + k % 3) * 9 + tap * 3 + k / 3];
+                    dot((0..9).map(|k| (value(k), kernel(k))), None)
+                };
+                y.set(i, o, row, column, ((of_taps(0) + of_taps(1)) + of_taps(2)) + bias);
+            }
+        }
+    }
+    y
+}
+
+/// U of a kernel.
+fn transformed(kernels: &[f32], inputs: usize, o: usize, input: usize) -> [[f32; 4]; 4] {
+    both(g, |i, j| kernels[(o * inputs + input) * 9 + i * 3 + j])
+}
+
+/// V of a tile of the input.
+fn tile(x: &Maps, i: usize, c: usize, row: usize, column: usize) -> [[f32; 4]; 4] {
+    both(b_t, |r, s| x.bordered(i, c, 2 * row + r, 2 * column + s))
+}
+
+fn by_tiles(x: &Maps, kernels: &[f32], bias: &[f32]) -> Maps {
+    let mut y = Maps::zeros(x.images.len(), bias.len(), x.side);
+    for (o, bias) in bias.iter().enumerate() {
+        let u: Vec<_> = (0..x.channels).map(|input| transformed(kernels, x.channels, o, input)).collect();
+        for i in 0..x.images.len() {
+            for (row, column) in squares(x.side / 2) {
+                let v: Vec<_> = (0..x.channels).map(|input| tile(x, i, input, row, column)).collect();
+                let m = |r: usize, s: usize| dot(v.iter().zip(&u).map(|(v, u)| (v[r][s], u[r][s])), None);
+                let out = both(a_t, m);
+                for (r, s) in WINDOW {
+                    y.set(i, o, 2 * row + r, 2 * column + s, out[r][s] + bias);
+                }
+            }
+        }
+    }
+    y
+}
+
+/// ∂L/∂W of the first layer for some images: a product over each row's pixels, row by row, image by image.
+fn rows_gradient(x: &Maps, g: &Maps, images: &[usize]) -> Vec<f32> {
+    let of = |at: usize| {
+        let (o, input, dy, dx) = (at / 27, at / 9 % 3, at / 3 % 3, at % 3);
+        let lines = images.iter().flat_map(|&i| (0..x.side).map(move |row| (i, row)));
+        let product = |(i, row): (usize, usize)| {
+            let terms =
+                (0..x.side).map(|column| (x.bordered(i, input, row + dy, column + dx), g.get(i, o, row, column)));
+            dot(terms, None)
+        };
+        lines.map(product).reduce(|sum, line| sum + line).unwrap()
+    };
+    (0..g.channels * 27).map(of).collect()
+}
+
+/// ∂L/∂W inside the network: over the tiles of a chunk of images, chunk by chunk.
+fn tiles_gradient(x: &Maps, g: &Maps, images: &[usize]) -> Vec<f32> {
+    let of_image = (x.side / 2) * (x.side / 2);
+    let chunk = (TILES / of_image).max(1);
+    let mut gradient = vec![0.0; g.channels * x.channels * 9];
+    for o in 0..g.channels {
+        for input in 0..x.channels {
+            let mut du: Option<[[f32; 4]; 4]> = None;
+            for images in images.chunks(chunk) {
+                let tiles = || images.iter().flat_map(|&i| squares(x.side / 2).map(move |at| (i, at)));
+                let pairs: Vec<_> = tiles()
+                    .map(|(i, (row, column))| {
+                        let of_g = both(a, |r, s| g.get(i, o, 2 * row + r, 2 * column + s));
+                        (tile(x, i, input, row, column), of_g)
+                    })
+                    .collect();
+                let sum =
+                    |r: usize, s: usize| dot(pairs.iter().map(|(v, m)| (v[r][s], m[r][s])), du.map(|du| du[r][s]));
+                du = Some(std::array::from_fn(|r| std::array::from_fn(|s| sum(r, s))));
+            }
+            let du = du.unwrap();
+            let dw = both(g_t, |r, s| du[r][s]);
+            for tap in 0..9 {
+                gradient[(o * x.channels + input) * 9 + tap] = dw[tap / 3][tap % 3];
+            }
+        }
+    }
+    gradient
+}
+
+/// ∂L/∂x: tiles overlap, and are added in order.
+fn input_gradient(x: &Maps, g: &Maps, kernels: &[f32]) -> Maps {
+    let mut dx = Maps::zeros(x.images.len(), x.channels, x.side);
+    for input in 0..x.channels {
+        let u: Vec<_> = (0..g.channels).map(|o| transformed(kernels, x.channels, o, input)).collect();
+        for i in 0..x.images.len() {
+            for (row, column) in squares(x.side / 2) {
+                let m = |o: usize| both(a, |r, s| g.get(i, o, 2 * row + r, 2 * column + s));
+                let m: Vec<_> = (0..g.channels).map(m).collect();
+                let v = |r: usize, s: usize| dot(m.iter().zip(&u).map(|(m, u)| (m[r][s], u[r][s])), None);
+                let d = both(b, v);
+                for (r, s) in squares(4) {
+                    let (row, column) = (2 * row + r, 2 * column + s);
+                    if (1..=x.side).contains(&row) && (1..=x.side).contains(&column) {
+                        let old = dx.get(i, input, row - 1, column - 1);
+                        dx.set(i, input, row - 1, column - 1, old + d[r][s]);
+                    }
+                }
+            }
+        }
+    }
+    dx
+}

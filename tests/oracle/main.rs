@@ -1,0 +1,170 @@
+//! The numeric contract of `fewlabel::engine::cpu` in plain loops, one value at a time, from its documentation alone: a
+//! few training steps of tiny networks give the engine's weights, to the last bit.
+
+mod feature;
+mod image;
+mod sums;
+
+use candle_core::Device;
+use feature::{Linear, Rows, cosines, cross_entropy};
+use fewlabel::data::IMAGE;
+use fewlabel::engine::{DropoutKey, Objective, Target, open};
+use fewlabel::network::{Network, Weights, Widths};
+use fewlabel::optimizer::{Rule, State};
+use fewlabel::rng::{Purpose, Stream};
+use image::{Conv, Maps};
+use sums::Tensors;
+
+const STEPS: u32 = 3;
+const LR: f64 = 0.02;
+
+fn key(step: u32) -> DropoutKey {
+    DropoutKey { seed: 4, epoch: 1, first: step * 20 }
+}
+
+fn noise(len: usize, index: u32) -> Vec<f32> {
+    let mut stream = Stream::new(0, Purpose::View1, 0, index);
+    (0..len).map(|_| stream.normal()).collect()
+}
+
+/// Three convolutions, and their output flattened: channel, row, column.
+fn backbone(images: &[f32], groups: usize, weights: &mut Tensors) -> (Vec<Conv>, Rows) {
+    let mut x = Maps { channels: 3, side: 32, images: images.chunks(IMAGE).map(<[f32]>::to_vec).collect() };
+    let mut layers = vec![];
+    for at in [0, 4, 8] {
+        let (conv, norm) = (format!("backbone.{at}"), format!("backbone.{}", at + 1));
+        let layer = Conv::forward(&conv, &norm, x, groups, weights);
+        x = layer.out.clone();
+        layers.push(layer);
+    }
+    let features = (0..x.images[0].len()).map(|f| x.images.iter().map(|image| image[f]).collect()).collect();
+    (layers, features)
+}
+
+fn backbone_back(layers: Vec<Conv>, g: &Rows, weights: &Tensors, gradients: &mut Tensors) {
+    let last = &layers[2].out;
+    let images = (0..last.images.len()).map(|i| g.iter().map(|row| row[i]).collect()).collect();
+    let mut g = Maps { images, ..*last };
+    for layer in layers.into_iter().rev() {
+        match layer.backward(&g, weights, gradients) {
+            Some(dx) => g = dx,
+            None => return,
+        }
+    }
+}
+
+/// The loss of one step of the supervised network, and all gradients.
+fn supervised(images: &[f32], labels: &[u8], key: DropoutKey, p: f32, weights: &mut Tensors) -> (f64, Tensors) {
+    let (layers, x) = backbone(images, 1, weights);
+    let hidden = weights["fc.bias"].len();
+    let mut mask = vec![vec![0.0; labels.len()]; hidden];
+    for i in 0..labels.len() {
+        let mut stream = Stream::new(key.seed, Purpose::Dropout, key.epoch, key.first + i as u32);
+        mask.iter_mut().for_each(|row| row[i] = if stream.chance(p) { 0.0 } else { 1.0 / (1.0 - p) });
+    }
+    let fc = Linear::forward("fc", None, true, Some(mask), x, 1, weights);
+    let head = Linear::forward("classification_head", None, false, None, fc.out.clone(), 1, weights);
+    let (loss, g) = cross_entropy(&head.out, labels);
+    let mut gradients = Tensors::new();
+    let g = head.backward(g, weights, &mut gradients);
+    let g = fc.backward(g, weights, &mut gradients);
+    backbone_back(layers, &g, weights, &mut gradients);
+    (loss, gradients)
+}
+
+/// The loss of one step of SimSiam with stop-gradient on both views, one after the other, and all gradients.
+fn simsiam(views: &[f32], weights: &mut Tensors) -> (f64, Tensors) {
+    let (layers, mut x) = backbone(views, 2, weights);
+    let mut linears = vec![];
+    for (name, norm, relu) in [
+        ("projector.0", Some("projector.1"), true),
+        ("projector.3", Some("projector.4"), true),
+        ("projector.6", Some("projector.7"), false),
+        ("predictor.0", Some("predictor.1"), true),
+        ("predictor.3", None, false),
+    ] {
+        let layer = Linear::forward(name, norm, relu, None, x, 2, weights);
+        x = layer.out.clone();
+        linears.push(layer);
+    }
+    let (loss, mut g) = cosines(&x, &linears[2].out);
+    let mut gradients = Tensors::new();
+    for layer in linears.into_iter().rev() {
+        g = layer.backward(g, weights, &mut gradients);
+    }
+    backbone_back(layers, &g, weights, &mut gradients);
+    (loss, gradients)
+}
+
+/// `torch.optim`'s rules in single precision; `slots` are zeros at first.
+fn update(rule: Rule, t: u32, weights: &mut Tensors, gradients: &Tensors, slots: &mut [Tensors; 2]) {
+    for (name, gradient) in gradients {
+        let weight = weights.get_mut(name).unwrap();
+        let [first, second] =
+            slots.each_mut().map(|slot| slot.entry(name.clone()).or_insert_with(|| vec![0.0; gradient.len()]));
+        for (((w, g), m), s) in weight.iter_mut().zip(gradient).zip(first).zip(second) {
+            match rule {
+                Rule::Sgd { momentum, weight_decay } => {
+                    *m = momentum * *m + (g + weight_decay * *w);
+                    *w -= LR as f32 * *m;
+                }
+                Rule::Adam => {
+                    let correction = |beta: f64| 1.0 - libm::pow(beta, t.into());
+                    let (rate, root) = ((LR / correction(0.9)) as f32, correction(0.999).sqrt() as f32);
+                    *m = 0.9 * *m + (1.0f64 - 0.9) as f32 * g;
+                    *s = 0.999 * *s + (1.0f64 - 0.999) as f32 * (g * g);
+                    *w -= rate * (*m / (s.sqrt() / root + 1e-8));
+                }
+            }
+        }
+    }
+}
+
+/// `STEPS` steps of the engine and of the loops, compared after each.
+fn compare(
+    network: &Network,
+    rule: Rule,
+    objective: &Objective,
+    mut loops: impl FnMut(u32, &mut Tensors) -> (f64, Tensors),
+) {
+    let start = Weights::init(network, 3);
+    let mut ours: Tensors = start.arrays.iter().map(|array| (array.name.clone(), array.values.clone())).collect();
+    let mut slots = [Tensors::new(), Tensors::new()];
+    let mut model = open(&Device::Cpu, network.clone(), start, rule, &State::default()).unwrap();
+    for step in 0..STEPS {
+        let loss = model.step(objective, key(step), LR.into()).unwrap().loss;
+        let (expected, gradients) = loops(step, &mut ours);
+        update(rule, step + 1, &mut ours, &gradients, &mut slots);
+        assert_eq!(loss.to_bits(), expected.to_bits(), "loss of step {step}");
+        for array in model.weights().unwrap().arrays {
+            let differs = |(a, b): (&f32, &f32)| a.to_bits() != b.to_bits();
+            let at = array.values.iter().zip(&ours[&array.name]).position(differs);
+            let pair = at.map(|at| (at, array.values[at], ours[&array.name][at]));
+            assert_eq!(pair, None, "step {step}, {}", array.name);
+        }
+    }
+}
+
+/// Nine images are two groups, 66 channels two blocks of a product.
+#[test]
+fn the_supervised_network_has_the_bits_of_plain_loops() {
+    let widths = Widths { channels: [2, 66, 3], hidden: 70, dropout: 0.3, ..Widths::default() };
+    let images = noise(9 * IMAGE, 1);
+    let labels = [3, 1, 4, 1, 5, 9, 2, 6, 5];
+    let targets = [Target { head: "classification_head", labels: &labels }];
+    let objective = Objective::Classify { images: &images, targets: &targets };
+    compare(&Network::supervised(&widths), Rule::Adam, &objective, |step, weights| {
+        supervised(&images, &labels, key(step), 0.3, weights)
+    });
+}
+
+/// Views of nine images: a group of kernel gradients and 17 lanes of a row have images of both.
+#[test]
+fn simsiam_has_the_bits_of_plain_loops() {
+    let widths = Widths { channels: [3, 2, 5], projector: 70, predictor: 6, ..Widths::default() };
+    let views = noise(18 * IMAGE, 2);
+    let halves = [&views[..9 * IMAGE], &views[9 * IMAGE..]];
+    let objective = Objective::SimSiam { views: halves, stop_gradient: true };
+    let rule = Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 };
+    compare(&Network::simsiam(&widths), rule, &objective, |_, weights| simsiam(&views, weights));
+}
