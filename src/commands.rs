@@ -38,9 +38,9 @@ pub fn run(options: Run) -> Result<()> {
         let page = out.join("report.html");
         if is_newer(&page, &out.join("manifest.json")) {
             say_report(&page, output);
-            return Ok(());
+        } else {
+            write_report(std::slice::from_ref(&out), data_dir.as_deref(), &out, output)?;
         }
-        let page = write_report(std::slice::from_ref(&out), data_dir.as_deref(), &out, output)?;
         experiment::log(&out, &format!("The report: {}", page.display()))
     })
 }
@@ -67,19 +67,18 @@ pub fn report(options: Report) -> Result<()> {
     let Report { runs, out, data_dir, quiet } = options;
     let out = out.unwrap_or_else(|| if runs.len() == 1 { runs[0].clone() } else { "report".into() });
     let output = if quiet { Output::Nothing } else { Output::Text };
-    in_pool(None, || write_report(&runs, data_dir.as_deref(), &out, output).map(|_| ()))
+    in_pool(None, || write_report(&runs, data_dir.as_deref(), &out, output))
 }
 
-fn write_report(runs: &[PathBuf], data_dir: Option<&Path>, out: &Path, output: Output) -> Result<PathBuf> {
+fn write_report(runs: &[PathBuf], data_dir: Option<&Path>, out: &Path, output: Output) -> Result<()> {
     let bar = if output == Output::Text { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     let path = report::write(runs, data_dir, out, &mut |what| {
         bar.set_message(what.to_owned());
         bar.tick();
     });
     bar.finish_and_clear();
-    let path = path?;
-    say_report(&path, output);
-    Ok(path)
+    say_report(&path?, output);
+    Ok(())
 }
 
 fn say_report(path: &Path, output: Output) {

@@ -7,6 +7,14 @@ use std::fmt;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 /// A mean over n values with the half-width of its 95 % confidence interval.
+///
+/// ```
+/// use fewlabel::statistics::{Estimate, Verdict};
+///
+/// let (probe, baseline) = ([0.66, 0.67, 0.68], [0.64, 0.655, 0.66]);
+/// let difference = Estimate::of_differences(&probe, &baseline).unwrap();
+/// assert_eq!(difference.verdict(), Verdict::Supported);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
     /// How many values.

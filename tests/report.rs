@@ -21,6 +21,20 @@ fn files(folder: &Path, end: &str) -> Vec<String> {
 
 const SMOKE: &str = include_str!("../experiments/smoke.yaml");
 
+/// All counts of a stage's confusion matrix, and the share on its diagonal.
+fn counted(out: &Path, stage: &str) -> (u32, f64) {
+    let svg = std::fs::read_to_string(out.join(format!("confusion-{stage}.svg"))).unwrap();
+    let [mut all, mut right] = [0, 0];
+    for title in svg.split("<title>").skip(1) {
+        let (class, rest) = title.split_once(", taken for ").unwrap();
+        let (taken, rest) = rest.split_once(": ").unwrap();
+        let count: u32 = rest.split(" of ").next().unwrap().parse().unwrap();
+        all += count;
+        right += if class == taken { count } else { 0 };
+    }
+    (all, f64::from(right) / f64::from(all))
+}
+
 #[test]
 fn a_run_gets_a_page_with_every_figure_beside_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -29,6 +43,10 @@ fn a_run_gets_a_page_with_every_figure_beside_it() {
     let html = std::fs::read_to_string(page).unwrap();
     let expected = [
         "accuracy",
+        "accuracy-of-baseline",
+        "accuracy-of-pretext-finetune",
+        "accuracy-of-simsiam-linear",
+        "accuracy-of-simsiam-probe",
         "confusion-baseline",
         "confusion-pretext-finetune",
         "confusion-simsiam-linear",
@@ -37,6 +55,10 @@ fn a_run_gets_a_page_with_every_figure_beside_it() {
         "filters-random",
         "filters-simsiam",
         "loss",
+        "loss-of-baseline",
+        "loss-of-pretext-finetune",
+        "loss-of-simsiam-linear",
+        "loss-of-simsiam-probe",
         "neighbors-pretext",
         "neighbors-random",
         "neighbors-simsiam",
@@ -66,18 +88,10 @@ fn a_run_gets_a_page_with_every_figure_beside_it() {
     // The counts of a confusion matrix are the test images; those on its diagonal are right.
     let manifest = fewlabel::experiment::Manifest::load(&out.join("manifest.json")).unwrap();
     for stage in ["baseline", "pretext-finetune", "simsiam-probe", "simsiam-linear"] {
-        let svg = std::fs::read_to_string(out.join(format!("confusion-{stage}.svg"))).unwrap();
-        let [mut all, mut right] = [0, 0];
-        for title in svg.split("<title>").skip(1) {
-            let (class, rest) = title.split_once(", taken for ").unwrap();
-            let (taken, rest) = rest.split_once(": ").unwrap();
-            let count: u32 = rest.split(" of ").next().unwrap().parse().unwrap();
-            all += count;
-            right += if class == taken { count } else { 0 };
-        }
         let top1 = manifest.result[stage].last.metrics["test_top1"];
-        assert_eq!((all, f64::from(right) / 40.0), (40, top1), "{stage}");
+        assert_eq!(counted(&out, stage), (40, top1), "{stage}");
     }
+    assert!(html.contains(&format!("fewlabel report {} ", out.display())) && html.contains("fewlabel run smoke.yaml "));
     // Accuracies in the CSV are those of the manifest.
     let csv = std::fs::read_to_string(out.join("results.csv")).unwrap();
     let top1 = manifest.result["baseline"].last.metrics["test_top1"];
@@ -103,6 +117,7 @@ network: {{channels: [2, 3, 4], hidden: 8}}
 stages:
   - {{name: small, method: supervised, epochs: 1, batch: 4{labels}}}
   - {{name: large, method: supervised, epochs: 1, batch: 4}}
+  - {{name: votes, method: knn, from: random}}
 claims: [{{better: large, than: small}}]"
         )
     };
@@ -114,9 +129,25 @@ claims: [{{better: large, than: small}}]"
     }
     assert!(html.contains("<figure id=\"b-confusion-large\"") && html.contains("<figure id=\"accuracy-40\""));
     assert!(html.contains("large beats small: "));
+    assert!(
+        html.contains("<h2>All runs</h2>") && html.contains("<th scope=\"row\">b: large</th>"),
+        "one table of both"
+    );
+    // One command makes this page, one of each runs its experiment.
+    let [a, b, both] = [&runs[0], &runs[1], &out].map(|path| path.display());
+    for command in
+        [format!("fewlabel report {a} {b} --out {both} "), "fewlabel run a.yaml ".into(), "fewlabel run b.yaml ".into()]
+    {
+        assert!(html.contains(&command), "{command}");
+    }
     let csv = std::fs::read_to_string(out.join("results.csv")).unwrap();
-    assert_eq!(csv.lines().count(), 1 + 2 * 2 * 2);
+    assert_eq!(csv.lines().count(), 1 + 2 * 2 * 3);
     assert!(csv.lines().any(|line| line.starts_with("a,1,small,supervised,40,")), "{csv}");
+    // kNN takes images for classes too.
+    report::write(std::slice::from_ref(&runs[0]), None, &runs[0], &mut |_| {}).unwrap();
+    let manifest = fewlabel::experiment::Manifest::load(&runs[0].join("manifest.json")).unwrap();
+    let top1 = manifest.result["seed-0/votes"].last.metrics["test_top1"];
+    assert_eq!(counted(&runs[0], "votes"), (20, top1));
     // Two runs of one name have figures of their own.
     let twice = folder.path().join("twice");
     report::write(&[runs[0].clone(), runs[0].clone()], None, &twice, &mut |_| {}).unwrap();
@@ -228,7 +259,12 @@ fn without_images_or_weights_the_report_says_so_and_does_without() {
     let page = report::write(std::slice::from_ref(&golden), Some(&nowhere), &golden, &mut |_| {}).unwrap();
     let html = std::fs::read_to_string(page).unwrap();
     assert!(html.contains("no images, and no figures that need them") && html.contains("fewlabel data fetch"));
-    assert_eq!(files(&golden, ".png"), ["accuracy", "loss", "output-std", "pretext-tasks", "simsiam-loss"]);
+    let of_stages =
+        |what: &str| ["baseline", "pretext-finetune", "simsiam-probe"].map(|stage| format!("{what}-of-{stage}"));
+    let mut expected = ["accuracy", "loss", "output-std", "pretext-tasks", "simsiam-loss"].map(str::to_owned).to_vec();
+    expected.extend([of_stages("accuracy"), of_stages("loss")].concat());
+    expected.sort();
+    assert_eq!(files(&golden, ".png"), expected);
 
     let out = run_into(folder.path(), SMOKE);
     std::fs::remove_file(out.join("simsiam/weights.safetensors")).unwrap();

@@ -32,6 +32,18 @@ impl Adjustment {
 pub type Jitter = [Adjustment; 4];
 
 /// All that is done to an image to make one view of it.
+///
+/// ```
+/// use fewlabel::augment::View;
+/// use fewlabel::rng::{Purpose, Stream};
+///
+/// let data = fewlabel::data::synthetic(10, 10, 0);
+/// // The first view of image 3 in the first epoch, with seed 0: always this one.
+/// let view = View::draw(&mut Stream::new(0, Purpose::View1, 0, 3));
+/// let mut pixels = vec![0; fewlabel::data::IMAGE];
+/// view.apply(data.train.image(3), &mut pixels);
+/// # assert_eq!(view, View::draw(&mut Stream::new(0, Purpose::View1, 0, 3)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct View {
     /// What is cut out, and resized to the whole.

@@ -119,6 +119,16 @@ impl Folder {
         remove_if_there(&folder.join("checkpoint"))
     }
 
+    /// Writes the history of a finished job again where the file is gone or another.
+    pub fn restore_history(&self, job: &Job) -> Result<()> {
+        let path = self.path.join(&job.key).join("history.json");
+        let history = history_json(&self.manifest.result[&job.key].history);
+        if std::fs::read(&path).is_ok_and(|bytes| bytes == history) {
+            return Ok(());
+        }
+        files::write_atomically(&path, &[&history])
+    }
+
     /// Tells scripts the result of a finished job.
     pub fn announce(&self, job: &Job) {
         let StageResult { last, peak, chosen, weights_sha256, .. } = &self.manifest.result[&job.key];
@@ -139,6 +149,7 @@ impl Folder {
             Ok(bytes) => Progress::from_bytes(&bytes, &owner, &recipe.network)
                 .map_err(|problem| Error::run(&checkpoint, problem, START_OVER))?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                remove_if_there(&folder.join("history.json"))?;
                 Progress::start(self.initial_weights(experiment, job)?)
             }
             Err(e) => return Err(Error::run(&checkpoint, format!("cannot be read: {e}"), START_OVER)),

@@ -63,7 +63,7 @@ impl StageResult {
         let Trained { history, chosen, weights } = trained;
         Some(StageResult {
             last: history.last()?.clone(),
-            peak: peak(history).cloned(),
+            peak: peak(history, "test_top1").cloned(),
             chosen: chosen.clone(),
             weights_sha256: weights.sha256(),
             history_sha256: files::sha256(&history_json(history)),
@@ -71,17 +71,22 @@ impl StageResult {
         })
     }
 
-    /// Whether its history is there and the one that its hash names, and `final` and `peak` are of it.
+    /// Whether its history is there and the one that its hash names, and the other epochs are of it. What the chosen
+    /// epoch has on the test images is in no history: that, `verify` alone can tell.
     fn is_whole(&self) -> bool {
         files::sha256(&history_json(&self.history)) == self.history_sha256
             && self.history.last() == Some(&self.last)
-            && peak(&self.history) == self.peak.as_ref()
+            && peak(&self.history, "test_top1") == self.peak.as_ref()
+            && self.chosen.as_ref().is_none_or(|chosen| {
+                let best = peak(&self.history, "validation_top1").unwrap_or(&self.last);
+                chosen.epoch == best.epoch
+            })
     }
 }
 
-/// The epoch with the highest test accuracy, the first of several. Epoch 0 is no epoch to choose.
-fn peak(history: &[Record]) -> Option<&Record> {
-    let top1 = |record: &Record| record.metrics.get("test_top1").copied();
+/// The epoch with the highest accuracy of this name, the first of several. Epoch 0 is no epoch to choose.
+fn peak<'a>(history: &'a [Record], accuracy: &str) -> Option<&'a Record> {
+    let top1 = |record: &Record| record.metrics.get(accuracy).copied();
     let tested = history.iter().filter(|record| record.epoch > 0 && top1(record).is_some());
     tested.reduce(|best, record| if top1(record) > top1(best) { record } else { best })
 }
@@ -209,16 +214,6 @@ impl Manifest {
             return Err(Error::run(&path, "these are not the weights that the run recorded", MAKE_AGAIN));
         }
         Ok(weights)
-    }
-
-    /// Refuses files of the finished job `key`, of `network`, in the run's `folder` that are not those recorded.
-    pub(super) fn check_files(&self, folder: &Path, key: &str, network: &Network) -> Result<()> {
-        let path = folder.join(key).join("history.json");
-        let bytes = std::fs::read(&path).map_err(Error::io("read", &path))?;
-        if self.result.get(key).is_none_or(|result| result.history_sha256 != files::sha256(&bytes)) {
-            return Err(Error::run(&path, "this is not the history that the run recorded", MAKE_AGAIN));
-        }
-        self.weights(folder, key, network).map(|_| ())
     }
 
     /// Writes it, whole or not at all, indented for people; of the environment, what is this machine's is first set to

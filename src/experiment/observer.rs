@@ -64,7 +64,8 @@ impl Observer for StageObserver<'_> {
     fn step(&mut self, at: Position) {
         let done = u64::from(at.epoch - 1) * at.steps as u64 + at.step as u64;
         self.console.move_bar(done, || {
-            let top1 = at.top1.map_or(String::new(), |top1| format!("  {}", table::metric("top1", top1)));
+            let metric = |(task, top1)| format!("  {}", table::metric(&format!("{task}top1"), top1));
+            let top1 = at.top1.map_or(String::new(), metric);
             format!("epoch {}/{}  loss {:.4}{top1}  {}", at.epoch, at.epochs, at.loss, self.pace(at))
         });
     }

@@ -78,7 +78,7 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     let before = Manifest::of_run(&options.out, experiment, options)?;
     let left = |manifest: &Manifest, job: &Job| !is_finished(manifest, &options.out, job);
     for job in jobs.iter().filter(|job| !left(&before, job)) {
-        before.check_files(&options.out, &job.key, &experiment.network(&experiment.stages[job.stage]))?;
+        before.weights(&options.out, &job.key, &experiment.network(&experiment.stages[job.stage]))?;
     }
     let mut data = match jobs.iter().find(|job| left(&before, job)) {
         Some(job) => Some((job.seed, load_data(&experiment.of_seed(job.seed), options.data_dir.as_deref())?)),
@@ -102,6 +102,7 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     for job in &jobs {
         if !left(&folder.manifest, job) {
             folder.console.say(&format!("{}: finished before", job.key))?;
+            folder.restore_history(job)?;
             folder.announce(job);
         } else {
             folder.reuse(&experiment.of_seed(job.seed), job, options)?;
@@ -137,10 +138,10 @@ fn show_plan(
     let (mut rows, mut total) = (vec![], Duration::ZERO);
     for job in jobs {
         let stage = &experiment.stages[job.stage];
-        let (what, time) = match experiment.of_seed(job.seed).recipe(stage) {
-            None => ("neighbours".to_owned(), None),
+        let (what, left, time) = match experiment.of_seed(job.seed).recipe(stage) {
+            None => ("neighbours".to_owned(), None, None),
             Some(recipe) => {
-                let epochs_left = recipe.epochs - folder.epochs_done(job).min(recipe.epochs);
+                let left = recipe.epochs - folder.epochs_done(job).min(recipe.epochs);
                 // The same for every seed.
                 let time = match known.iter().find(|(index, _)| *index == job.stage) {
                     Some(&(_, time)) => time,
@@ -151,31 +152,32 @@ fn show_plan(
                         time
                     }
                 };
-                let what = match epochs_left == recipe.epochs {
+                let what = match left == recipe.epochs {
                     true => format!("{} epoch{}", recipe.epochs, if recipe.epochs == 1 { "" } else { "s" }),
-                    false => format!("{epochs_left} of {} epochs", recipe.epochs),
+                    false => format!("{left} of {} epochs", recipe.epochs),
                 };
-                (what, Some(time * epochs_left / recipe.epochs))
+                (what, Some(left), Some(time * left / recipe.epochs))
             }
         };
         total += time.unwrap_or_default();
-        let event = json!({"stage": job.key, "epochs": stage.epochs, "seconds": time.map(|time| time.as_secs_f64())});
+        let seconds = time.map(|time| time.as_secs_f64());
+        let event = json!({"stage": job.key, "epochs": stage.epochs, "epochs_left": left, "seconds": seconds});
         rows.push((&job.key, what, time, event));
     }
     let width = rows.iter().map(|row| row.0.len()).max().unwrap_or(0);
+    let second = rows.iter().map(|row| row.1.len()).max().unwrap_or(0);
     for (key, what, time, _) in &rows {
         let time = time.map_or(String::new(), |time| format!("about {}", duration(time)));
-        folder.console.say(format!("  {key:<width$}  {what:<15}  {time}").trim_end())?;
+        folder.console.say(format!("  {key:<width$}  {what:<second$}  {time}").trim_end())?;
     }
     let stages: Vec<_> = rows.into_iter().map(|row| row.3).collect();
     folder.console.event(&json!({"event": "plan", "experiment": experiment.name, "stages": stages}));
     folder.console.say(&format!("together about {}", duration(total)))
 }
 
-/// Whether the manifest has the stage's result, and the folder its files.
+/// Whether the manifest has the stage's result, its history with it, and the folder its weights.
 fn is_finished(manifest: &Manifest, folder: &Path, job: &Job) -> bool {
-    let there = |file: &str| folder.join(&job.key).join(file).exists();
-    manifest.result.contains_key(&job.key) && there("weights.safetensors") && there("history.json")
+    manifest.result.contains_key(&job.key) && folder.join(&job.key).join("weights.safetensors").exists()
 }
 
 impl Manifest {

@@ -31,6 +31,18 @@ impl Array {
 }
 
 /// All tensors of a network, running statistics included, in the network's stable order.
+///
+/// ```
+/// use fewlabel::network::{Network, Weights, Widths};
+///
+/// let network = Network::supervised(&Widths::default());
+/// let weights = Weights::init(&network, 0);
+/// # let folder = tempfile::tempdir().unwrap();
+/// let file = folder.path().join("weights.safetensors");
+/// weights.save(&file)?;
+/// assert_eq!(Weights::load(&file, &network)?.sha256(), weights.sha256());
+/// # Ok::<(), fewlabel::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Weights {
     /// In the network's order.

@@ -1,19 +1,16 @@
-//! The figures that the histories give: accuracy and loss by epoch, the pretext tasks, SimSiam's measures, and the
-//! accuracy against the number of labels.
+//! The figures that the histories give: accuracy and loss by epoch, the pretext tasks, SimSiam's measures.
 
 use super::Run;
 use super::figure::{Axis, Figure, Lines, Plot, Series};
 use crate::experiment::table::results;
-use crate::experiment::{Experiment, Stage, StageMethod};
-use crate::statistics::Estimate;
+use crate::experiment::{Stage, StageMethod};
 use crate::train::Record;
 
-/// All of them that the runs have something for.
+/// All that compare stages by epoch, as far as the runs have something for them.
 pub fn figures(runs: &[Run]) -> Vec<Figure> {
     let mut figures = classification(runs);
     figures.extend(pretext(runs));
     figures.extend(simsiam(runs));
-    figures.extend(label_curve(runs));
     figures
 }
 
@@ -100,39 +97,53 @@ fn lines(id: &str, title: &str, caption: &str, y: Axis, series: Vec<Series>) -> 
     matches!(&plot, Plot::Lines(lines) if !lines.series.is_empty()).then_some(Figure { id, title, caption, plot })
 }
 
+/// The stages that learn to classify.
+fn classifiers(runs: &[Run]) -> Vec<Source<'_>> {
+    stages(runs, |stage| stage.method.classifies() && stage.method != StageMethod::Knn)
+}
+
 /// Accuracy and loss of the stages that classify: a figure of each for every number of labels.
 fn classification(runs: &[Run]) -> Vec<Figure> {
-    let all = stages(runs, |stage| stage.method.classifies() && stage.method != StageMethod::Knn);
+    let all = classifiers(runs);
     let labels = |source: &Source| source.run.manifest.experiment.label_count(source.stage);
     let mut counts: Vec<usize> = all.iter().map(labels).collect();
     counts.sort_unstable();
     counts.dedup();
-    let mut figures = vec![];
-    for &count in &counts {
+    let several = counts.len() > 1;
+    let figures = |count: usize| {
         let of: Vec<Source> = all.iter().copied().filter(|source| labels(source) == count).collect();
-        let (suffix, with) = match counts.len() {
-            1 => (String::new(), String::new()),
-            _ => (format!("-{count}"), format!(", {count} labels")),
-        };
-        for (metric, what, y) in
-            [("top1", "Accuracy", Axis::percent("accuracy")), ("loss", "Loss", Axis::new("cross-entropy"))]
-        {
-            let series = |source: &Source| [source.judged(metric), source.metric(&format!("train_{metric}"))].concat();
-            let series: Vec<Series> = of.iter().flat_map(series).collect();
-            let caption = format!(
-                "{what} after each epoch, on {} (solid) and on the training images while they are trained on (dashed).",
-                judges(&of)
-            );
-            figures.extend(lines(
-                &format!("{}{suffix}", what.to_lowercase()),
-                &format!("{what} by epoch{with}"),
-                &caption,
-                y,
-                series,
-            ));
+        match several {
+            true => accuracy_and_loss(&of, &format!("-{count}"), &format!(", {count} labels")),
+            false => accuracy_and_loss(&of, "", ""),
         }
-    }
-    figures
+    };
+    counts.iter().flat_map(|&count| figures(count)).collect()
+}
+
+/// The same for each stage by itself; nothing where there is only one.
+pub fn stage_by_stage(runs: &[Run]) -> Vec<Figure> {
+    let all = classifiers(runs);
+    let figures = |source: &Source| {
+        let place = if source.alone { String::new() } else { format!("{}-", source.run.name) };
+        let id = format!("-of-{place}{}", source.stage.name);
+        accuracy_and_loss(std::slice::from_ref(source), &id, &format!(", {}", source.name()))
+    };
+    if all.len() > 1 { all.iter().flat_map(figures).collect() } else { vec![] }
+}
+
+/// Accuracy and loss of some stages; `suffix` and `with` end their ids and titles.
+fn accuracy_and_loss(of: &[Source], suffix: &str, with: &str) -> Vec<Figure> {
+    let figure = |(metric, what, y): (&str, &str, Axis)| {
+        let series = |source: &Source| [source.judged(metric), source.metric(&format!("train_{metric}"))].concat();
+        let series: Vec<Series> = of.iter().flat_map(series).collect();
+        let caption = format!(
+            "{what} after each epoch, on {} (solid) and on the training images while they are trained on (dashed).",
+            judges(of)
+        );
+        lines(&format!("{}{suffix}", what.to_lowercase()), &format!("{what} by epoch{with}"), &caption, y, series)
+    };
+    let both = [("top1", "Accuracy", Axis::percent("accuracy")), ("loss", "Loss", Axis::new("cross-entropy"))];
+    both.into_iter().filter_map(figure).collect()
 }
 
 fn pretext(runs: &[Run]) -> Vec<Figure> {
@@ -184,76 +195,15 @@ fn simsiam(runs: &[Run]) -> Vec<Figure> {
     [loss, std, knn].into_iter().flatten().collect()
 }
 
-/// Test accuracy against the number of labels, of methods that were tried with several.
-fn label_curve(runs: &[Run]) -> Vec<Figure> {
-    let mut series = vec![];
-    for run in runs {
-        let experiment = &run.manifest.experiment;
-        for kind in kinds(experiment) {
-            let mut points: Vec<(f64, Estimate)> = vec![];
-            for stage in &kind {
-                let top1: Vec<f64> =
-                    results(&run.manifest, &stage.name).iter().filter_map(|(_, result)| result.top1()).collect();
-                points.extend(Estimate::of(&top1).map(|top1| (experiment.label_count(stage) as f64, top1)));
-            }
-            points.sort_by(|a, b| a.0.total_cmp(&b.0));
-            if points.len() < 2 {
-                continue;
-            }
-            let name = common_name(&kind);
-            series.push(Series {
-                name: if runs.len() == 1 { name } else { format!("{}: {name}", run.name) },
-                train: false,
-                points: points.iter().map(|(count, top1)| (*count, top1.mean * 100.0)).collect(),
-                half_widths: points.iter().map(|(_, top1)| Some(top1.half_width? * 100.0)).collect(),
-            });
-        }
-    }
-    let caption = "Test accuracy of each method against the number of labelled images, on a logarithmic axis. Bars, \
-                   where there are several seeds: 95 % confidence interval of the mean.";
-    let mut figure = lines("label-curve", "Accuracy by labels", caption, Axis::percent("test accuracy"), series);
-    if let Some(Figure { plot: Plot::Lines(lines), .. }) = &mut figure {
-        lines.x = Axis { log: true, ..Axis::new("labelled images") };
-    }
-    Vec::from_iter(figure)
-}
-
-/// Stages that classify, those together that differ in their number of labels alone.
-fn kinds(experiment: &Experiment) -> Vec<Vec<&Stage>> {
-    let mut kinds: Vec<Vec<&Stage>> = vec![];
-    for stage in experiment.stages.iter().filter(|stage| stage.method.classifies()) {
-        let but_labels = |other: &Stage| Stage {
-            name: stage.name.clone(),
-            labels: stage.labels,
-            claim: stage.claim,
-            ..other.clone()
-        };
-        match kinds.iter_mut().find(|kind| but_labels(kind[0]) == *stage) {
-            Some(kind) => kind.push(stage),
-            None => kinds.push(vec![stage]),
-        }
-    }
-    kinds
-}
-
-/// What the stages' names begin with, all of them.
-fn common_name(stages: &[&Stage]) -> String {
-    let first = &*stages[0].name;
-    let common = |n: &usize| stages.iter().all(|stage| stage.name.starts_with(&first[..*n]));
-    let n = (1..=first.len()).take_while(common).last().unwrap_or(0);
-    let name = first[..n].trim_end_matches(|c: char| c.is_ascii_digit() || c == '-' || c == '_');
-    if name.is_empty() { first.to_owned() } else { name.to_owned() }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::experiment::{Manifest, StageResult};
+    use crate::experiment::{Experiment, Manifest, StageResult};
     use crate::network::Weights;
     use crate::train::Trained;
 
     /// A run with the final metrics of some stages.
-    fn run(name: &str, yaml: &str, results: &[(&str, &[(&str, f64)])]) -> Run {
+    pub fn run(name: &str, yaml: &str, results: &[(&str, &[(&str, f64)])]) -> Run {
         let experiment = Experiment::parse("t.yaml".as_ref(), yaml).unwrap();
         let mut manifest = Manifest::new(&experiment, "cpu");
         for (key, metrics) in results {
@@ -263,28 +213,6 @@ mod tests {
             manifest.result.insert(key.to_string(), StageResult::new(&trained).unwrap());
         }
         Run { name: name.to_owned(), folder: name.into(), manifest }
-    }
-
-    #[test]
-    fn an_interval_is_at_the_point_whose_seeds_give_it() {
-        let yaml = "
-name: t
-seeds: 2
-dataset: {name: cifar10}
-stages:
-  - {name: a-250, method: supervised, labels: 250}
-  - {name: a-500, method: supervised, labels: 500}";
-        let results: [(&str, &[_]); 3] = [
-            ("seed-0/a-250", &[("test_top1", 0.3)]),
-            ("seed-0/a-500", &[("test_top1", 0.4)]),
-            ("seed-1/a-500", &[("test_top1", 0.5)]),
-        ];
-        let figure = label_curve(&[run("t", yaml, &results)]).remove(0);
-        let Plot::Lines(Lines { series, .. }) = figure.plot else { panic!("lines") };
-        assert_eq!(series[0].points, [(250.0, 30.0), (500.0, 45.0)]);
-        // t of one degree of freedom, 12.706, times s/√2 = 5 points.
-        let [None, Some(half)] = series[0].half_widths[..] else { panic!("{:?}", series[0].half_widths) };
-        assert!((half - 63.53).abs() < 0.01, "{half}");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! What a run's result looks like: `report.html`, with every figure as SVG and PNG and the table beside it.
 //!
-//! A `Figure` is data; `curves` makes those that the histories give, `models` those that the weights give, `svg` draws
-//! them all, curves with `chart`, and `page` puts them together.
+//! A `Figure` is data; `curves` and `label_curve` make those that the histories give, `models` those that the weights
+//! give, `svg` draws them all, curves with `chart`, and `page` puts them together.
 
 mod chart;
 mod curves;
 mod figure;
+mod label_curve;
 mod models;
 mod page;
 mod raster;
@@ -117,7 +118,8 @@ pub(crate) fn files_of(folder: &Path) -> Vec<PathBuf> {
 /// [`Error::Io`] for faults of the disk.
 pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     let runs = Run::open_all(folders)?;
-    let mut sections = vec![Section { title: "Learning", figures: curves::figures(&runs) }];
+    let learning = curves::figures(&runs).into_iter().chain(label_curve::figure(&runs)).collect();
+    let mut sections = vec![Section { title: "Learning", figures: learning }];
     let (mut sheets, mut missing) = (vec![], vec![]);
     let [mut seen, mut features, mut mistakes] = <[Vec<Figure>; 3]>::default();
     for run in &runs {
@@ -154,6 +156,7 @@ pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut
     sections.push(Section { title: "What the networks see", figures: seen });
     sections.push(Section { title: "What they hold to be alike", figures: features });
     sections.push(Section { title: "What they take for what", figures: mistakes });
+    sections.push(Section { title: "Stage by stage", figures: curves::stage_by_stage(&runs) });
     sections.retain(|section| !section.figures.is_empty());
 
     std::fs::create_dir_all(out).map_err(Error::io("create", out))?;

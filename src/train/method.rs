@@ -75,9 +75,9 @@ impl Sums {
         self.loss / self.images
     }
 
-    /// Of the first head.
-    pub(super) fn top1(&self) -> Option<f64> {
-        self.correct.first().map(|correct| correct / self.images)
+    /// Of the first head: the metric's prefix and the accuracy.
+    pub(super) fn top1(&self, method: Method) -> Option<(&'static str, f64)> {
+        Some((method.tasks().first()?, self.correct.first()? / self.images))
     }
 
     /// The training metrics.

@@ -82,8 +82,9 @@ pub struct Position {
     pub batch: usize,
     /// Mean training loss of the epoch so far; NaN in [`Observer::epoch`], whose last record has it.
     pub loss: f64,
-    /// Share of right answers of the epoch so far, of the first head; none of SimSiam, and in [`Observer::epoch`].
-    pub top1: Option<f64>,
+    /// Share of right answers of the epoch so far, of the first head, after the prefix of its metric (`rotation_` or
+    /// nothing); none of SimSiam, and in [`Observer::epoch`].
+    pub top1: Option<(&'static str, f64)>,
 }
 
 /// Told of every step and epoch, and asked whether to go on: after a step `step`, `interrupted`, `checkpoint_due`,
@@ -216,7 +217,7 @@ fn train_epochs(
             steps,
             batch: recipe.batch,
             loss: progress.sums.mean_loss(),
-            top1: progress.sums.top1(),
+            top1: progress.sums.top1(recipe.method),
         };
         let epoch = progress.epoch;
         let fill = |batch: &mut Batch, step: usize| {

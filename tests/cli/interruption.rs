@@ -134,16 +134,20 @@ fn results_that_were_changed_are_noticed() {
         }
     }
     place.write("runs/smoke/manifest.json", whole.to_string());
-    for (file, part) in [("history.json", "not the history"), ("weights.safetensors", "not the weights")] {
+    // The manifest has the history: the file is put right. Weights are nowhere else.
+    for (file, is_refused) in [("history.json", false), ("weights.safetensors", true)] {
         let file = place.path("runs/smoke/baseline").join(file);
         let bytes = std::fs::read(&file).unwrap();
         let mut changed = bytes.clone();
         *changed.last_mut().unwrap() ^= 1;
         std::fs::write(&file, changed).unwrap();
-        let message = place.bad(&["run", &smoke(), "--only", "baseline"], 2);
-        assert!(message.contains(part) && message.contains("delete this file"), "{message}");
-        std::fs::remove_file(&file).unwrap();
-        place.good(&["run", &smoke(), "--only", "baseline"]);
+        if is_refused {
+            let message = place.bad(&["run", &smoke(), "--only", "baseline"], 2);
+            assert!(message.contains("not the weights") && message.contains("delete this file"), "{message}");
+            std::fs::remove_file(&file).unwrap();
+        }
+        let said = place.good(&["run", &smoke(), "--only", "baseline"]);
+        assert_eq!(said.contains("baseline: finished before"), !is_refused, "{said}");
         assert_eq!(std::fs::read(&file).unwrap(), bytes);
     }
     assert_eq!(place.manifest("runs/smoke")["result"], whole["result"]);

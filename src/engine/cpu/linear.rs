@@ -1,10 +1,12 @@
 //! A linear layer with what follows it: batch norm → ReLU → dropout, any of them absent.
 //!
 //! Features lie batch last, X [inputs, n], so that y = x·Wᵀ + b becomes Y = W·X + b with W as it is stored, and batch
-//! norm's sums run along rows. With G = ∂L/∂Y: ∂L/∂W = G·Xᵀ, ∂L/∂b = Σ of G's rows, ∂L/∂X = Wᵀ·G. W is by far the
-//! largest of the matrices. It lies in [`slabs`](super::slabs), and a step goes through it twice: in the forward pass,
-//! and once more in the backward pass, where a block of it serves ∂L/∂X and is moved by its ∂L/∂W while it is still in
-//! the cache.
+//! norm's sums run along rows. With G = ∂L/∂Y: ∂L/∂W = G·Xᵀ, ∂L/∂b = Σ of G's rows, ∂L/∂X = Wᵀ·G. Of ReLU and dropout
+//! with its multipliers m, out = m·max(y, 0): ∂L/∂y = m·∂L/∂out where y > 0, else 0.
+//!
+//! W is by far the largest of the matrices. It lies in [`slabs`](super::slabs), and a step goes through it twice: in
+//! the forward pass, and once more in the backward pass, where a block of it serves ∂L/∂X and is moved by its ∂L/∂W
+//! while it is still in the cache.
 //!
 //! In the forward pass outputs go in parallel, [`ROWS`] at a time, in the backward pass inputs, [`COLUMNS`] at a time;
 //! each sum is computed by one thread.

@@ -1,0 +1,98 @@
+//! The accuracy against the number of labels.
+
+use super::Run;
+use super::figure::{Axis, Figure, Lines, Plot, Series};
+use crate::experiment::table::results;
+use crate::experiment::{Experiment, Stage};
+use crate::statistics::Estimate;
+
+/// Test accuracy against the number of labels, of methods that were tried with several.
+pub fn figure(runs: &[Run]) -> Option<Figure> {
+    let mut series = vec![];
+    for run in runs {
+        let experiment = &run.manifest.experiment;
+        for kind in kinds(experiment) {
+            let mut points: Vec<(f64, Estimate)> = vec![];
+            for stage in &kind {
+                let top1: Vec<f64> =
+                    results(&run.manifest, &stage.name).iter().filter_map(|(_, result)| result.top1()).collect();
+                points.extend(Estimate::of(&top1).map(|top1| (experiment.label_count(stage) as f64, top1)));
+            }
+            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            if points.len() < 2 {
+                continue;
+            }
+            let name = common_name(&kind);
+            series.push(Series {
+                name: if runs.len() == 1 { name } else { format!("{}: {name}", run.name) },
+                train: false,
+                points: points.iter().map(|(count, top1)| (*count, top1.mean * 100.0)).collect(),
+                half_widths: points.iter().map(|(_, top1)| Some(top1.half_width? * 100.0)).collect(),
+            });
+        }
+    }
+    let caption = "Test accuracy of each method against the number of labelled images, on a logarithmic axis. Bars, \
+                   where there are several seeds: 95 % confidence interval of the mean.";
+    let (x, y) = (Axis { log: true, ..Axis::new("labelled images") }, Axis::percent("test accuracy"));
+    (!series.is_empty()).then(|| Figure {
+        id: "label-curve".to_owned(),
+        title: "Accuracy by labels".to_owned(),
+        caption: caption.to_owned(),
+        plot: Plot::Lines(Lines { x, y, series, level: None }),
+    })
+}
+
+/// Stages that classify, those together that differ in their number of labels alone.
+fn kinds(experiment: &Experiment) -> Vec<Vec<&Stage>> {
+    let mut kinds: Vec<Vec<&Stage>> = vec![];
+    for stage in experiment.stages.iter().filter(|stage| stage.method.classifies()) {
+        let but_labels = |other: &Stage| Stage {
+            name: stage.name.clone(),
+            labels: stage.labels,
+            claim: stage.claim,
+            ..other.clone()
+        };
+        match kinds.iter_mut().find(|kind| but_labels(kind[0]) == *stage) {
+            Some(kind) => kind.push(stage),
+            None => kinds.push(vec![stage]),
+        }
+    }
+    kinds
+}
+
+/// What the stages' names begin with, all of them.
+fn common_name(stages: &[&Stage]) -> String {
+    let first = &*stages[0].name;
+    let common = |n: &usize| stages.iter().all(|stage| stage.name.starts_with(&first[..*n]));
+    let n = (1..=first.len()).take_while(common).last().unwrap_or(0);
+    let name = first[..n].trim_end_matches(|c: char| c.is_ascii_digit() || c == '-' || c == '_');
+    if name.is_empty() { first.to_owned() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::curves::tests::run;
+
+    #[test]
+    fn an_interval_is_at_the_point_whose_seeds_give_it() {
+        let yaml = "
+name: t
+seeds: 2
+dataset: {name: cifar10}
+stages:
+  - {name: a-250, method: supervised, labels: 250}
+  - {name: a-500, method: supervised, labels: 500}";
+        let results: [(&str, &[_]); 3] = [
+            ("seed-0/a-250", &[("test_top1", 0.3)]),
+            ("seed-0/a-500", &[("test_top1", 0.4)]),
+            ("seed-1/a-500", &[("test_top1", 0.5)]),
+        ];
+        let figure = figure(&[run("t", yaml, &results)]).unwrap();
+        let Plot::Lines(Lines { series, .. }) = figure.plot else { panic!("lines") };
+        assert_eq!(series[0].points, [(250.0, 30.0), (500.0, 45.0)]);
+        // t of one degree of freedom, 12.706, times s/√2 = 5 points.
+        let [None, Some(half)] = series[0].half_widths[..] else { panic!("{:?}", series[0].half_widths) };
+        assert!((half - 63.53).abs() < 0.01, "{half}");
+    }
+}
