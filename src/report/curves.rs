@@ -120,7 +120,7 @@ fn classification(runs: &[Run]) -> Vec<Figure> {
     counts.iter().flat_map(|&count| figures(count)).collect()
 }
 
-/// The same for each stage by itself; nothing where there is only one.
+/// The same for each stage by itself that has more than one epoch; nothing where there is only one stage.
 pub fn stage_by_stage(runs: &[Run]) -> Vec<Figure> {
     let all = classifiers(runs);
     let figures = |source: &Source| {
@@ -128,7 +128,8 @@ pub fn stage_by_stage(runs: &[Run]) -> Vec<Figure> {
         let id = format!("-of-{place}{}", source.stage.name);
         accuracy_and_loss(std::slice::from_ref(source), &id, &format!(", {}", source.name()))
     };
-    if all.len() > 1 { all.iter().flat_map(figures).collect() } else { vec![] }
+    let is_curve = |source: &&Source| source.stage.epochs.is_some_and(|epochs| epochs.0 > 1);
+    if all.len() > 1 { all.iter().filter(is_curve).flat_map(figures).collect() } else { vec![] }
 }
 
 /// Accuracy and loss of some stages; `suffix` and `with` end their ids and titles.

@@ -23,7 +23,7 @@ fn a_run_fills_its_folder_ends_with_the_table_and_is_not_repeated() {
     let is_figure = |file: &String| file.ends_with(".svg") || file.ends_with(".png");
     let (figures, others): (Vec<String>, Vec<String>) = place.files().into_iter().partition(is_figure);
     assert_eq!(others, expected);
-    assert_eq!(figures.len(), 2 * 27);
+    assert_eq!(figures.len(), 2 * 25);
     assert!(said.contains("runs/smoke/report.html") && said.contains("together about"), "{said}");
     let log = std::fs::read_to_string(place.path("runs/smoke/log.txt")).unwrap();
     assert!(log.lines().next().unwrap().starts_with("20") && log.contains("Z baseline: epoch 2/2"), "{log}");
