@@ -2,7 +2,7 @@
 #![cfg(unix)]
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -109,22 +109,27 @@ fn twenty_kills_change_no_bit() {
     }
 }
 
-/// A limit on the size of a file fails a write as a full disk does.
-#[test]
-fn a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole() {
-    let folder = tempfile::tempdir().unwrap();
-    let folder = folder.path();
-    assert!(start(folder, "whole", "60").status().unwrap().success());
-    // Interrupted by a kill, so that there is a checkpoint.
-    let checkpoint = folder.join("full/simsiam/checkpoint");
-    let mut child = start(folder, "full", "0").spawn().unwrap();
+/// A run that a kill ended in its first stage, after a checkpoint: where that lies, and its bytes.
+fn killed(folder: &Path, out: &str) -> (PathBuf, Vec<u8>) {
+    let checkpoint = folder.join(out).join("simsiam/checkpoint");
+    let mut child = start(folder, out, "0").spawn().unwrap();
     while !checkpoint.exists() {
         assert!(child.try_wait().unwrap().is_none(), "it ended without a checkpoint");
         std::thread::sleep(Duration::from_millis(5));
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    let before = std::fs::read(&checkpoint).unwrap();
+    let bytes = std::fs::read(&checkpoint).unwrap();
+    (checkpoint, bytes)
+}
+
+/// A limit on the size of a file fails a write as a full disk does.
+#[test]
+fn a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    assert!(start(folder, "whole", "60").status().unwrap().success());
+    let (checkpoint, before) = killed(folder, "full");
     let program = start(folder, "full", "0");
     let arguments: Vec<_> = program.get_args().map(|a| a.to_str().unwrap()).collect();
     // In blocks of 512 bytes or 1 KiB: less than a checkpoint, more than a manifest.
@@ -147,15 +152,8 @@ fn a_read_only_folder_stops_the_run_and_leaves_the_last_checkpoint_whole() {
     use std::os::unix::process::CommandExt;
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let (stage, checkpoint) = (folder.join("shut/simsiam"), folder.join("shut/simsiam/checkpoint"));
-    let mut child = start(folder, "shut", "0").spawn().unwrap();
-    while !checkpoint.exists() {
-        assert!(child.try_wait().unwrap().is_none(), "it ended without a checkpoint");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let before = std::fs::read(&checkpoint).unwrap();
+    let (checkpoint, before) = killed(folder, "shut");
+    let stage = folder.join("shut/simsiam");
     // What the kill cut short would be swept up first.
     for entry in std::fs::read_dir(&stage).unwrap().map(|entry| entry.unwrap()) {
         if entry.file_name().to_string_lossy().starts_with(".fewlabel-") {
