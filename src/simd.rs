@@ -13,9 +13,9 @@ macro_rules! simd {
 }
 pub(crate) use simd;
 
-/// Whether this CPU multiplies and adds in software.
+/// Whether this CPU multiplies and adds in software: it has none of what [`simd`] compiles for.
 pub fn is_slow() -> bool {
-    cfg!(target_arch = "x86_64") && !features().contains(&"fma")
+    cfg!(target_arch = "x86_64") && !["avx2", "fma"].iter().all(|feature| features().contains(feature))
 }
 
 /// Of AVX2, FMA and AVX-512F, those that this CPU has; [`simd`] uses AVX-512 only with Ice Lake's extensions.

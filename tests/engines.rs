@@ -329,3 +329,69 @@ fn any_number_of_threads_gives_the_same_weights() {
         assert_eq!(train(threads), one, "{threads} threads");
     }
 }
+
+/// Two steps, a new engine from what the first one has come to, and two more steps are four in a row: all that a
+/// checkpoint needs.
+#[test]
+fn weights_and_state_are_all_there_is_to_resume_from() {
+    type Resume = fn(Network, Weights, Rule, &State) -> Box<dyn Engine>;
+    let engines: [(&str, Resume); 2] = [
+        ("cpu", |network, weights, rule, state| Box::new(cpu::Model::new(network, weights, rule, state).unwrap())),
+        ("reference", |network, weights, rule, state| {
+            Box::new(reference::Model::new(network, &weights, rule, state, &Device::Cpu).unwrap())
+        }),
+    ];
+    let widths = Widths { channels: [3, 4, 5], hidden: 9, ..Widths::default() };
+    let (images, labels) = (noise(6 * IMAGE, 3), labels(6, 10));
+    let targets = [Target { head: "classification_head", labels: &labels }];
+    let objective = Objective::Classify { images: &images, targets: &targets };
+    let network = Network::supervised(&widths);
+    let weights = Weights::init(&network, 2);
+    for (engine, open) in engines {
+        for rule in [Rule::Adam, SGD] {
+            let steps = |model: &mut dyn Engine, first: u32, n: u32| {
+                for step in first..first + n {
+                    model.step(&objective, DropoutKey { epoch: step, ..KEY }, 0.01.into()).unwrap();
+                }
+            };
+            let mut whole = open(network.clone(), weights.clone(), rule, &State::default());
+            steps(&mut *whole, 0, 4);
+            let mut first = open(network.clone(), weights.clone(), rule, &State::default());
+            steps(&mut *first, 0, 2);
+            let state = first.state().unwrap();
+            let mut second = open(network.clone(), first.weights().unwrap(), rule, &state);
+            assert_eq!(second.state().unwrap(), state, "{engine}, {rule:?}");
+            steps(&mut *second, 2, 2);
+            assert_eq!(second.weights().unwrap(), whole.weights().unwrap(), "{engine}, {rule:?}");
+            assert_eq!(second.state().unwrap(), whole.state().unwrap(), "{engine}, {rule:?}");
+        }
+    }
+}
+
+#[test]
+fn a_batch_that_does_not_fit_is_an_error_and_moves_nothing() {
+    let network = Network::supervised(&Widths { channels: [2, 3, 4], hidden: 5, ..Widths::default() });
+    let weights = Weights::init(&network, 0);
+    let mut model = open_cpu(network, weights.clone(), Rule::Adam);
+    let images = noise(2 * IMAGE, 0);
+    let mut refused = |images: &[f32], head: &'static str, labels: &[u8], expected: &str| {
+        let targets = [Target { head, labels }];
+        let error = model.step(&Objective::Classify { images, targets: &targets }, KEY, 0.1.into()).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(model.weights().unwrap() == weights && model.state().unwrap() == State::default(), "{expected}");
+    };
+    refused(&images, "classification_head", &[1], "1 labels for 2 images");
+    refused(&images, "classification_head", &[1, 2, 3], "3 labels for 2 images");
+    refused(&images, "classification_head", &[1, 10], "label 10, where there are 10 classes");
+    refused(&images, "classifier", &[1, 2], "no head classifier");
+    refused(&images[1..], "classification_head", &[1, 2], "6143 values");
+    refused(&[], "classification_head", &[], "0 values");
+    assert!(model.predict(&images[5..], &["classification_head"]).is_err());
+    assert!(model.features(&[], Mode::Eval).is_err());
+
+    let network = Network::simsiam(&Widths { channels: [2, 3, 4], projector: 5, predictor: 2, ..Widths::default() });
+    let weights = Weights::init(&network, 0);
+    let mut model = open_cpu(network, weights, SGD);
+    let objective = Objective::SimSiam { views: [&images, &images[..IMAGE]], stop_gradient: true };
+    assert!(model.step(&objective, KEY, 0.1.into()).unwrap_err().to_string().contains("6144 and 3072"));
+}

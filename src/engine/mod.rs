@@ -9,7 +9,7 @@ pub mod reference;
 
 use candle_core::Device;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::network::{Array, Mode, Network, Weights};
 use crate::optimizer::{Rule, State};
 use crate::rng::{Purpose, Stream};
@@ -17,8 +17,9 @@ use crate::rng::{Purpose, Stream};
 /// A network in training. Images are `f32` [n, 3, 32, 32], scaled to [−1, 1], n at least 1.
 ///
 /// # Errors
-/// Every method: [`Error::Usage`](crate::Error::Usage) for a head that the CPU engine's network does not have, and
-/// [`Error::Tensor`](crate::Error::Tensor) from the reference engine.
+/// Every method of the CPU engine, before anything moves: [`Error::Usage`] for a head that the network does not have, no
+/// images or parts of one, views of different lengths, and labels that are not one for each image or not below the
+/// head's number of classes. The reference engine gives [`Error::Tensor`] for what candle refuses.
 pub trait Engine: Send {
     /// One training step: forward, backward, update. What it gives is overwritten by the next.
     fn step(&mut self, objective: &Objective, dropout: DropoutKey, lr: Rates) -> Result<&Outcome>;
@@ -94,6 +95,19 @@ pub struct Target<'a> {
     pub head: &'static str,
     /// One for each image.
     pub labels: &'a [u8],
+}
+
+impl Target<'_> {
+    /// Whether there is a label for each of `n` images, and each below `classes`.
+    fn check(&self, n: usize, classes: usize) -> Result<()> {
+        let Target { head, labels } = self;
+        let problem = match labels.iter().find(|label| usize::from(**label) >= classes) {
+            _ if labels.len() != n => format!("{} labels for {n} images", labels.len()),
+            Some(label) => format!("label {label}, where there are {classes} classes"),
+            None => return Ok(()),
+        };
+        Err(Error::Usage(format!("{head}: {problem}")))
+    }
 }
 
 /// Which dropout masks a training step draws: those of the examples `first`, `first` + 1, … of an epoch. An example's

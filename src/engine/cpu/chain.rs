@@ -21,7 +21,7 @@ pub struct Pass<'a> {
 }
 
 /// One operation, with its buffers.
-enum Op {
+pub enum Op {
     Conv(Box<Conv>),
     Flatten(Flatten),
     Linear(Box<Linear>),
@@ -90,13 +90,18 @@ impl Chain {
     }
 
     /// Nothing but the input, features of that width: they get no gradient.
-    pub fn features(width: usize) -> Chain {
+    pub fn of_input(width: usize) -> Chain {
         Chain(vec![(Op::Flatten(Flatten::new(Images::Input, width)), Some(Mode::Eval))])
     }
 
     /// Whether the last operation gets a gradient.
     pub fn learns(&self) -> bool {
         self.0.last().is_some_and(|(_, frozen)| frozen.is_none())
+    }
+
+    /// What comes out of one example.
+    pub fn features(&self) -> usize {
+        self.0.last().map_or(0, |(op, _)| op.features())
     }
 
     /// Number of operations.
@@ -114,11 +119,7 @@ impl Chain {
             if *frozen == Some(Mode::Eval) {
                 pass.train = None;
             }
-            match op {
-                Op::Conv(conv) => conv.forward(x, pass),
-                Op::Flatten(flatten) => flatten.forward(x, pass.n, pass.train.is_some()),
-                Op::Linear(linear) => linear.forward(x, pass),
-            }
+            op.forward(x, pass);
             pass.train = train;
         }
     }
@@ -144,15 +145,7 @@ impl Chain {
                 }
                 None => (x, dx.take(), accumulate),
             };
-            match op {
-                Op::Conv(conv) => conv.backward(x, dx, n, groups, sink),
-                Op::Flatten(flatten) => {
-                    if let Some(dx) = dx {
-                        flatten.backward(dx, n);
-                    }
-                }
-                Op::Linear(linear) => linear.backward(x, dx, accumulate, n, groups, sink),
-            }
+            op.backward(x, dx, accumulate, n, groups, sink);
         }
     }
 
@@ -193,6 +186,35 @@ impl Op {
             }
             _ => return None,
         })
+    }
+
+    pub fn forward(&mut self, x: &[f32], pass: &mut Pass) {
+        match self {
+            Op::Conv(conv) => conv.forward(x, pass),
+            Op::Flatten(flatten) => flatten.forward(x, pass.n, pass.train.is_some()),
+            Op::Linear(linear) => linear.forward(x, pass),
+        }
+    }
+
+    /// As [`Chain::backward`]; a convolution never has to accumulate.
+    pub fn backward(
+        &mut self,
+        x: &[f32],
+        dx: Option<&mut [f32]>,
+        accumulate: bool,
+        n: usize,
+        groups: usize,
+        sink: &mut Sink,
+    ) {
+        match self {
+            Op::Conv(conv) => conv.backward(x, dx, n, groups, sink),
+            Op::Flatten(flatten) => {
+                if let Some(dx) = dx {
+                    flatten.backward(dx, n);
+                }
+            }
+            Op::Linear(linear) => linear.backward(x, dx, accumulate, n, groups, sink),
+        }
     }
 
     fn features(&self) -> usize {

@@ -1,6 +1,6 @@
 //! One layer by itself, so that benches see what each costs.
 
-use super::Pass;
+use super::chain::{Op, Pass};
 use super::conv::Conv;
 use super::linear::Linear;
 use super::update::{Sink, Slots};
@@ -8,11 +8,6 @@ use crate::data::SIDE;
 use crate::engine::DropoutKey;
 use crate::network::{Array, Layer as Kind};
 use crate::optimizer::Rule;
-
-enum Op {
-    Conv(Box<Conv>),
-    Linear(Box<Linear>),
-}
 
 /// A layer of a SimSiam network in training: with batch norm, ReLU and, after a convolution, pooling, moved by SGD.
 pub struct Layer {
@@ -62,10 +57,7 @@ impl Layer {
     pub fn forward(&mut self) {
         let train = Some(DropoutKey { seed: 0, epoch: 0, first: 0 });
         let mut pass = Pass { n: self.n, groups: 2, train, weights: &mut self.weights };
-        match &mut self.op {
-            Op::Conv(conv) => conv.forward(&self.x, &mut pass),
-            Op::Linear(linear) => linear.forward(&self.x, &mut pass),
-        }
+        self.op.forward(&self.x, &mut pass);
     }
 
     /// After a forward pass. `learns`: whether what is before it needs ∂L/∂x.
@@ -74,9 +66,6 @@ impl Layer {
         let (weights, slots) = (&mut self.weights[..], &mut self.slots);
         let mut sink = Sink { weights, slots, rule, lr: 0.0, t: 1, kept: None };
         let dx = learns.then_some(&mut self.dx[..]);
-        match &mut self.op {
-            Op::Conv(conv) => conv.backward(&self.x, dx, self.n, 2, &mut sink),
-            Op::Linear(linear) => linear.backward(&self.x, dx, false, self.n, 2, &mut sink),
-        }
+        self.op.backward(&self.x, dx, false, self.n, 2, &mut sink);
     }
 }

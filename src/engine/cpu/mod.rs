@@ -95,7 +95,7 @@ impl Model {
         };
         let (trunk, backbone) = match network.trunk.first() {
             Some(first) => (chain(&network.trunk, true)?, Chain::new(std::slice::from_ref(first), true, 0)?.len()),
-            None => (Chain::features(network.input_len()), 1),
+            None => (Chain::of_input(network.input_len()), 1),
         };
         let heads = network.heads.iter().map(|block| Ok((block.name, chain(std::slice::from_ref(block), false)?)));
         Ok(Model {
@@ -114,6 +114,15 @@ impl Model {
         })
     }
 
+    /// How many examples are in `images`.
+    fn examples(&self, images: &[f32]) -> Result<usize> {
+        let len = self.input_len;
+        match images.len() {
+            values if values > 0 && values.is_multiple_of(len) => Ok(values / len),
+            values => Err(Error::Usage(format!("images of {values} values: each has {len}, and there must be one"))),
+        }
+    }
+
     /// A training pass into `outcome`; the gradients go to `kept`, or move the weights.
     fn pass(
         &mut self,
@@ -125,6 +134,14 @@ impl Model {
         let (images, groups, heads) = match objective {
             Objective::Classify { images, targets } => (*images, 1, targets.len()),
             Objective::SimSiam { views: [first, second], .. } => {
+                if first.len() != second.len() {
+                    let message = format!(
+                        "views of {} and {} values: they must be of the same images",
+                        first.len(),
+                        second.len()
+                    );
+                    return Err(Error::Usage(message));
+                }
                 self.images.clear();
                 self.images.extend_from_slice(first);
                 self.images.extend_from_slice(second);
@@ -136,8 +153,13 @@ impl Model {
             Objective::SimSiam { .. } => PREDICTOR,
         };
         // Before anything moves.
-        (0..heads).try_for_each(|at| find(&mut self.heads, name(at)).map(|_| ()))?;
-        let n = images.len() / self.input_len;
+        let n = self.examples(images)?;
+        for at in 0..heads {
+            let classes = find(&mut self.heads, name(at))?.features();
+            if let Objective::Classify { targets, .. } = objective {
+                targets[at].check(n, classes)?;
+            }
+        }
         let Model { trunk, weights, slots, outcome, cosines, .. } = self;
         let weights = &mut weights.arrays;
         let (rule, t) = (self.rule, self.steps + 1);
@@ -231,7 +253,7 @@ impl Engine for Model {
     }
 
     fn predict(&mut self, images: &[f32], heads: &[&str]) -> Result<Vec<Vec<f32>>> {
-        let n = images.len() / self.input_len;
+        let n = self.examples(images)?;
         let weights = &mut self.weights.arrays;
         let mut pass = Pass { n, groups: 1, train: None, weights };
         self.trunk.forward(self.trunk.len(), images, &mut pass);
@@ -247,7 +269,7 @@ impl Engine for Model {
     }
 
     fn features(&mut self, images: &[f32], mode: Mode) -> Result<Vec<f32>> {
-        let n = images.len() / self.input_len;
+        let n = self.examples(images)?;
         let train = (mode == Mode::Train).then_some(DropoutKey { seed: 0, epoch: 0, first: 0 });
         let mut pass = Pass { n, groups: 1, train, weights: &mut self.weights.arrays };
         self.trunk.forward(self.backbone, images, &mut pass);

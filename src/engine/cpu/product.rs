@@ -79,16 +79,22 @@ pub fn product_ahead(
     if m == 0 || n == 0 {
         return;
     }
-    assert!(c.len() >= (m - 1) * stride + n && stride >= n, "C is too short");
+    assert!(reaches(c.len(), [(m - 1, stride), (n, 1)]) && stride >= n, "C is too short");
     if k == 0 {
         if !accumulate {
             c.chunks_mut(stride).take(m).for_each(|row| row[..n].fill(0.0));
         }
         return;
     }
-    assert!(a.values.len() > (m - 1) * a.row + (k - 1) * a.col, "A is too short");
-    assert!(b.values.len() >= (n - 1) / PANEL * b.panel + (k - 1) * b.row + PANEL, "B is too short");
+    assert!(reaches(a.values.len(), [(m - 1, a.row), (k - 1, a.col), (1, 1)]), "A is too short");
+    assert!(reaches(b.values.len(), [((n - 1) / PANEL, b.panel), (k - 1, b.row), (PANEL, 1)]), "B is too short");
     blocks(c, stride, a, b, sizes, accumulate, ahead);
+}
+
+/// Whether `len` values hold all of so many `(steps, of so many values)`; no if that is more than can be counted.
+fn reaches<const N: usize>(len: usize, steps: [(usize, usize); N]) -> bool {
+    let end = steps.iter().try_fold(0usize, |end, &(steps, of)| end.checked_add(steps.checked_mul(of)?));
+    end.is_some_and(|end| end <= len)
 }
 
 simd! {
@@ -287,6 +293,25 @@ mod tests {
 
     fn bits(values: &[f32]) -> Vec<u32> {
         values.iter().map(|v| v.to_bits()).collect()
+    }
+
+    /// Also where the place of a last element is more than can be counted.
+    #[test]
+    fn matrices_that_are_too_short_are_refused() {
+        let values = [0.0; 64];
+        let good = Left { values: &values, row: 1, col: 1 };
+        let b = Right::packed(&values, 1);
+        let refused = |c: usize, stride: usize, left: Left, right: Right, sizes: [usize; 3]| {
+            let run = || product(&mut vec![0.0; c], stride, left, right, sizes, false);
+            assert!(std::panic::catch_unwind(run).is_err(), "{sizes:?}");
+        };
+        refused(3, 2, good, b, [2, 1, 2]);
+        refused(4, 1, good, b, [2, 1, 2]);
+        refused(usize::MAX.count_ones() as usize, usize::MAX, good, b, [3, 1, 2]);
+        refused(6, 2, Left { values: &values[..2], ..good }, b, [3, 1, 2]);
+        refused(6, 2, Left { row: 1 << (usize::BITS - 1), ..good }, b, [3, 1, 2]);
+        refused(3, 2, good, Right { values: &values[..31], ..b }, [1, 1, 2]);
+        refused(100, 100, good, Right { panel: 1 << (usize::BITS - 2), ..b }, [1, 1, 100]);
     }
 
     fn check(m: usize, k: usize, n: usize) {
