@@ -66,7 +66,8 @@ fn names(folder: &Path, wanted: fn(&Path) -> bool) -> Result<Vec<String>> {
 
 fn is_image(path: &Path) -> bool {
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-    ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known))
+    // A pipe of that name would be waited for.
+    ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)) && path.is_file()
 }
 
 fn read(folder: &Path, classes: &[String]) -> Result<Dataset> {
@@ -115,12 +116,22 @@ fn decode(path: &Path, out: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-/// Whether a JPEG has its end: the decoder would fill up with grey what is missing. A scan escapes what looks like one.
+/// Whether a JPEG has its end: the decoder would fill up with grey what is missing. Goes from marker to marker (ITU-T
+/// T.81, B.1.1): what lies in a segment, like a preview, or behind the end is none of its business.
 fn ends(bytes: &[u8]) -> bool {
-    const SCAN: [u8; 2] = [0xFF, 0xDA];
-    const END: [u8; 2] = [0xFF, 0xD9];
-    let scan = bytes.windows(2).rposition(|marker| marker == SCAN).unwrap_or(0);
-    bytes[scan..].windows(2).any(|marker| marker == END)
+    const END: u8 = 0xD9;
+    // The start has no length; nor have, in a scan, an escaped byte and a restart.
+    let is_marker = |pair: &[u8]| pair[0] == 0xFF && !matches!(pair[1], 0x00 | 0xD0..=0xD8 | 0xFF);
+    let mut rest = bytes;
+    while let Some(at) = rest.windows(2).position(is_marker) {
+        if rest[at + 1] == END {
+            return true;
+        }
+        let segment = &rest[at + 2..];
+        let length = segment.first_chunk().map_or(usize::MAX, |length| usize::from(u16::from_be_bytes(*length)));
+        rest = segment.get(length..).unwrap_or_default();
+    }
+    false
 }
 
 #[cfg(test)]
@@ -188,9 +199,17 @@ mod tests {
             std::fs::write(&path, &turned[..length]).unwrap();
             assert!(decode(&path, &mut image).is_err(), "{length} bytes of {}", turned.len());
         }
-        // What a camera puts after the end does no harm.
-        std::fs::write(&path, [&turned[..], &[0; 20]].concat()).unwrap();
+        // What a camera puts after the end does no harm, whatever it looks like; nor does a whole preview inside.
+        for after in [&[0; 20][..], &[0xFF, 0xDA, 0, 8, 7, 7, 7], &jpeg[..jpeg.len() / 2]] {
+            std::fs::write(&path, [&turned[..], after].concat()).unwrap();
+            decode(&path, &mut image).unwrap();
+        }
+        let length = (jpeg.len() as u16 + 2).to_be_bytes();
+        let preview = [&jpeg[..2], &[0xFF, 0xEF], &length, &jpeg, &jpeg[2..]].concat();
+        std::fs::write(&path, &preview).unwrap();
         decode(&path, &mut image).unwrap();
+        std::fs::write(&path, &preview[..preview.len() - 2]).unwrap();
+        assert!(decode(&path, &mut image).is_err(), "the preview's end is not the image's");
     }
 
     /// A PNG that says it is 20,000 × 10,000: 600 MB, more than the library's limit of 512 MiB.
