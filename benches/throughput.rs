@@ -156,8 +156,8 @@ fn maps(c: &mut Criterion) {
     let mut group = c.benchmark_group("umap");
     group.sample_size(10);
     group.throughput(Throughput::Elements(ROWS as u64));
-    group.bench_function("graph_2000x512", |b| b.iter(|| Graph::new(&features, WIDTH)));
-    let graph = Graph::new(&features, WIDTH);
+    group.bench_function("graph_2000x512", |b| b.iter(|| Graph::new(features.clone(), WIDTH)));
+    let graph = Graph::new(features, WIDTH);
     group.bench_function("layout_2000", |b| b.iter(|| graph.layout(0)));
 }
 

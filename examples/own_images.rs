@@ -57,7 +57,7 @@ stages:
     let asked: Vec<u32> = all(test).into_iter().step_by(test.div_ceil(5).max(1)).collect();
     let queries = features(&data.test, &asked, &mut *model)?;
     let width = bank.len() / train;
-    let found = nearest(&normalized(&queries, width), &normalized(&bank, width), width, 3);
+    let found = nearest(&normalized(queries, width), &normalized(bank, width), width, 3);
     let class = |label: u8| &data.classes[usize::from(label)];
     for (query, near) in asked.iter().zip(found.chunks_exact(3)) {
         let near: Vec<String> = near

@@ -1,22 +1,24 @@
 //! What each command does and prints.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use candle_core::Device;
 use fewlabel::data::{self, cifar10, fetch};
 use fewlabel::error::{Error, Result};
-use fewlabel::experiment::{self, Experiment, Job, Manifest, Options, Output, Seed};
+use fewlabel::experiment::{self, Experiment, Job, Manifest, Options, Output, Seed, print};
 use fewlabel::{golden, report};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use crate::{DeviceName, How, Report, Run, Verify};
 
-/// Set by Ctrl-C.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// Set by Ctrl-C and SIGTERM.
+static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 pub fn run(options: Run) -> Result<()> {
     let mut experiment = match &options.experiment {
@@ -36,8 +38,8 @@ pub fn run(options: Run) -> Result<()> {
         // All there is to lose from here on is a report: Ctrl-C ends the program at once.
         INTERRUPTED.store(true, Ordering::Relaxed);
         let page = out.join("report.html");
-        if is_newer(&page, &out.join("manifest.json")) {
-            say_report(&page, output);
+        if is_newer(&page, &out.join("manifest.json")) && report::is_whole(&out) {
+            print_report(&page, output)?;
         } else {
             write_report(std::slice::from_ref(&out), data_dir.as_deref(), &out, output)?;
         }
@@ -54,11 +56,7 @@ fn is_newer(file: &Path, other: &Path) -> bool {
 /// The latest last.
 pub fn runs(folder: &Path, json: bool) -> Result<()> {
     for run in experiment::past_runs(folder)? {
-        if json {
-            say(&run.json().to_string());
-        } else {
-            say(&run.to_string());
-        }
+        print(&if json { run.json().to_string() } else { run.to_string() })?;
     }
     Ok(())
 }
@@ -77,16 +75,15 @@ fn write_report(runs: &[PathBuf], data_dir: Option<&Path>, out: &Path, output: O
         bar.tick();
     });
     bar.finish_and_clear();
-    say_report(&path?, output);
-    Ok(())
+    print_report(&path?, output)
 }
 
-fn say_report(path: &Path, output: Output) {
+fn print_report(path: &Path, output: Output) -> Result<()> {
     let path = path.display().to_string();
     match output {
-        Output::Text => say(&format!("The report: {path}")),
-        Output::Json => say(&json!({"event": "report", "path": path}).to_string()),
-        Output::Nothing => {}
+        Output::Text => print(&format!("The report: {path}")),
+        Output::Json => print(&json!({"event": "report", "path": path}).to_string()),
+        Output::Nothing => Ok(()),
     }
 }
 
@@ -104,14 +101,23 @@ pub fn verify(options: Verify) -> Result<()> {
         let problem = format!("has a result of {key}, which its experiment does not have");
         return Err(Error::run(&options.manifest, problem, "it was changed: take it from its source again"));
     }
-    let there: Vec<String> = expected.result.keys().cloned().collect();
+    if let Some(out) = &options.out
+        && is_same(&out.join("manifest.json"), &options.manifest)
+    {
+        let problem = "is the run that the manifest tells of, and would be compared with itself";
+        return Err(Error::run(out, problem, "choose another folder with --out"));
+    }
+    let there: Vec<&Job> = all.iter().filter(|job| expected.result.contains_key(&job.key)).collect();
+    let (keys, seeds) = (listed(there.iter().map(|job| &job.key)), listed(there.iter().map(|job| job.seed)));
     let wanted = expected.experiment.plan(&run.only)?;
     let is_of_seed = |job: &Job| options.seed.is_none_or(|seed| seed == job.seed);
     expected.result.retain(|key, _| wanted.iter().any(|job| job.key == *key && is_of_seed(job)));
     if expected.result.is_empty() {
-        let what = if options.seed.is_some() { "--seed" } else { "--only" };
-        return Err(Error::Usage(format!("{what}: of that the manifest has no result; it has: {}", there.join(", "))));
+        let (what, has) = if options.seed.is_some() { ("--seed", seeds) } else { ("--only", keys) };
+        return Err(Error::Usage(format!("{what}: of that the manifest has no result; it has: {has}")));
     }
+    let before = Manifest::load(&out.join("manifest.json"))
+        .map_or(0, |manifest| expected.result.keys().filter(|key| manifest.result.contains_key(*key)).count());
     run.only = expected.result.keys().cloned().collect();
     if options.within.is_some() && !run.device.is_cpu() {
         golden::check_seeds(&expected)?;
@@ -123,15 +129,30 @@ pub fn verify(options: Verify) -> Result<()> {
         }
         other => other,
     });
-    let said = golden::compare(&expected, &found?, options.within);
-    let event = |event: &str, message: &str| say(&json!({"event": event, "message": message}).to_string());
+    let said = golden::compare(&expected, &found?, options.within).map(|said| match before {
+        0 => said,
+        _ => format!("{said}\n{before} of them had been run into {} before", out.display()),
+    });
+    let event = |event: &str, message: &str| print(&json!({"event": event, "message": message}).to_string());
     match (&said, options.how.output()) {
-        (Ok(said), Output::Text) => say(said),
-        (Ok(said), Output::Json) => event("verified", said),
-        (Err(Error::Differs(difference)), Output::Json) => event("differs", difference),
+        (Ok(said), Output::Text) => print(said)?,
+        (Ok(said), Output::Json) => event("verified", said)?,
+        (Err(Error::Differs(difference)), Output::Json) => event("differs", difference)?,
         _ => {}
     }
     said.map(|_| ())
+}
+
+/// Whether both paths lead to one file.
+fn is_same(a: &Path, b: &Path) -> bool {
+    a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
+}
+
+/// "a, b, c", each once.
+fn listed(names: impl Iterator<Item = impl ToString>) -> String {
+    let mut names: Vec<String> = names.map(|name| name.to_string()).collect();
+    names.dedup();
+    names.join(", ")
 }
 
 /// A margin in percentage points.
@@ -154,7 +175,7 @@ impl How {
             DeviceName::Cpu => Device::Cpu,
             DeviceName::Cuda => Device::new_cuda(0).map_err(|e| Error::Usage(format!("--device cuda: {e}")))?,
         };
-        interrupt_at_ctrl_c()?;
+        listen().map_err(|e| Error::Usage(format!("cannot listen for Ctrl-C: {e}")))?;
         Ok(Options {
             only: self.only.clone(),
             data_dir: self.data_dir.clone(),
@@ -169,36 +190,32 @@ impl How {
 /// `work` on that many threads, or on one per core.
 fn in_pool<T: Send>(threads: Option<u16>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.map_or(0, usize::from)).build();
-    pool.map_err(|e| Error::Usage(format!("--threads: {e}")))?.install(work)
+    pool.map_err(|e| Error::Usage(format!("--threads: {e}; ask for fewer")))?.install(work)
 }
 
-/// The first Ctrl-C lets the running step end and saves a checkpoint; the second ends the program at once.
-fn interrupt_at_ctrl_c() -> Result<()> {
-    let handler = || {
-        if INTERRUPTED.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    };
-    ctrlc::set_handler(handler).map_err(|e| Error::Usage(format!("cannot listen for Ctrl-C: {e}")))
+/// The first Ctrl-C or SIGTERM lets the running step end and saves a checkpoint; the second ends the program at once.
+fn listen() -> std::io::Result<()> {
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, 130, INTERRUPTED.clone())?;
+        flag::register(signal, INTERRUPTED.clone())?;
+    }
+    Ok(())
 }
 
 pub fn data(data_dir: Option<&Path>) -> Result<()> {
     let source = cifar10::locate(data_dir)?;
-    say(&format!("CIFAR-10 in {}", source.path().display()));
+    print(&format!("CIFAR-10 in {}", source.path().display()))?;
     let reports = cifar10::check(&source)?;
     for report in &reports {
-        say(&format!(
-            "  {:<18} {:>10} bytes  {}",
-            report.name,
-            report.bytes,
-            report.problem.as_deref().unwrap_or("whole")
-        ));
+        let state = report.problem.as_deref().unwrap_or("whole");
+        print(&format!("  {:<18} {:>10} bytes  {state}", report.name, report.bytes))?;
     }
     match reports.iter().filter(|report| report.problem.is_some()).count() {
         0 => Ok(()),
         bad => {
             let problem = format!("{bad} of {} files are not the official ones", reports.len());
-            Err(Error::data(source.path(), problem, "fetch them again with `fewlabel data fetch`"))
+            let place = data_dir.map_or(String::new(), |folder| format!(" --data-dir {}", folder.display()));
+            Err(Error::data(source.path(), problem, format!("fetch them again with `fewlabel data fetch{place}`")))
         }
     }
 }
@@ -209,13 +226,19 @@ pub fn own_images(folder: &Path) -> Result<()> {
     let hash = data.sha256();
     let dataset =
         format!("dataset: {{name: folder, train: {train}, test: {test}, classes: {classes}, sha256: \"{hash}\"}}");
-    // Is it a line that `run` takes?
     let labels = 10usize.next_multiple_of(classes);
+    for (set, has, least) in [("train", train, labels), ("test", test, 10)] {
+        if has < least {
+            let problem = format!("holds {has} images; an experiment on {classes} classes takes at least {least}");
+            return Err(Error::data(&folder.join(set), problem, "add some"));
+        }
+    }
+    // Is it a line that `run` takes?
     let rest =
         format!("labels: {{count: {labels}, choose: stratified}}\nstages: [{{name: a, method: supervised, batch: 2}}]");
     Experiment::parse(folder, &format!("{dataset}\nname: a\n{rest}"))?;
-    say(&format!("# {}\n{dataset}", data.classes.join(", ")));
-    Ok(())
+    // A line break in a name must not end the comment.
+    print(&format!("# {}\n{dataset}", data.classes.join(", ").escape_debug()))
 }
 
 pub fn fetch(data_dir: Option<&Path>, url: String) -> Result<()> {
@@ -231,11 +254,5 @@ pub fn fetch(data_dir: Option<&Path>, url: String) -> Result<()> {
     });
     bar.finish_and_clear();
     done?;
-    say(&format!("CIFAR-10 is whole in {}", folder.join(cifar10::FOLDER).display()));
-    Ok(())
-}
-
-/// Prints a line; a reader that has gone away (`| head`) is no fault.
-pub fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    print(&format!("CIFAR-10 is whole in {}", folder.join(cifar10::FOLDER).display()))
 }

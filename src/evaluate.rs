@@ -38,7 +38,7 @@ pub struct Knn {
 ///
 /// # Panics
 /// If `width` is 0, or `bank` has fewer labels than rows.
-pub fn knn_predictions(queries: &[f32], bank: &[f32], bank_labels: &[u8], width: usize, knn: Knn) -> Vec<usize> {
+pub fn knn_predictions(queries: Vec<f32>, bank: Vec<f32>, bank_labels: &[u8], width: usize, knn: Knn) -> Vec<usize> {
     let [queries, bank] = [queries, bank].map(|features| normalized(features, width));
     let found = nearest(&queries, &bank, width, knn.k);
     let k = found.len() / (queries.len() / width).max(1);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     fn knn_correct(queries: &[f32], labels: &[u8], bank: &[f32], bank_labels: &[u8], width: usize, knn: Knn) -> usize {
-        let classes = knn_predictions(queries, bank, bank_labels, width, knn);
+        let classes = knn_predictions(queries.to_vec(), bank.to_vec(), bank_labels, width, knn);
         assert_eq!(classes.len(), labels.len());
         classes.iter().zip(labels).filter(|(class, label)| **class == usize::from(**label)).count()
     }

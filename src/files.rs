@@ -1,15 +1,19 @@
-//! Files that are whole or absent: written beside their place, synced, renamed; and their SHA-256.
+//! Files that are whole or absent: written beside their place, synced, renamed; their SHA-256, and how their maps are
+//! read.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
+use std::marker::PhantomData;
 use std::path::Path;
 
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
 /// How the name of a file begins that is being written.
-pub(crate) const UNFINISHED: &str = ".fewlabel-";
+const UNFINISHED: &str = ".fewlabel-";
 
 /// Replaces `path` with the `parts`, one after the other, so that a reader, a kill or a power cut sees the old file or
 /// the new one, whole. Its folder must exist.
@@ -35,6 +39,30 @@ pub(crate) fn write_atomically(path: &Path, parts: &[&[u8]]) -> Result<()> {
     sync_folder(folder)
 }
 
+/// Removes what a kill may have left half-written in `folder`, into which nobody else is writing.
+///
+/// # Errors
+/// [`Error::Io`].
+pub(crate) fn sweep(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            remove_if_there(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file.
+///
+/// # Errors
+/// [`Error::Io`], but not where there is none.
+pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
+        _ => Ok(()),
+    }
+}
+
 /// Makes a rename inside `folder` durable (a no-op where folders cannot be opened, as on Windows).
 pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     match File::open(folder) {
@@ -51,4 +79,47 @@ pub fn sha256(bytes: &[u8]) -> String {
 /// `bytes` in lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A map whose every key comes once: of two values one would be read here, and the other by somebody else.
+pub(crate) fn unique<'de, D: Deserializer<'de>, V: Deserialize<'de>>(
+    deserializer: D,
+) -> std::result::Result<BTreeMap<String, V>, D::Error> {
+    struct Unique<V>(PhantomData<V>);
+
+    impl<'de, V: Deserialize<'de>> Visitor<'de> for Unique<V> {
+        type Value = BTreeMap<String, V>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+            f.write_str("a map")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> std::result::Result<Self::Value, A::Error> {
+            let mut map = BTreeMap::new();
+            while let Some((key, value)) = entries.next_entry()? {
+                if let Some(twice) = map.contains_key(&key).then(|| format!("duplicate key `{key}`")) {
+                    return Err(A::Error::custom(twice));
+                }
+                map.insert(key, value);
+            }
+            Ok(map)
+        }
+    }
+
+    deserializer.deserialize_map(Unique(PhantomData))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_comes_twice_is_an_error() {
+        let read = |json: &str| unique::<_, u8>(&mut serde_json::Deserializer::from_str(json));
+        assert_eq!(read(r#"{"a": 1, "b": 2}"#).unwrap(), [("a".to_owned(), 1), ("b".to_owned(), 2)].into());
+        assert!(read(r#"{"a": 1, "b": 2, "a": 1}"#).unwrap_err().to_string().starts_with("duplicate key `a`"));
+        let record = r#"{"epoch": 1, "test_top1": 0.9, "test_top1": 0.1}"#;
+        let error = serde_json::from_str::<crate::train::Record>(record).unwrap_err().to_string();
+        assert!(error.starts_with("duplicate key `test_top1`"), "{error}");
+    }
 }

@@ -36,7 +36,9 @@ impl fmt::Display for Difference {
 /// [`Error::Differs`] with the first difference, or every stage that is not shown to be equivalent.
 pub fn compare(expected: &Manifest, found: &Manifest, within: Option<f64>) -> Result<String> {
     let Some(difference) = difference(expected, found) else {
-        return Ok(format!("bit-identical: {} stages of {}", expected.result.len(), expected.experiment.name));
+        let (n, all) = (expected.result.len(), expected.experiment.plan(&[])?.len());
+        let of_all = if n < all { format!(" of {all}") } else { String::new() };
+        return Ok(format!("bit-identical: {n}{of_all} stages of {}", expected.experiment.name));
     };
     if let Some(points) = within {
         return equivalent(expected, found, points);
@@ -44,8 +46,10 @@ pub fn compare(expected: &Manifest, found: &Manifest, within: Option<f64>) -> Re
     let mut lines = vec![difference.to_string()];
     let environment = environments(&expected.environment, &found.environment);
     lines.extend(environment.iter().map(|line| format!("  environment: {line}")));
-    if environment.is_empty() {
-        lines.push("  the environment is the same: the difference is in the program".to_owned());
+    if !expected.result.values().filter(|result| !result.history.is_empty()).all(StageResult::is_whole) {
+        lines.push("  the manifest does not agree with its own hashes: it was changed".to_owned());
+    } else if environment.is_empty() {
+        lines.push("  the environment is the same: the program differs, or the manifest was changed".to_owned());
     }
     Err(Error::Differs(lines.join("\n")))
 }

@@ -4,7 +4,6 @@ mod commands;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use commands::say;
 use fewlabel::data::cifar10;
 use fewlabel::error::Error;
 use fewlabel::experiment;
@@ -162,7 +161,7 @@ struct How {
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     only: Vec<String>,
     /// Threads to use [default: one per core].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
     /// The folder that holds the data set [default: $FEWLABEL_DATA, or data/].
     #[arg(long, value_name = "DIR")]
@@ -193,8 +192,7 @@ fn main() -> ExitCode {
         Command::Completions { shell } => {
             let mut script = vec![];
             clap_complete::generate(shell, &mut Cli::command(), "fewlabel", &mut script);
-            say(String::from_utf8_lossy(&script).trim_end());
-            Ok(())
+            experiment::print(String::from_utf8_lossy(&script).trim_end())
         }
         Command::Data { folder: Some(_), command: Some(_), .. } => {
             Err(Error::Usage("data fetch: --folder is for one's own images, which are not fetched".to_owned()))

@@ -11,12 +11,13 @@ const QUERIES: usize = 64;
 /// A query's similarity with a row of the bank, and that row.
 pub type Neighbor = (f32, u32);
 
-/// Rows of `features` [n, width], each divided by its length: their products are cosines. A row of zeros stays one.
+/// The rows of `features` [n, width], each divided by its length, in place: their products are cosines. A row of zeros
+/// stays one.
 ///
 /// # Panics
 /// If `width` is 0.
-pub fn normalized(features: &[f32], width: usize) -> Vec<f32> {
-    let mut rows = features.to_vec();
+pub fn normalized(features: Vec<f32>, width: usize) -> Vec<f32> {
+    let mut rows = features;
     rows.par_chunks_exact_mut(width).for_each(|row| {
         let length = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
         if length > 0.0 {
@@ -74,11 +75,11 @@ mod tests {
         let (width, n, m) = (70, 90, 65);
         let mut stream = Stream::new(0, Purpose::Init, 0, 0);
         let mut draw = |rows: usize| -> Vec<f32> { (0..rows * width).map(|_| stream.normal()).collect() };
-        let (queries, mut bank) = (normalized(&draw(m), width), draw(n));
+        let (queries, mut bank) = (normalized(draw(m), width), draw(n));
         // Two equal rows, and one of zeros.
         bank.copy_within(3 * width..4 * width, 50 * width);
         bank[7 * width..8 * width].fill(0.0);
-        let bank = normalized(&bank, width);
+        let bank = normalized(bank, width);
         for k in [1, 5, 90, 200] {
             let found = nearest(&queries, &bank, width, k);
             assert_eq!(found.len(), m * k.min(n));
@@ -101,6 +102,6 @@ mod tests {
 
     #[test]
     fn rows_are_divided_by_their_length() {
-        assert_eq!(normalized(&[3.0, 4.0, 0.0, 0.0, -2.0, 0.0], 2), [0.6, 0.8, 0.0, 0.0, -1.0, 0.0]);
+        assert_eq!(normalized(vec![3.0, 4.0, 0.0, 0.0, -2.0, 0.0], 2), [0.6, 0.8, 0.0, 0.0, -1.0, 0.0]);
     }
 }

@@ -35,6 +35,8 @@ pub enum Purpose {
     /// The pairs that push each other apart in a map of features; epoch: the map's. Epoch 2³² − 1, with seed 0: where
     /// the search for principal components starts; index: the axis.
     Umap = 12,
+    /// The training images among which a report seeks the nearest; epoch and index 0.
+    Bank = 13,
 }
 
 /// One Philox-4×32-10 block: ten rounds over the counter, the key bumped between them.

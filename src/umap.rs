@@ -40,7 +40,7 @@ impl Graph {
     ///
     /// # Panics
     /// If `width` is 0.
-    pub fn new(features: &[f32], width: usize) -> Graph {
+    pub fn new(features: Vec<f32>, width: usize) -> Graph {
         let rows = normalized(features, width);
         let near = nearest(&rows, &rows, width, NEIGHBORS);
         let n = rows.len() / width.max(1);
@@ -220,11 +220,11 @@ mod tests {
 
     #[test]
     fn few_equal_or_no_rows_have_a_map_too() {
-        assert!(Graph::new(&[], 3).layout(0).is_empty());
-        assert_eq!(Graph::new(&[1.0, 2.0, 3.0], 3).layout(0).len(), 1);
-        let points = Graph::new(&[1.0; 60], 3).layout(0);
+        assert!(Graph::new(vec![], 3).layout(0).is_empty());
+        assert_eq!(Graph::new(vec![1.0, 2.0, 3.0], 3).layout(0).len(), 1);
+        let points = Graph::new(vec![1.0; 60], 3).layout(0);
         assert!(points.len() == 20 && points.iter().flatten().all(|x| x.is_finite()), "{points:?}");
-        let points = Graph::new(&[0.0; 60], 3).layout(0);
+        let points = Graph::new(vec![0.0; 60], 3).layout(0);
         assert!(points.iter().flatten().all(|x| x.is_finite()), "{points:?}");
     }
 
@@ -237,7 +237,7 @@ mod tests {
             let noise = [0.1; 3].map(|size| size * stream.normal());
             features.extend(if i % 2 == 0 { [1.0 + noise[0], noise[1], noise[2]] } else { [noise[0], 1.0, noise[2]] });
         }
-        let points = Graph::new(&features, 3).layout(3);
+        let points = Graph::new(features, 3).layout(3);
         for (i, point) in points.iter().enumerate() {
             let square = |other: usize| difference(*point, points[other]).1;
             let nearest = (0..60).filter(|&j| j != i).min_by(|&a, &b| square(a).total_cmp(&square(b))).unwrap();

@@ -85,7 +85,7 @@ fn full_run() -> Result<bool> {
     Ok(good)
 }
 
-/// About how long one seed takes, from some SimSiam steps: nine tenths of all.
+/// About how long one seed takes, from some SimSiam steps: four fifths of all (`golden/seed.json`, `seconds`).
 fn minutes() -> Result<f64> {
     let (batch, widths) = (64, Widths::default());
     let data = synthetic(batch, 10, 0).train;
@@ -106,5 +106,5 @@ fn minutes() -> Result<f64> {
         model.step(&objective, DropoutKey { seed: 0, epoch: 0, first: 0 }, 0.01.into())?;
         fastest = fastest.min(began.elapsed());
     }
-    Ok(fastest.as_secs_f64() * (30 * 781) as f64 / 60.0 / 0.85)
+    Ok(fastest.as_secs_f64() * (30 * 781) as f64 / 60.0 / 0.8)
 }

@@ -125,7 +125,7 @@ claims: [{{better: large, than: small}}]"
     for name in ["a: small", "b: large"] {
         assert!(html.contains(&format!("\"name\":\"{name}\"")), "a curve of {name}");
     }
-    assert!(html.contains("<figure id=\"b-confusion-large\"") && html.contains("<figure id=\"accuracy-40\""));
+    assert!(html.contains("<figure id=\"b.confusion-large\"") && html.contains("<figure id=\"accuracy-40\""));
     assert!(html.contains("large beats small: "));
     assert!(
         html.contains("<h2>All runs</h2>") && html.contains("<th scope=\"row\">b: large</th>"),
@@ -149,7 +149,7 @@ claims: [{{better: large, than: small}}]"
     // Two runs of one name have figures of their own.
     let twice = folder.path().join("twice");
     report::write(&[runs[0].clone(), runs[0].clone()], None, &twice, &mut |_| {}).unwrap();
-    assert!(files(&twice, ".svg").iter().any(|id| id == "a-2-views") && twice.join("a-views.svg").exists());
+    assert!(files(&twice, ".svg").iter().any(|id| id == "a-2.views") && twice.join("a.views.svg").exists());
     // Stages that differ in their labels alone are one curve.
     assert!(files(&out, ".svg").contains(&"label-curve".to_owned()), "a has 20 and 40 labels");
 }
@@ -207,6 +207,13 @@ fn n_counts_the_seeds_that_are_finished() {
     let html = std::fs::read_to_string(page).unwrap();
     assert!(html.contains("3 seeds from 0 on (so far n = 1).") && !html.contains("n = 3"));
     assert!(!html.contains("± half") && html.contains("simsiam-knn (n = 1)"));
+
+    assert!(html.contains("# the same bits again"));
+    manifest["environment"]["device"] = "cuda".into();
+    std::fs::write(&file, manifest.to_string()).unwrap();
+    let page = report::write(std::slice::from_ref(&strict), Some(folder.path()), &strict, &mut |_| {}).unwrap();
+    let html = std::fs::read_to_string(page).unwrap();
+    assert!(!html.contains("# the same bits again") && html.contains("--device cuda --within 2"), "a GPU has others");
 }
 
 /// Class folders whose names would end a script, open a comment, or be no XML; a run folder that a shell would split.
@@ -241,12 +248,16 @@ stages: [{{name: a, method: supervised, epochs: 1, batch: 4}}]"
     let html = std::fs::read_to_string(page).unwrap();
     assert!(!html.contains("<!--") && html.contains(r#""classes":["\u003c!--\u003cscript>","a\u0007&b"]"#));
     assert!(std::fs::read_to_string(out.join("confusion-a.svg")).unwrap().contains("a\u{fffd}&amp;b"));
-    let verify = format!(r"fewlabel verify '{}/it'\''s mine/manifest.json' --data-dir IMAGES", folder.path().display());
-    assert!(html.contains(&verify), "{verify}");
+    let verify = |images: &str| {
+        format!(r"fewlabel verify '{}/it'\''s mine/manifest.json' --data-dir {images} ", folder.path().display())
+    };
+    assert!(html.contains(&verify(&images.display().to_string())));
     // Two classes are two queries.
     assert!(html.contains("then those 10 of the 16 training images"));
     let neighbors = std::fs::read_to_string(out.join("neighbors-random.svg")).unwrap();
     assert_eq!(neighbors.matches("<image").count(), 2 * (1 + 10));
+    let page = report::write(std::slice::from_ref(&out), None, &out, &mut |_| {}).unwrap();
+    assert!(std::fs::read_to_string(page).unwrap().contains(&verify("IMAGES")), "where they are nobody has said");
 }
 
 #[test]

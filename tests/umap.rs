@@ -36,7 +36,7 @@ fn order_in_plane(points: &[[f32; 2]], of: usize) -> Vec<usize> {
 
 /// Trustworthiness (Venna and Kaski, 2001, as `sklearn.manifold.trustworthiness` computes it) and the share of the
 /// nearest that are nearest on the map too.
-fn kept(features: &[f32], width: usize, points: &[[f32; 2]]) -> (f64, f64) {
+fn kept(features: Vec<f32>, width: usize, points: &[[f32; 2]]) -> (f64, f64) {
     let rows = normalized(features, width);
     let n = points.len();
     let all = nearest(&rows, &rows, width, n);
@@ -59,9 +59,9 @@ fn kept(features: &[f32], width: usize, points: &[[f32; 2]]) -> (f64, f64) {
 fn a_map_keeps_as_many_neighbours_as_umap_learn() {
     let (features, width) = features();
     let began = std::time::Instant::now();
-    let points = Graph::new(&features, width).layout(0);
+    let points = Graph::new(features.clone(), width).layout(0);
     println!("{} × {width} in {:.1?}", points.len(), began.elapsed());
-    let (trustworthiness, recall) = kept(&features, width, &points);
+    let (trustworthiness, recall) = kept(features, width, &points);
     let text = std::fs::read_to_string(folder().join("umap_learn.json")).unwrap();
     let theirs: serde_json::Value = serde_json::from_str(&text).unwrap();
     let theirs = ["trustworthiness", "recall"].map(|name| theirs[name].as_f64().unwrap());
@@ -77,7 +77,7 @@ fn the_same_seed_gives_the_same_bits_on_any_number_of_threads() {
     let features = &features[..features.len().min(300 * width)];
     let on = |threads: usize, seed: u64| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| Graph::new(features, width).layout(seed))
+        pool.install(|| Graph::new(features.to_vec(), width).layout(seed))
     };
     let one = on(1, 7);
     for threads in [2, 3, 8] {

@@ -10,6 +10,7 @@ mod synthetic;
 use sha2::{Digest, Sha256};
 
 use crate::files;
+pub(crate) use subset::share_of;
 pub use subset::{Choose, epoch_order, labelled, validation};
 pub use synthetic::synthetic;
 

@@ -39,25 +39,27 @@ impl Console {
 
     /// Lines, without disturbing the bar.
     pub fn say(&mut self, lines: &str) -> Result<()> {
-        write_log(&self.log, lines).map_err(Error::io("write", &self.path))?;
-        if self.output == Output::Text {
-            // A reader that has gone away (`| head`) is no reason to stop training.
-            self.bar.suspend(|| writeln!(std::io::stdout(), "{lines}").ok());
+        self.log(lines)?;
+        match self.output {
+            Output::Text => self.bar.suspend(|| print(lines)),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Lines for `log.txt` alone.
+    pub fn log(&mut self, lines: &str) -> Result<()> {
+        write_log(&self.log, lines).map_err(Error::io("write", &self.path))
     }
 
     /// A line that scripts get too.
     pub fn warn(&mut self, line: &str) -> Result<()> {
-        self.event(&json!({"event": "warning", "message": line}));
+        self.event(&json!({"event": "warning", "message": line}))?;
         self.say(line)
     }
 
     /// One event, for scripts alone.
-    pub fn event(&self, event: &serde_json::Value) {
-        if self.output == Output::Json {
-            let _ = writeln!(std::io::stdout(), "{event}");
-        }
+    pub fn event(&self, event: &serde_json::Value) -> Result<()> {
+        if self.output == Output::Json { print(&event.to_string()) } else { Ok(()) }
     }
 
     /// Starts the bar of a stage; none where standard error is not a terminal.
@@ -78,6 +80,19 @@ impl Console {
 
     pub fn end_bar(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+/// Prints a line to standard output; a reader that has gone away (`| head`) is no fault, and no reason to stop training.
+///
+/// # Errors
+/// [`Error::Io`], on a full disk for example.
+pub fn print(line: &str) -> Result<()> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::io("write to", Path::new("standard output"))(e))
+        }
+        _ => Ok(()),
     }
 }
 

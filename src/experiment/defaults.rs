@@ -6,7 +6,7 @@ use super::{
     Batch, DatasetName, DatasetSpec, Epochs, Experiment, Images, Labels, OptimizerName, RANDOM, Rate, Share, Stage,
     StageMethod,
 };
-use crate::data::{Choose, IMAGE};
+use crate::data::{Choose, IMAGE, share_of};
 use crate::network::{Mode, Probe};
 use crate::optimizer::Schedule;
 use crate::suggest::did_you_mean;
@@ -80,6 +80,9 @@ impl Experiment {
             if *stage.name == *RANDOM {
                 return Err(Conflict::of_stage(RANDOM, None, "the name stands for the untrained weights"));
             }
+            if stage.name.strip_prefix("seed-").is_some_and(|seed| seed.parse::<u64>().is_ok()) {
+                return Err(Conflict::of_stage(&stage.name, None, "the name stands for all stages of a seed"));
+            }
             stage.fill_in();
             let left = match stage.labels {
                 Some(labels) => {
@@ -89,6 +92,10 @@ impl Experiment {
                 None => left,
             };
             stage.check(if stage.method.uses_labels() { left } else { train })?;
+        }
+        if let Some(claim) = self.claims.iter().find(|claim| claim.better == claim.than) {
+            let message = format!("claims: {} is compared with itself", claim.better);
+            return Err(Conflict::new(&["claims", &claim.better], message));
         }
         for name in self.claims.iter().flat_map(|claim| [&claim.better, &claim.than]) {
             let known: Vec<&str> = self.stages.iter().filter(|s| s.method.classifies()).map(|s| &*s.name).collect();
@@ -136,13 +143,13 @@ impl Labels {
         if self.choose == Choose::Stratified && !count.is_multiple_of(classes) {
             return Err(format!("{key}: {count} cannot be stratified; take a multiple of {classes}"));
         }
-        let share = f64::from(self.validation.0);
-        let of_class = (count as f64 / classes as f64 * share + 1e-4) as usize;
+        let share = self.validation.0;
+        let of_class = share_of(count / classes, share);
         if share > 0.0 && of_class == 0 {
-            return Err(format!("{key}: {} of {count} images leave no validation image of a class", self.validation.0));
+            return Err(format!("{key}: {share} of {count} images leave no validation image of a class"));
         }
         if count == classes * of_class {
-            return Err(format!("{key}: {} of {count} images leave none to train on", self.validation.0));
+            return Err(format!("{key}: {share} of {count} images leave none to train on"));
         }
         Ok(count - classes * of_class)
     }

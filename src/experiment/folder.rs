@@ -16,7 +16,7 @@ use super::{Experiment, Job, RANDOM, Stage, StageMethod};
 use crate::data::Data;
 use crate::engine;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, remove_if_there};
 use crate::network::Weights;
 use crate::optimizer::{Rule, State};
 use crate::report;
@@ -115,7 +115,7 @@ impl Folder {
         }
         self.manifest.result.insert(job.key.clone(), result);
         self.manifest.save(&self.path.join("manifest.json"))?;
-        self.announce(job);
+        self.announce(job)?;
         remove_if_there(&folder.join("checkpoint"))
     }
 
@@ -130,11 +130,11 @@ impl Folder {
     }
 
     /// Tells scripts the result of a finished job.
-    pub fn announce(&self, job: &Job) {
+    pub fn announce(&self, job: &Job) -> Result<()> {
         let StageResult { last, peak, chosen, weights_sha256, .. } = &self.manifest.result[&job.key];
         self.console.event(&json!({"event": "stage", "stage": job.key, "result": {
             "final": last, "peak": peak, "chosen": chosen, "weights_sha256": weights_sha256,
-        }}));
+        }}))
     }
 
     fn train(&mut self, experiment: &Experiment, job: &Job, data: &Data, options: &Options) -> Result<Trained> {
@@ -184,8 +184,8 @@ impl Folder {
         observer.clock();
         self.console.end_bar();
         trained.inspect_err(|e| {
-            // A log that cannot be written must not hide the reason.
-            let _ = self.console.say(&format!("{name}: {e}"));
+            // The caller tells it; a log that cannot be written must not hide it.
+            let _ = self.console.log(&format!("{name}: {e}"));
         })
     }
 
@@ -222,11 +222,7 @@ impl Folder {
 fn sweep(path: &Path, experiment: &Experiment, manifest: &Manifest) -> Result<()> {
     let jobs = experiment.plan(&[])?;
     for folder in jobs.iter().map(|job| path.join(&job.key)).chain([path.to_owned()]) {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(files::UNFINISHED) {
-                remove_if_there(&entry.path())?;
-            }
-        }
+        files::sweep(&folder)?;
     }
     let finished = jobs.iter().filter(|job| manifest.result.contains_key(&job.key));
     finished
@@ -252,13 +248,4 @@ fn remove_stages<'a>(path: &Path, experiments: impl Iterator<Item = &'a Experime
         let _ = std::fs::remove_dir(folder);
     }
     Ok(())
-}
-
-fn remove_if_there(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::Io { action: "remove", path: path.into(), source: e })
-        }
-        _ => Ok(()),
-    }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Experiment;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, unique};
 use crate::network::{Network, Weights};
 use crate::train::{Record, Trained};
 
@@ -25,6 +25,7 @@ pub struct Manifest {
     /// [`Experiment::sha256`].
     pub experiment_sha256: String,
     /// Of the finished jobs, by [`Job::key`](super::Job::key): the stage, below `seed-…` where there are several seeds.
+    #[serde(deserialize_with = "unique")]
     pub result: BTreeMap<String, StageResult>,
     /// Where and when it was run.
     pub environment: Environment,
@@ -73,7 +74,7 @@ impl StageResult {
 
     /// Whether its history is there and the one that its hash names, and the other epochs are of it. What the chosen
     /// epoch has on the test images is in no history: that, `verify` alone can tell.
-    fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         files::sha256(&history_json(&self.history)) == self.history_sha256
             && self.history.last() == Some(&self.last)
             && peak(&self.history, "test_top1") == self.peak.as_ref()

@@ -24,7 +24,7 @@ use crate::files;
 use crate::network::{Mode, Probe, Widths};
 use crate::optimizer::{Rule, Schedule};
 pub(crate) use console::duration;
-pub use console::{Output, log};
+pub use console::{Output, log, print};
 pub use manifest::{Environment, Manifest, StageResult};
 pub use past::{PastRun, past_runs};
 pub use plan::Job;
@@ -36,7 +36,7 @@ pub use value::{Batch, Channels, Classes, Epochs, Images, Name, Percent, Rate, S
 
 /// An experiment, as in its YAML file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an experiment: keys and values, `name`, `dataset` and `stages` at least")]
 pub struct Experiment {
     /// Names the run directory, `runs/<name>`.
     pub name: Name,
@@ -71,7 +71,7 @@ fn is_one(seeds: &Seeds) -> bool {
 
 /// That a stage has the higher test accuracy of two.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a claim: {better: STAGE, than: STAGE}")]
 pub struct Claim {
     /// The stage that is to have the higher accuracy.
     pub better: Name,
@@ -81,7 +81,7 @@ pub struct Claim {
 
 /// Which images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a data set: {name: …}")]
 pub struct DatasetSpec {
     /// Where they are from.
     pub name: DatasetName,
@@ -126,15 +126,15 @@ pub enum DatasetName {
 
 /// Which training images have labels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default, expecting = "labels: {count: …, choose: …}")]
 pub struct Labels {
     /// How many; 5,000 unless given.
     pub count: Images,
-    /// Which.
+    /// Which; the first unless given.
     pub choose: Choose,
     /// The share of them that is not trained on but chooses each classifier's epoch; the test images are then looked at
     /// once, after it. 0 unless given: the test images are looked at after every epoch.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(skip_serializing_if = "is_none")]
     pub validation: Share,
 }
 
@@ -150,7 +150,7 @@ impl Default for Labels {
 
 /// [`Widths`], each the study's unless given.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "widths: {projector: …}")]
 pub struct NetworkSpec {
     /// [`Widths::channels`].
     pub channels: [Channels; 3],
@@ -195,7 +195,7 @@ impl Experiment {
 /// One stage. What is left out is filled in with the study's recipe for the method; an option that the method or
 /// the optimizer has no use for is an error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a stage: {name: …, method: …}")]
 pub struct Stage {
     /// Names its folder in the run directory.
     pub name: Name,
@@ -243,8 +243,8 @@ pub struct Stage {
     /// Of `probe`: the classifier; `mlp` unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
-    /// Of `probe`: the frozen backbone's batch norm uses and moves its running statistics (`train`, the study's
-    /// code) or only uses them (`eval`); `train` unless given.
+    /// Of `probe`: the frozen backbone's batch norm takes the batch's statistics and moves the running ones (`train`, the
+    /// study's code) or takes the running ones as they are (`eval`); `train` unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frozen_norm: Option<Mode>,
     /// The test accuracy that the study claims for this stage, from and to, in per cent: shown beside the result.

@@ -49,25 +49,35 @@ impl StageObserver<'_> {
         self.manifest.environment.seconds.insert(self.stage.clone(), seconds);
     }
 
-    /// "1090 images/s, 3 min 20 s left".
     fn pace(&self, at: Position) -> String {
-        let done = u64::from(at.epoch - 1) * at.steps as u64 + at.step as u64;
-        let here = (done - self.steps_before).max(1) as f64;
-        let seconds = self.began.elapsed().as_secs_f64();
-        let left = (u64::from(at.epochs) * at.steps as u64 - done) as f64 * seconds / here;
-        let left = duration(Duration::from_secs_f64(left));
-        format!("{:.0} images/s, {left} left", here * at.batch as f64 / seconds)
+        pace(at, self.steps_before, self.began.elapsed())
     }
+}
+
+/// Steps done in the stage.
+fn steps_done(at: Position) -> u64 {
+    u64::from(at.epoch - 1) * at.steps as u64 + at.step as u64
+}
+
+/// "1090 images/s, 3 min 20 s left", by the steps since `steps_before`, made in `time`.
+fn pace(at: Position, steps_before: u64, time: Duration) -> String {
+    let here = (steps_done(at) - steps_before).max(1) as f64;
+    let seconds = time.as_secs_f64();
+    let left = (u64::from(at.epochs) * at.steps as u64 - steps_done(at)) as f64 * seconds / here;
+    let left = duration(Duration::from_secs_f64(left));
+    format!("{:.0} images/s, {left} left", here * at.batch as f64 / seconds)
+}
+
+/// What stands beside the bar: "epoch 2/5  loss 1.2345  top1 51.0 %  1090 images/s, 3 min 20 s left".
+fn bar_message(at: Position, pace: &str) -> String {
+    let metric = |(task, top1)| format!("  {}", table::metric(&format!("{task}top1"), top1));
+    let top1 = at.top1.map_or(String::new(), metric);
+    format!("epoch {}/{}  loss {:.4}{top1}  {pace}", at.epoch, at.epochs, at.loss)
 }
 
 impl Observer for StageObserver<'_> {
     fn step(&mut self, at: Position) {
-        let done = u64::from(at.epoch - 1) * at.steps as u64 + at.step as u64;
-        self.console.move_bar(done, || {
-            let metric = |(task, top1)| format!("  {}", table::metric(&format!("{task}top1"), top1));
-            let top1 = at.top1.map_or(String::new(), metric);
-            format!("epoch {}/{}  loss {:.4}{top1}  {}", at.epoch, at.epochs, at.loss, self.pace(at))
-        });
+        self.console.move_bar(steps_done(at), || bar_message(at, &self.pace(at)));
     }
 
     fn checkpoint_due(&mut self) -> bool {
@@ -82,7 +92,7 @@ impl Observer for StageObserver<'_> {
         files::write_atomically(&self.folder.join("history.json"), &[&history_json(history)])?;
         let Some(record) = history.last() else { return Ok(()) };
         let stage = &self.stage;
-        self.console.event(&json!({"event": "epoch", "stage": stage, "epochs": at.epochs, "record": record}));
+        self.console.event(&json!({"event": "epoch", "stage": stage, "epochs": at.epochs, "record": record}))?;
         let line = format!("{stage}: epoch {}/{}  {}  ({})", at.epoch, at.epochs, metrics(record), self.pace(at));
         self.console.say(&line)?;
         if let (Some(limit), Some(&std)) = (self.collapsed_below, record.metrics.get("output_std"))
@@ -102,5 +112,24 @@ impl Observer for StageObserver<'_> {
         self.manifest.save(&self.manifest_path)?;
         self.saved = Instant::now();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_tells_loss_accuracy_pace_and_time_left() {
+        let at = Position { epoch: 2, epochs: 4, step: 30, steps: 50, batch: 64, loss: 1.5, top1: None };
+        // 80 of 200 steps are done, 60 of them here, in 30 s: 2 a second, and 120 to go.
+        let pace = pace(at, 20, Duration::from_secs(30));
+        assert_eq!(pace, "128 images/s, 1 min 00 s left");
+        assert_eq!(bar_message(at, &pace), format!("epoch 2/4  loss 1.5000  {pace}"));
+        let top1 = Some(("rotation_", 0.25));
+        assert_eq!(
+            bar_message(Position { top1, ..at }, ""),
+            format!("epoch 2/4  loss 1.5000  {}  ", table::metric("rotation_top1", 0.25))
+        );
     }
 }

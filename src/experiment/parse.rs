@@ -45,6 +45,8 @@ impl Experiment {
     /// [`Error::Experiment`] for anything that cannot be run, with line and column where there are any.
     pub fn parse(path: &Path, text: &str) -> Result<Experiment> {
         let fail = |line, column, message| Error::Experiment { path: path.to_owned(), line, column, message };
+        // What some editors begin a file with.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut experiment: Experiment = serde_yaml::from_str(text).map_err(|error| {
             let location = error.location();
             let message = with_suggestion(&without_location(&error.to_string()));
@@ -130,6 +132,7 @@ fn words(text: &str) -> Vec<Word<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiment::{Images, Labels};
 
     fn parse(text: &str) -> Result<Experiment, String> {
         Experiment::parse(Path::new("test.yaml"), text).map_err(|e| e.to_string())
@@ -147,6 +150,10 @@ mod tests {
         let again = parse(&serde_yaml::to_string(&complete).unwrap()).unwrap();
         assert_eq!(again, complete);
         assert_eq!(again.sha256(), complete.sha256());
+        let labels = |labels: &str| parse(&format!("{text}\nlabels: {labels}")).unwrap().labels;
+        assert_eq!(labels("{}"), complete.labels);
+        assert_eq!(labels("{count: 20}"), Labels { count: Images(20), ..complete.labels.clone() });
+        assert_eq!(parse(&format!("\u{feff}{text}")), Ok(complete), "a byte order mark is no part of the text");
     }
 
     #[test]
@@ -195,9 +202,12 @@ mod tests {
             "name: t\ndataset: {name: cifar10, train: 60000}\nstages: [{name: a, method: pretext}]",
             "name: t\ndataset: {name: synthetic, train: 100}\nstages: [{name: a, method: pretext}]",
             "name: t\ndataset: {name: synthetic}\nlabels: {count: 15, choose: stratified}\nstages: [{name: a, method: pretext}]",
-            "name: t\ndataset: {name: synthetic}\nlabels: {count: 10, choose: stratified, validation: 0.99999}\nstages: [{name: a, method: knn, from: random}]",
+            "name: t\ndataset: {name: synthetic}\nlabels: {count: 10, choose: stratified, validation: 0.99999994}\nstages: [{name: a, method: knn, from: random}]",
             "name: t\ndataset: {name: synthetic}\nlabels: {count: 10, choose: stratified, validation: 0.99999999}\nstages: [{name: a, method: knn, from: random}]",
             "name: t\ndataset: {name: synthetic}\nstages: [{name: random, method: pretext}]",
+            "name: t\ndataset: {name: synthetic}\nstages: [{name: seed-3, method: pretext}]",
+            "name: t\ndataset: synthetic\nstages: [{name: a, method: pretext}]",
+            "name: t\ndataset: {name: synthetic}\nclaims: [{better: a, than: a}]\nstages: [{name: a, method: supervised}]",
             "name: t\ndataset: {name: synthetic}\nclaims: [{better: a, than: b}]\nstages: [{name: a, method: pretext}]",
             "name: t\ndataset: {name: synthetic}\nstages: [{name: base, method: supervised}]\nclaims:\n  - {better: bsae, than: base}",
             "name: t\n# train: all\ndataset:\n  name: cifar10\n  train: 60000\nstages:\n  - name: a\n    method: probe\n    from: random\n    frozen_norm: train",

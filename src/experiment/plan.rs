@@ -57,9 +57,13 @@ impl Experiment {
             Some(name) => {
                 let known: Vec<&str> = self.stages.iter().map(|stage| &*stage.name).collect();
                 let stage = name.rsplit('/').next().unwrap_or(name);
-                let message = format!("no stage {name}; there are: {}", known.join(", "));
-                let message = message + &did_you_mean(stage, known);
-                Err(Conflict::new(&[], message))
+                let seeds: Vec<String> = self.all_seeds().map(|seed| format!("seed-{seed}")).collect();
+                let seeds = match &seeds[..] {
+                    [first, .., last] => format!("; and {first} to {last}"),
+                    _ => String::new(),
+                };
+                let message = format!("no stage {name}; there are: {}{seeds}", known.join(", "));
+                Err(Conflict::new(&[], message + &did_you_mean(stage, known)))
             }
             None => Ok(jobs),
         }

@@ -92,7 +92,11 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
         }
     }
     for other in &options.reuse {
-        Manifest::load(&other.join("manifest.json"))?;
+        if other.canonicalize().is_ok_and(|other| options.out.canonicalize().is_ok_and(|out| out == other)) {
+            return Err(Error::run(other, "is the run directory itself", "leave out --reuse"));
+        }
+        let manifest = Manifest::load(&other.join("manifest.json"));
+        manifest.map_err(|error| error.with_remedy("--reuse takes the directory of a run"))?;
     }
     let mut folder = Folder::open(experiment, options)?;
     folder.console.say(&format!("{}: {} stages into {}", experiment.name, jobs.len(), options.out.display()))?;
@@ -103,12 +107,15 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
         if !left(&folder.manifest, job) {
             folder.console.say(&format!("{}: finished before", job.key))?;
             folder.restore_history(job)?;
-            folder.announce(job);
+            folder.announce(job)?;
         } else {
             folder.reuse(&experiment.of_seed(job.seed), job, options)?;
         }
     }
     let todo: Vec<&Job> = jobs.iter().filter(|job| left(&folder.manifest, job)).collect();
+    if !options.reuse.is_empty() && !todo.is_empty() && folder.manifest.environment.reused.is_empty() {
+        folder.console.warn("--reuse: nothing there would be the same bits as a stage of this experiment")?;
+    }
     if let Some((_, data)) = data.as_ref().filter(|_| options.output != Output::Nothing && !todo.is_empty()) {
         show_plan(experiment, &todo, data, options, &mut folder)?;
     }
@@ -122,7 +129,7 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     }
     let table = table::text(&folder.manifest);
     folder.console.say(&format!("\n{table}\n\nEverything else is in {}", options.out.display()))?;
-    folder.console.event(&json!({"event": "done", "folder": options.out.display().to_string()}));
+    folder.console.event(&json!({"event": "done", "folder": options.out.display().to_string()}))?;
     Ok(folder.manifest)
 }
 
@@ -171,11 +178,11 @@ fn show_plan(
         folder.console.say(format!("  {key:<width$}  {what:<second$}  {time}").trim_end())?;
     }
     let stages: Vec<_> = rows.into_iter().map(|row| row.3).collect();
-    folder.console.event(&json!({"event": "plan", "experiment": experiment.name, "stages": stages}));
+    folder.console.event(&json!({"event": "plan", "experiment": experiment.name, "stages": stages}))?;
     folder.console.say(&format!("together about {}", duration(total)))
 }
 
-/// Whether the manifest has the stage's result, its history with it, and the folder its weights.
+/// Whether the manifest has the job's result, and the folder its weights.
 fn is_finished(manifest: &Manifest, folder: &Path, job: &Job) -> bool {
     manifest.result.contains_key(&job.key) && folder.join(&job.key).join("weights.safetensors").exists()
 }

@@ -92,9 +92,12 @@ fn stages(runs: &[Run], wanted: impl Fn(&Stage) -> bool) -> Vec<Source<'_>> {
 }
 
 fn lines(id: &str, title: &str, caption: &str, y: Axis, series: Vec<Series>) -> Option<Figure> {
+    if series.is_empty() {
+        return None;
+    }
     let [id, title, caption] = [id, title, caption].map(str::to_owned);
     let plot = Plot::Lines(Lines { x: Axis::new("epoch"), y, series, level: None });
-    matches!(&plot, Plot::Lines(lines) if !lines.series.is_empty()).then_some(Figure { id, title, caption, plot })
+    Some(Figure { id, title, caption, plot })
 }
 
 /// The stages that learn to classify.
@@ -124,7 +127,8 @@ fn classification(runs: &[Run]) -> Vec<Figure> {
 pub fn stage_by_stage(runs: &[Run]) -> Vec<Figure> {
     let all = classifiers(runs);
     let figures = |source: &Source| {
-        let place = if source.alone { String::new() } else { format!("{}-", source.run.name) };
+        // No stage has a dot in its name.
+        let place = if source.alone { String::new() } else { format!("{}.", source.run.name) };
         let id = format!("-of-{place}{}", source.stage.name);
         accuracy_and_loss(std::slice::from_ref(source), &id, &format!(", {}", source.name()))
     };

@@ -108,14 +108,21 @@ pub(crate) fn files_of(folder: &Path) -> Vec<PathBuf> {
     figures.chain(FILES.map(|file| folder.join(file))).collect()
 }
 
+/// Whether the report in `folder` has all its files, and nothing that could not be shown.
+pub fn is_whole(folder: &Path) -> bool {
+    let html = std::fs::read_to_string(folder.join("report.html")).unwrap_or_default();
+    let files = files_of(folder);
+    !html.contains(page::MISSING) && !files.is_empty() && files.iter().all(|file| file.is_file())
+}
+
 /// Writes a report on the runs into `out`: `report.html`, whose path it gives back, `results.csv`, `results.md`, and
 /// every figure as SVG and PNG; figures of an earlier report that are not in this one are removed. `say` is told what
 /// takes a while. Images are taken from `data_dir` as in a run; where they are not to be had the report does without,
 /// and says so.
 ///
 /// # Errors
-/// [`Error::Run`] for a folder without a manifest of this version and for weights that are not those recorded,
-/// [`Error::Io`] for faults of the disk.
+/// [`Error::Run`] for a folder without a manifest of this version, for weights that are not those recorded and for an
+/// `out` that cannot be a folder, [`Error::Io`] for faults of the disk, and the engine's.
 pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     let runs = Run::open_all(folders)?;
     let learning = curves::figures(&runs).into_iter().chain(label_curve::figure(&runs)).collect();
@@ -141,7 +148,7 @@ pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut
         let sheet = sheet(&data, &mut sheets);
         let prefix = |mut figure: Figure| {
             if runs.len() > 1 {
-                figure.id = format!("{}-{}", run.name, figure.id);
+                figure.id = format!("{}.{}", run.name, figure.id);
                 figure.title = format!("{}: {}", run.name, figure.title);
             }
             if let Plot::Scatter(scatter) = &mut figure.plot {
@@ -159,7 +166,12 @@ pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut
     sections.push(Section { title: "Stage by stage", figures: curves::stage_by_stage(&runs) });
     sections.retain(|section| !section.figures.is_empty());
 
-    std::fs::create_dir_all(out).map_err(Error::io("create", out))?;
+    std::fs::create_dir_all(out)
+        .map_err(|e| Error::run(out, format!("cannot be written: {e}"), "choose another folder with --out"))?;
+    // What a killed report has left; a run directory, where somebody may be writing, the next run sweeps.
+    if !out.join(".lock").exists() {
+        files::sweep(out)?;
+    }
     say("report: figures");
     let [csv, md, path] = FILES.map(|file| out.join(file));
     let mut written = vec![csv.clone(), md.clone(), path.clone()];
@@ -179,7 +191,7 @@ pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut
     let tables: Vec<String> =
         runs.iter().map(|run| format!("## {}\n\n{}", run.name, table::markdown(&run.manifest))).collect();
     files::write_atomically(&md, &[tables.join("\n").as_bytes()])?;
-    files::write_atomically(&path, &[page::page(&runs, out, &sections, &sheets, &missing).as_bytes()])?;
+    files::write_atomically(&path, &[page::page(&runs, (out, data_dir), &sections, &sheets, &missing).as_bytes()])?;
     Ok(path)
 }
 

@@ -119,18 +119,21 @@ pub fn backbones(run: &Run, data: &Data, say: &mut dyn FnMut(&str)) -> Result<Ve
         }
     }
     let test: Vec<u32> = (0..data.test.len() as u32).collect();
-    // All over the set: in a folder class follows class.
-    let bank: Vec<u32> = (0..data.train.len() as u32).step_by(data.train.len().div_ceil(BANK)).collect();
+    // Any of the set: in a folder class follows class, in the synthetic set they take turns.
+    let mut bank: Vec<u32> = (0..data.train.len() as u32).collect();
+    Stream::new(experiment.seed.0, Purpose::Bank, 0, 0).shuffle(&mut bank);
+    bank.truncate(BANK);
+    bank.sort_unstable();
     let (mut graphs, mut figures) = (vec![], vec![]);
     for (name, weights) in backbones {
         say(&format!("report: neighbours of {name}"));
         figures.push(filters(&name, &weights));
         let mut model = open(network.clone(), weights)?;
-        let queries = features(&data.test, &test, &mut *model)?;
-        let width = queries.len() / test.len();
+        let rows = features(&data.test, &test, &mut *model)?;
+        let width = rows.len() / test.len();
         let known = features(&data.train, &bank, &mut *model)?;
-        figures.push(neighbors(&name, &queries, (&known, &bank), width, data));
-        graphs.push((name, Graph::new(&queries, width)));
+        figures.push(neighbors(&name, &rows, (known, &bank), width, data));
+        graphs.push((name, Graph::new(rows, width)));
     }
     say("report: UMAP");
     let seed = experiment.seed.0;
@@ -157,7 +160,7 @@ fn predictions(model: &mut dyn Engine, head: &str, images: &Dataset) -> Result<V
 
 /// The first test images, each of another class, and the training images that the backbone holds to be most alike;
 /// `test` and `known` are rows of features, the latter of the images of `bank`.
-fn neighbors(name: &str, test: &[f32], (known, bank): (&[f32], &[u32]), width: usize, data: &Data) -> Figure {
+fn neighbors(name: &str, test: &[f32], (known, bank): (Vec<f32>, &[u32]), width: usize, data: &Data) -> Figure {
     let mut queries: Vec<usize> = vec![];
     for (index, label) in data.test.labels.iter().enumerate() {
         if queries.len() < QUERIES && queries.iter().all(|&query| data.test.labels[query] != *label) {
@@ -169,7 +172,7 @@ fn neighbors(name: &str, test: &[f32], (known, bank): (&[f32], &[u32]), width: u
     };
     let rows: Vec<f32> = queries.iter().flat_map(|query| &test[query * width..][..width]).copied().collect();
     let shown = NEAREST.min(bank.len());
-    let found = nearest(&normalized(&rows, width), &normalized(known, width), width, shown);
+    let found = nearest(&normalized(rows, width), &normalized(known, width), width, shown);
     let row = |(&query, near): (&usize, &[Neighbor])| {
         let near = near.iter().map(|near| bank[near.1 as usize] as usize).map(|index| Picture {
             right: Some(data.train.labels[index] == data.test.labels[query]),
@@ -178,7 +181,7 @@ fn neighbors(name: &str, test: &[f32], (known, bank): (&[f32], &[u32]), width: u
         std::iter::once(picture(&data.test, query)).chain(near).collect()
     };
     let all = data.train.len();
-    let some = if bank.len() < all { format!("one in {} of ", all.div_ceil(BANK)) } else { String::new() };
+    let some = if bank.len() < all { format!("{BANK} of ") } else { String::new() };
     Figure {
         id: format!("neighbors-{name}"),
         title: format!("Nearest to the eye of {name}"),

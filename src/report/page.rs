@@ -25,8 +25,18 @@ pub(super) fn figure_ids(html: &str) -> Option<Vec<&str>> {
     Some(ids.filter(|id| id.chars().all(plain)).collect())
 }
 
-/// The page on the runs, to lie in the folder `place`; `missing` says what could not be shown.
-pub(super) fn page(runs: &[Run], place: &Path, sections: &[Section], sheets: &[Sheet], missing: &[String]) -> String {
+/// How a line begins that says what could not be shown.
+pub(super) const MISSING: &str = "<p class=\"soft missing\">";
+
+/// The page on the runs, to lie in the folder `out`; images were looked for in `data_dir`. `missing` says what could not
+/// be shown.
+pub(super) fn page(
+    runs: &[Run],
+    (out_folder, images): (&Path, Option<&Path>),
+    sections: &[Section],
+    sheets: &[Sheet],
+    missing: &[String],
+) -> String {
     let names: Vec<&str> = runs.iter().map(|run| &*run.name).collect();
     let title = format!("{TITLE}{}", names.join(", "));
     let style = include_str!("page.css");
@@ -55,7 +65,7 @@ pub(super) fn page(runs: &[Run], place: &Path, sections: &[Section], sheets: &[S
         result(&mut out, run, runs.len() > 1);
     }
     for line in missing {
-        let _ = writeln!(out, "<p class=\"soft\">{}</p>", escape(line));
+        let _ = writeln!(out, "{MISSING}{}</p>", escape(line));
     }
     out += "<noscript><p>Without its script the page draws no maps and its curves do not answer: the links below each \
             figure have them as SVG and PNG.</p></noscript>\n</section>\n";
@@ -66,12 +76,12 @@ pub(super) fn page(runs: &[Run], place: &Path, sections: &[Section], sheets: &[S
     }
     out += "<section id=\"reproduce\">\n<h2>Reproduce</h2>\n";
     let folders: Vec<String> = runs.iter().map(|run| word(&run.folder.display().to_string())).collect();
-    let page = format!("fewlabel report {}{}   # this page again", folders.join(" "), places(runs, place));
+    let page = format!("fewlabel report {}{}   # this page again", folders.join(" "), places(runs, out_folder, images));
     let _ = writeln!(out, "<pre>{}</pre>", escape(&page));
-    if runs.iter().any(|run| run.manifest.experiment.dataset.name == DatasetName::Folder) {
+    if images.is_none() && runs.iter().any(|run| run.manifest.experiment.dataset.name == DatasetName::Folder) {
         out.push_str("<p class=\"soft\">IMAGES is the folder that holds the images' train/ and test/.</p>\n");
     }
-    runs.iter().for_each(|run| reproduce(&mut out, run));
+    runs.iter().for_each(|run| reproduce(&mut out, run, images));
     out += "</section>\n<div id=\"tip\" role=\"status\" hidden></div>\n";
     for Sheet { id, jpeg } in sheets {
         let _ = writeln!(
@@ -191,13 +201,22 @@ fn figure(out: &mut String, figure: &Figure) {
 }
 
 /// How to get this again: command, hashes, environment, experiment.
-fn reproduce(out: &mut String, run: &Run) {
+fn reproduce(out: &mut String, run: &Run, images: Option<&Path>) {
     let manifest = &run.manifest;
-    let (data, file) = (data_dir(run), run.folder.join("manifest.json").display().to_string());
-    let verify = format!("fewlabel verify {}{data}   # the same bits again", word(&file));
-    let again =
-        format!("fewlabel run {}.yaml{data}   # the experiment below, saved in this file", &*manifest.experiment.name);
-    let _ = writeln!(out, "<h3>{}</h3>\n<pre>{}\n{}</pre>", escape(&run.name), escape(&verify), escape(&again));
+    let mut options = data_dir(run, images);
+    let file = word(&run.folder.join("manifest.json").display().to_string());
+    let verify = match (&*manifest.environment.device, manifest.experiment.seeds.0) {
+        ("cpu", _) => format!("fewlabel verify {file}{options}   # the same bits again\n"),
+        // Of one seed nothing can be verified where bits differ.
+        (_, 1) => String::new(),
+        _ => format!("fewlabel verify {file}{options} --device cuda --within 2   # two points, over the seeds\n"),
+    };
+    if manifest.environment.device != "cpu" {
+        options += " --device cuda";
+    }
+    let name = &*manifest.experiment.name;
+    let again = format!("fewlabel run {name}.yaml{options}   # the experiment below, saved in this file");
+    let _ = writeln!(out, "<h3>{}</h3>\n<pre>{}{}</pre>", escape(&run.name), escape(&verify), escape(&again));
     let environment = &manifest.environment;
     let facts = [
         ("experiment", manifest.experiment_sha256.clone()),
@@ -236,20 +255,22 @@ fn reproduce(out: &mut String, run: &Run) {
 }
 
 /// The option that says where the run's images are, where it is not the usual place.
-fn data_dir(run: &Run) -> &'static str {
-    match run.manifest.experiment.dataset.name {
-        DatasetName::Folder => " --data-dir IMAGES",
-        _ => "",
+fn data_dir(run: &Run, images: Option<&Path>) -> String {
+    match (run.manifest.experiment.dataset.name, images) {
+        (DatasetName::Synthetic, _) => String::new(),
+        (_, Some(folder)) => format!(" --data-dir {}", word(&folder.display().to_string())),
+        (DatasetName::Folder, None) => " --data-dir IMAGES".to_owned(),
+        _ => String::new(),
     }
 }
 
 /// The options of the page's own command.
-fn places(runs: &[Run], place: &Path) -> String {
+fn places(runs: &[Run], place: &Path, images: Option<&Path>) -> String {
     let out = match runs {
         [run] if run.folder == place => String::new(),
         _ => format!(" --out {}", word(&place.display().to_string())),
     };
-    out + runs.iter().map(data_dir).find(|option| !option.is_empty()).unwrap_or_default()
+    out + &runs.iter().map(|run| data_dir(run, images)).find(|option| !option.is_empty()).unwrap_or_default()
 }
 
 /// As one word of a shell's command.

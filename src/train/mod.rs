@@ -87,8 +87,8 @@ pub struct Position {
     pub top1: Option<(&'static str, f64)>,
 }
 
-/// Told of every step and epoch, and asked whether to go on: after a step `step`, `interrupted`, `checkpoint_due`,
-/// `save`. An error ends the training and is given back. `()` goes on and keeps nothing.
+/// Told of every step and epoch, and asked whether to go on: after a step `step`, `interrupted`, else `checkpoint_due`;
+/// where one says so, `save`. An error ends the training and is given back. `()` goes on and keeps nothing.
 pub trait Observer {
     /// After every step.
     fn step(&mut self, _at: Position) {}

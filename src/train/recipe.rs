@@ -9,6 +9,7 @@ use crate::data::Dataset;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::evaluate::{self, Knn};
+use crate::files::unique;
 use crate::network::Network;
 use crate::optimizer::{Rule, Schedule};
 
@@ -89,7 +90,8 @@ impl Monitor {
         let labels: Vec<u8> = bank.1.iter().map(|&index| bank.0.labels[index as usize]).collect();
         let [rows, known] = [queries, bank].map(|(data, indices)| features(data, indices, model));
         let (rows, known) = (rows?, known?);
-        Ok(evaluate::knn_predictions(&rows, &known, &labels, rows.len() / queries.1.len(), self.knn))
+        let width = rows.len() / queries.1.len();
+        Ok(evaluate::knn_predictions(rows, known, &labels, width, self.knn))
     }
 }
 
@@ -116,12 +118,13 @@ impl Recipe {
 
 /// What is kept of one epoch: metrics by name. `train_…` are of the epoch's steps, `test_…` and `validation_…` of those
 /// images after it; `…top1` are accuracies as shares of 1, `…loss` means per image (cross-entropy in nats, for the
-/// pretext tasks the sum of three; SimSiam's negative cosine), `output_std` is SimSiam's collapse measure.
+/// pretext tasks the sum of three; SimSiam's negative cosine), `output_std` is the collapse
+/// measure of z of SimSiam's first view.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// From 1; 0 for a kNN classifier, which trains nothing.
     pub epoch: u32,
     /// By name.
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "unique")]
     pub metrics: BTreeMap<String, f64>,
 }

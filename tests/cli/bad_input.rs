@@ -71,11 +71,11 @@ fn a_validation_part_that_takes_all_or_nothing_is_refused() {
     let file = place.write(
         "q.yaml",
         "name: q\ndataset: {name: synthetic, train: 60, test: 20}
-labels: {count: 15, choose: first, validation: 0.99997}\nstages: [{name: a, method: supervised, batch: 2}]",
+labels: {count: 15, choose: first, validation: 0.99999994}\nstages: [{name: a, method: supervised, batch: 2}]",
     );
     for more in [&[][..], &["--quiet"]] {
         let message = place.bad(&[&["run", file.to_str().unwrap()], more].concat(), 2);
-        assert!(message.contains("labels.validation: 0.99997 takes 15 of 15 labelled images"), "{message}");
+        assert!(message.contains("labels.validation: 0.99999994 takes 15 of 15 labelled images"), "{message}");
     }
 }
 

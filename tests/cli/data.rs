@@ -68,9 +68,29 @@ stages:
         std::fs::remove_file(place.path(&format!("images/test/owls/{i}.png"))).unwrap();
         std::fs::remove_file(place.path(&format!("images/test/cats/{i}.png"))).unwrap();
     }
-    assert!(place.bad(&["data", "--folder", "images"], 2).contains("images from 10 to 200000"));
+    let message = place.bad(&["data", "--folder", "images"], 2);
+    assert!(message.contains("images/test: holds 5 images; an experiment on 3 classes takes at least 10"), "{message}");
     let message = place.bad(&["run", &quick_on("cifar100", &place), "--data-dir", "images"], 2);
     assert!(message.contains("cifar-100-binary.tar.gz") && message.contains("download"), "{message}");
+}
+
+/// A pipe is no image, whatever its name, and a line break in a class's name begins no key of the experiment.
+#[cfg(unix)]
+#[test]
+fn odd_names_in_a_folder_of_images_do_no_harm() {
+    let place = Place::new();
+    for (set, n) in [("train", 10), ("test", 5)] {
+        for (class, i) in ["a", "b\nseeds: 3\n#"].into_iter().flat_map(|class| (0..n).map(move |i| (class, i))) {
+            let image = image::RgbImage::from_pixel(32, 32, image::Rgb([i, 2, 3]));
+            let path = place.write(&format!("images/{set}/{class}/{i}.png"), "");
+            image.save(path).unwrap();
+        }
+    }
+    let pipe = place.path("images/train/a/pipe.png");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let printed = place.good(&["data", "--folder", "images"]);
+    assert_eq!(printed.lines().count(), 2, "{printed}");
+    assert!(printed.starts_with("# a, b\\nseeds: 3\\n#\ndataset: {name: folder, train: 20, test: 10,"), "{printed}");
 }
 
 /// A file with one stage on the data set.

@@ -39,11 +39,35 @@ fn ctrl_c_leaves_a_run_that_goes_on_to_the_same_bits() {
     interrupted(&place, "broken");
     place.good(&["run", "long.yaml", "--out", "whole"]);
     let said = place.good(&["run", "long.yaml", "--out", "broken"]);
-    assert!(said.contains("from epoch"), "{said}");
+    let epoch = said.split_once("from epoch ").and_then(|(_, rest)| rest.split(' ').next()?.parse::<u32>().ok());
+    let left = 12 - (epoch.expect(&said) - 1);
+    assert!(
+        left <= 10 && said.contains(&format!("simsiam  {left} of 12 epochs")),
+        "the plan counts what is left: {said}"
+    );
     assert_eq!(place.manifest("broken")["result"], place.manifest("whole")["result"]);
     let weights = |run: &str| std::fs::read(place.path(run).join("probe/weights.safetensors")).unwrap();
     assert_eq!(weights("broken"), weights("whole"));
     assert!(!place.path("broken/simsiam/checkpoint").exists());
+}
+
+/// A verification that is told to stop leaves none of its temporary files.
+#[cfg(unix)]
+#[test]
+fn sigterm_ends_a_verification_that_leaves_nothing() {
+    let place = Place::new();
+    let file = place.write("long.yaml", LONG);
+    place.good(&["run", file.to_str().unwrap(), "--out", "whole"]);
+    let before = place.files();
+    let mut child = place.command(&["verify", "whole/manifest.json", "--quiet"]).spawn().unwrap();
+    let began = Instant::now();
+    while !place.files().iter().any(|file| !before.contains(file) && file.ends_with("simsiam/history.json")) {
+        assert!(began.elapsed() < Duration::from_secs(60), "no first epoch");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(place.files(), before);
 }
 
 #[cfg(unix)]

@@ -5,3 +5,4 @@ mod data;
 mod interruption;
 mod place;
 mod runs;
+mod verify;

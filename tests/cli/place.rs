@@ -29,6 +29,8 @@ impl Place {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("fewlabel"));
         command.args(args).current_dir(self.0.path()).env_remove("FEWLABEL_DATA");
+        // Temporary files beside the rest, where they are seen.
+        command.env("TMPDIR", self.0.path());
         // No proxy between the program and a server of the test.
         command.env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
         command

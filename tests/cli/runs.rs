@@ -1,6 +1,6 @@
 //! What a run leaves, and what the commands around it print.
 
-use crate::place::{EXPERIMENTS, Place, smoke};
+use crate::place::{EXPERIMENTS, Place, smoke, text};
 
 #[test]
 fn a_run_fills_its_folder_ends_with_the_table_and_is_not_repeated() {
@@ -105,6 +105,76 @@ fn a_report_can_be_written_again_and_elsewhere() {
     assert!(place.path("report/report.html").exists());
     let message = place.bad(&["report", "nowhere"], 2);
     assert!(message.contains("nowhere/manifest.json"), "{message}");
+}
+
+/// What the report lacks, the same command adds.
+#[test]
+fn a_report_that_is_not_whole_is_written_again() {
+    let place = Place::new();
+    place.good(&["run", &smoke(), "--quiet"]);
+    for file in ["results.csv", "umap-random.png", "report.html"] {
+        let path = place.path("runs/smoke").join(file);
+        std::fs::remove_file(&path).unwrap();
+        place.good(&["run", &smoke(), "--quiet"]);
+        assert!(path.is_file(), "{file}");
+    }
+    let page = || std::fs::read_to_string(place.path("runs/smoke/report.html")).unwrap();
+    let weights = place.path("runs/smoke/simsiam-probe/weights.safetensors");
+    let bytes = std::fs::read(&weights).unwrap();
+    std::fs::remove_file(&weights).unwrap();
+    place.good(&["report", "runs/smoke", "--quiet"]);
+    assert!(page().contains("no weights of simsiam-probe"));
+    std::fs::write(&weights, bytes).unwrap();
+    place.good(&["run", &smoke(), "--quiet"]);
+    assert!(!page().contains("no weights of"));
+    let written = || std::fs::metadata(place.path("runs/smoke/report.html")).unwrap().modified().unwrap();
+    let before = written();
+    place.good(&["run", &smoke(), "--quiet"]);
+    assert_eq!(written(), before, "a whole one is left alone");
+}
+
+/// Of one run's stage and another's no two figures have the same name.
+#[test]
+fn figures_of_several_runs_have_names_of_their_own() {
+    let place = Place::new();
+    for (run, stages) in [("x", ["b-c", "d"]), ("x-b", ["c", "e"])] {
+        let stages =
+            stages.map(|stage| format!("{{name: {stage}, method: supervised, epochs: 2, batch: 5}}")).join(", ");
+        let yaml = format!(
+            "name: t\ndataset: {{name: synthetic, train: 20, test: 10}}\nlabels: {{count: 10}}
+network: {{channels: [1, 2, 3], hidden: 4}}\nstages: [{stages}]"
+        );
+        place.write(&format!("{run}.yaml"), yaml);
+        place.good(&["run", &format!("{run}.yaml"), "--out", run, "--quiet"]);
+    }
+    place.good(&["report", "x", "x-b", "--out", "both", "--quiet"]);
+    let html = std::fs::read_to_string(place.path("both/report.html")).unwrap();
+    let mut ids: Vec<&str> = html.split("<figure id=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    let n = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), n, "{ids:?}");
+    assert_eq!(place.files().iter().filter(|file| file.starts_with("both/") && file.ends_with(".svg")).count(), n);
+}
+
+/// A script that reads half of what was to be said must not take it for all.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_behind_standard_output_is_a_fault() {
+    let place = Place::new();
+    place.good(&["run", &smoke(), "--quiet", "--only", "baseline"]);
+    for args in [
+        &["completions", "bash"][..],
+        &["runs"],
+        &["runs", "--json"],
+        &["run", &smoke(), "--json", "--only", "baseline"],
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = place.command(args).stdout(full).output().unwrap();
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{args:?}: {message}");
+        assert!(message.contains("cannot write to standard output"), "{args:?}: {message}");
+    }
 }
 
 #[test]

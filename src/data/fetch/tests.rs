@@ -133,7 +133,6 @@ fn the_last_failure_is_the_cause() {
     let timed_out = "no byte came for 200ms";
     let faults = [
         (Truncate, "cannot be unpacked: "),
-        (Corrupt, ""),
         (Stall, timed_out),
         (Silent, "timeout"),
         (Busy, "the server answered 503"),
