@@ -107,8 +107,11 @@ pub fn visit_archive(archive: impl Read, place: &Path, parts: &[Part], each: Eac
     missing.into_iter().try_for_each(|index| each(index, 0, Err("missing from the archive".to_owned())))
 }
 
+/// Room for the longest part, and at least 32 MiB, of which what is not used costs nothing: blocks of that size glibc gives
+/// back when they are freed, but after a smaller one, like a file's 31 MB, it keeps all that is smaller still, and the
+/// report after a training would come on top of the training's own memory.
 fn buffer_for(parts: &[Part]) -> Vec<u8> {
-    Vec::with_capacity(parts.iter().map(Part::bytes).max().unwrap_or(0) as usize)
+    Vec::with_capacity(parts.iter().map(Part::bytes).max().unwrap_or(0).max(33 << 20) as usize)
 }
 
 /// Fills `buffer` from `file` and returns the length found. A file that claims a wrong length is left unread, and no
