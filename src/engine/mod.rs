@@ -42,8 +42,8 @@ pub trait Engine: Send {
 /// network's order, as all [`Weights`] of that network are; `state` as [`Engine::state`] gave it, or the default.
 ///
 /// # Errors
-/// [`Error::Usage`](crate::Error::Usage) for an order of layers that the CPU engine does not know,
-/// [`Error::Tensor`](crate::Error::Tensor) if the device fails.
+/// [`Error::Usage`] for an order of layers that the CPU engine does not know,
+/// [`Error::Tensor`] if the device fails.
 pub fn open(device: &Device, network: Network, weights: Weights, rule: Rule, state: &State) -> Result<Box<dyn Engine>> {
     Ok(match device {
         Device::Cpu => Box::new(cpu::Model::new(network, weights, rule, state)?),

@@ -132,7 +132,9 @@ pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut
     for run in &runs {
         let data = match load_data(&run.manifest.experiment, data_dir) {
             Err(error @ Error::Data { .. }) => {
-                missing.push(format!("{}: no images, and no figures that need them: {error}", run.name).replace("\n  ", "; "));
+                missing.push(
+                    format!("{}: no images, and no figures that need them: {error}", run.name).replace("\n  ", "; "),
+                );
                 continue;
             }
             data => data?,
