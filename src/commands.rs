@@ -39,7 +39,7 @@ pub fn run(options: Run) -> Result<()> {
         INTERRUPTED.store(true, Ordering::Relaxed);
         let page = out.join("report.html");
         if is_newer(&page, &out.join("manifest.json")) && report::is_whole(&out) {
-            print_report(&page, output)?;
+            print_report(&out, output)?;
         } else {
             write_report(std::slice::from_ref(&out), data_dir.as_deref(), &out, output)?;
         }
@@ -75,14 +75,17 @@ fn write_report(runs: &[PathBuf], data_dir: Option<&Path>, out: &Path, output: O
         bar.tick();
     });
     bar.finish_and_clear();
-    print_report(&path?, output)
+    path?;
+    print_report(out, output)
 }
 
-fn print_report(path: &Path, output: Output) -> Result<()> {
-    let path = path.display().to_string();
+/// Says where the report in `out` is, and whether something is missing in it.
+fn print_report(out: &Path, output: Output) -> Result<()> {
+    let (path, whole) = (out.join("report.html").display().to_string(), report::is_whole(out));
+    let lacks = if whole { "" } else { "\nSome figures are missing: the page says which and why" };
     match output {
-        Output::Text => print(&format!("The report: {path}")),
-        Output::Json => print(&json!({"event": "report", "path": path}).to_string()),
+        Output::Text => print(&format!("The report: {path}{lacks}")),
+        Output::Json => print(&json!({"event": "report", "path": path, "whole": whole}).to_string()),
         Output::Nothing => Ok(()),
     }
 }
