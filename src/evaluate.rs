@@ -57,25 +57,25 @@ pub fn knn_predictions(queries: Vec<f32>, bank: Vec<f32>, bank_labels: &[u8], wi
 
 /// The collapse measure (Chen and He, 2021, §4.1 and figure 2): the standard deviation over the batch (divided by n,
 /// not n − 1) of each component of z/max(‖z‖, 1e-12), averaged over the d components. Near 1/√d for outputs spread over
-/// the sphere, 0 for collapsed ones. `z` is [n, d].
+/// the sphere, 0 for collapsed ones. `z` is [n, d]. `moments` is room for the sums, whatever it holds.
 ///
 /// # Panics
 /// If `n` is 0.
-pub fn output_std(z: &[f32], n: usize) -> f64 {
+pub fn output_std(z: &[f32], n: usize, moments: &mut Vec<[f64; 2]>) -> f64 {
     let d = z.len() / n;
-    let mut sums = vec![0.0; d];
-    let mut squares = vec![0.0; d];
+    moments.clear();
+    moments.resize(d, [0.0; 2]);
     for row in rows(z, n) {
         let norm = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt().max(1e-12);
-        for ((x, sum), square) in row.iter().zip(&mut sums).zip(&mut squares) {
+        for (x, [sum, square]) in row.iter().zip(&mut *moments) {
             let x = f64::from(*x) / norm;
             *sum += x;
             *square += x * x;
         }
     }
     let n = n as f64;
-    let std = |(sum, square): (&f64, &f64)| (square / n - (sum / n) * (sum / n)).max(0.0).sqrt();
-    sums.iter().zip(&squares).map(std).sum::<f64>() / d as f64
+    let std = |[sum, square]: &[f64; 2]| (square / n - (sum / n) * (sum / n)).max(0.0).sqrt();
+    moments.iter().map(std).sum::<f64>() / d as f64
 }
 
 fn rows(values: &[f32], n: usize) -> impl Iterator<Item = &[f32]> {
@@ -142,8 +142,8 @@ mod tests {
     fn output_std_tells_spread_from_collapse() {
         let mut stream = crate::rng::Stream::new(0, crate::rng::Purpose::Init, 0, 0);
         let spread: Vec<f32> = (0..256 * 64).map(|_| stream.normal()).collect();
-        assert!((output_std(&spread, 256) - 0.125).abs() < 0.002, "1/√64");
+        assert!((output_std(&spread, 256, &mut vec![]) - 0.125).abs() < 0.002, "1/√64");
         let collapsed: Vec<f32> = (0..256 * 64).map(|i| (i % 64) as f32).collect();
-        assert!(output_std(&collapsed, 256) < 1e-7);
+        assert!(output_std(&collapsed, 256, &mut vec![[1.0; 2]; 99]) < 1e-7);
     }
 }

@@ -1,13 +1,16 @@
-//! A steady training step allocates nothing: every buffer has grown to its size before.
+//! A steady training step allocates nothing, nor does the loop around it: every buffer has grown to its size before.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::Device;
-use fewlabel::data::IMAGE;
+use fewlabel::data::{IMAGE, synthetic};
 use fewlabel::engine::{DropoutKey, Objective, Target, open};
+use fewlabel::experiment::Experiment;
 use fewlabel::network::{Network, Weights, Widths};
 use fewlabel::optimizer::{Rule, State};
+use fewlabel::train::{Observer, Position, Progress, train};
 
 /// Counts what every thread allocates.
 struct Counting;
@@ -31,8 +34,15 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
+/// One test at a time: the count is of all threads.
+fn alone() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn a_steady_step_allocates_nothing() {
+    let _alone = alone();
     let widths = Widths { channels: [8, 9, 10], hidden: 33, projector: 70, predictor: 20, ..Widths::default() };
     let images: Vec<f32> = (0..40 * IMAGE).map(|i| (i % 97) as f32 / 48.0 - 1.0).collect();
     let labels: Vec<u8> = (0..20).map(|i| i % 10).collect();
@@ -61,6 +71,38 @@ fn a_steady_step_allocates_nothing() {
                 (0..10).for_each(|_| assert!(model.step(&objective, key, 0.01.into()).is_ok()));
                 assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0, "{threads} threads");
             });
+        }
+    }
+}
+
+/// What the loop around the step does is counted too: batches, losses, accuracies, the collapse measure.
+#[test]
+fn a_steady_training_loop_allocates_nothing() {
+    struct Counter(Vec<usize>);
+
+    impl Observer for Counter {
+        fn step(&mut self, _: Position) {
+            self.0.push(ALLOCATIONS.load(Ordering::Relaxed));
+        }
+    }
+
+    let _alone = alone();
+    let yaml = "{name: t, dataset: {name: synthetic, train: 1600, test: 10}, labels: {count: 1600},
+        network: {channels: [3, 4, 5], hidden: 9, projector: 20, predictor: 7},
+        stages: [{name: a, method: supervised, epochs: 1, batch: 8}, {name: b, method: pretext, epochs: 1, batch: 8},
+                 {name: c, method: simsiam, epochs: 1, batch: 8}]}";
+    let experiment = Experiment::parse("t.yaml".as_ref(), yaml).unwrap();
+    let data = synthetic(1600, 10, 0);
+    for stage in &experiment.stages {
+        let (recipe, examples) = (experiment.recipe(stage).unwrap(), experiment.examples(stage, &data).unwrap());
+        for threads in [1, 2] {
+            let start = Progress::start(Weights::init(&recipe.network, 0));
+            let mut counter = Counter(Vec::with_capacity(200));
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| train(&recipe, &data, &examples, start, &Device::Cpu, &mut counter)).unwrap();
+            let counts = &counter.0;
+            assert_eq!(counts.len(), 200);
+            assert_eq!(counts[199] - counts[150], 0, "{}, {threads} threads", stage.name);
         }
     }
 }

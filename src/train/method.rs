@@ -111,6 +111,8 @@ pub(super) struct Batch {
     draws: Vec<Pretext>,
     /// The labels of each head.
     labels: [Vec<u8>; MAX_HEADS],
+    /// Room for [`evaluate::output_std`].
+    moments: Vec<[f64; 2]>,
 }
 
 impl Recipe {
@@ -153,7 +155,7 @@ impl Recipe {
         &self,
         model: &mut dyn Engine,
         lr: Rates,
-        batch: &Batch,
+        batch: &mut Batch,
         epoch: u32,
         sums: &mut Sums,
     ) -> Result<f64> {
@@ -163,7 +165,7 @@ impl Recipe {
             Method::SimSiam { stop_gradient } => {
                 let views = [&batch.images[0][..], &batch.images[1][..]];
                 let outcome = model.step(&Objective::SimSiam { views, stop_gradient }, dropout, lr)?;
-                sums.output_std += evaluate::output_std(&outcome.outputs[0], batch.len) * images;
+                sums.output_std += evaluate::output_std(&outcome.outputs[0], batch.len, &mut batch.moments) * images;
                 outcome
             }
             _ => {

@@ -233,7 +233,7 @@ fn train_epochs(
             let Progress { step, sums, .. } = &mut progress;
             // Where the step leaves a core idle, it makes the next batch; neither reads what the other writes.
             let (loss, ()) = rayon::join(
-                || recipe.step(&mut *model, Rates { trunk, heads }, &batch, epoch, sums),
+                || recipe.step(&mut *model, Rates { trunk, heads }, &mut batch, epoch, sums),
                 || fill(&mut next, *step + 1),
             );
             std::mem::swap(&mut batch, &mut next);

@@ -50,7 +50,7 @@ pub fn expected_time(recipe: &Recipe, data: &Data, examples: &Examples, device: 
             began = Instant::now();
         }
         recipe.fill_training(&mut batch, &source.content, &source.indices, 0, 0);
-        recipe.step(&mut *model, Rates::from(recipe.lr), &batch, 0, &mut sums)?;
+        recipe.step(&mut *model, Rates::from(recipe.lr), &mut batch, 0, &mut sums)?;
     }
     let step = began.elapsed().as_secs_f64() / STEPS as f64;
     let (epochs, steps) = (f64::from(recipe.epochs), recipe.steps(examples.train.len()) as f64);
