@@ -9,7 +9,7 @@ use candle_core::Device;
 use fewlabel::data::{self, cifar10, fetch};
 use fewlabel::error::{Error, Result};
 use fewlabel::experiment::{self, Experiment, Job, Manifest, Options, Output, Seed, print};
-use fewlabel::{golden, report};
+use fewlabel::{files, golden, report};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -105,7 +105,7 @@ pub fn verify(options: Verify) -> Result<()> {
         return Err(Error::run(&options.manifest, problem, "it was changed: take it from its source again"));
     }
     if let Some(out) = &options.out
-        && is_same(&out.join("manifest.json"), &options.manifest)
+        && files::is_same(&out.join("manifest.json"), &options.manifest)
     {
         let problem = "is the run that the manifest tells of, and would be compared with itself";
         return Err(Error::run(out, problem, "choose another folder with --out"));
@@ -119,8 +119,10 @@ pub fn verify(options: Verify) -> Result<()> {
         let (what, has) = if options.seed.is_some() { ("--seed", seeds) } else { ("--only", keys) };
         return Err(Error::Usage(format!("{what}: of that the manifest has no result; it has: {has}")));
     }
-    let before = Manifest::load(&out.join("manifest.json"))
-        .map_or(0, |manifest| expected.result.keys().filter(|key| manifest.result.contains_key(*key)).count());
+    let is_here = |key: &&String| out.join(key).join("weights.safetensors").exists();
+    let before = Manifest::load(&out.join("manifest.json")).map_or(0, |manifest| {
+        expected.result.keys().filter(|key| manifest.result.contains_key(*key)).filter(is_here).count()
+    });
     run.only = expected.result.keys().cloned().collect();
     if options.within.is_some() && !run.device.is_cpu() {
         golden::check_seeds(&expected)?;
@@ -144,11 +146,6 @@ pub fn verify(options: Verify) -> Result<()> {
         _ => {}
     }
     said.map(|_| ())
-}
-
-/// Whether both paths lead to one file.
-fn is_same(a: &Path, b: &Path) -> bool {
-    a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
 }
 
 /// "a, b, c", each once.

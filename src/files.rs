@@ -71,6 +71,11 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     }
 }
 
+/// Whether both paths lead to one file or folder, which is there.
+pub fn is_same(a: &Path, b: &Path) -> bool {
+    a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
+}
+
 /// SHA-256 of `bytes`, in lower-case hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))

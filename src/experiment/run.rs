@@ -14,6 +14,7 @@ use super::manifest::Manifest;
 use super::{DatasetName, DatasetSpec, Experiment, Job, table};
 use crate::data::{Data, cifar10, cifar100, folder, synthetic};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::train::expected_time;
 
 /// What does not change a result.
@@ -92,7 +93,7 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
         }
     }
     for other in &options.reuse {
-        if other.canonicalize().is_ok_and(|other| options.out.canonicalize().is_ok_and(|out| out == other)) {
+        if files::is_same(other, &options.out) {
             return Err(Error::run(other, "is the run directory itself", "leave out --reuse"));
         }
         let manifest = Manifest::load(&other.join("manifest.json"));
