@@ -1,6 +1,6 @@
 //! A network's layers as the engine runs them: each product together with what follows it.
 
-use super::conv::Conv;
+use super::conv::{Conv, Input};
 use super::flatten::{Flatten, Images};
 use super::linear::Linear;
 use super::update::Sink;
@@ -55,9 +55,9 @@ impl Chain {
             for (prefix, layer) in &block.layers {
                 let last = ops.last_mut().map(|(op, _)| op);
                 let added = match (*layer, last) {
-                    (Layer::BatchNorm { .. }, Some(Op::Conv(conv))) => conv.add_norm(tensor),
-                    (Layer::Relu, Some(Op::Conv(conv))) => conv.add_relu(),
-                    (Layer::MaxPool2, Some(Op::Conv(conv))) => conv.add_pool(),
+                    (Layer::BatchNorm { .. }, Some(Op::Conv(conv))) => conv.after.add_norm(tensor),
+                    (Layer::Relu, Some(Op::Conv(conv))) => conv.after.add_relu(),
+                    (Layer::MaxPool2, Some(Op::Conv(conv))) => conv.after.add_pool(),
                     (Layer::BatchNorm { .. }, Some(Op::Linear(linear))) => linear.add_norm(tensor),
                     (Layer::Relu, Some(Op::Linear(linear))) => linear.add_relu(),
                     (Layer::Dropout { p }, Some(Op::Linear(linear))) => linear.add_dropout(p),
@@ -75,7 +75,7 @@ impl Chain {
                 }
                 shape = match ops.last() {
                     Some((Op::Conv(conv), _)) => {
-                        let (channels, side) = conv.shape();
+                        let (channels, side) = conv.after.shape();
                         Shape::Image { channels, side }
                     }
                     _ => Shape::Features,
@@ -113,7 +113,7 @@ impl Chain {
     pub fn forward(&mut self, ops: usize, x: &[f32], pass: &mut Pass) {
         for i in 0..ops {
             let (before, rest) = self.0.split_at_mut(i);
-            let x = before.last().map_or(x, |(op, _)| op.out());
+            let x = before.last_mut().map_or(Input::Values(x), |(op, _)| op.output());
             let (op, frozen) = &mut rest[0];
             let train = pass.train;
             if *frozen == Some(Mode::Eval) {
@@ -138,6 +138,10 @@ impl Chain {
         for i in (0..self.0.len()).rev() {
             let (before, rest) = self.0.split_at_mut(i);
             let (op, None) = &mut rest[0] else { return };
+            if let (Op::Conv(conv), Some((Op::Conv(before), None))) = (&mut *op, before.last_mut()) {
+                conv.backward_into(&mut before.after, n, sink);
+                continue;
+            }
             let (x, dx, accumulate) = match before.last_mut() {
                 Some((op, frozen)) => {
                     let (out, g) = op.end();
@@ -188,11 +192,11 @@ impl Op {
         })
     }
 
-    pub fn forward(&mut self, x: &[f32], pass: &mut Pass) {
+    pub fn forward(&mut self, x: Input, pass: &mut Pass) {
         match self {
             Op::Conv(conv) => conv.forward(x, pass),
-            Op::Flatten(flatten) => flatten.forward(x, pass.n, pass.train.is_some()),
-            Op::Linear(linear) => linear.forward(x, pass),
+            Op::Flatten(flatten) => flatten.forward(x.values(), pass.n, pass.train.is_some()),
+            Op::Linear(linear) => linear.forward(x.values(), pass),
         }
     }
 
@@ -207,7 +211,7 @@ impl Op {
         sink: &mut Sink,
     ) {
         match self {
-            Op::Conv(conv) => conv.backward(x, dx, n, groups, sink),
+            Op::Conv(conv) => conv.backward(x, dx, n, sink),
             Op::Flatten(flatten) => {
                 if let Some(dx) = dx {
                     flatten.backward(dx, n);
@@ -225,9 +229,18 @@ impl Op {
         }
     }
 
+    /// What comes out, for whoever takes it next.
+    pub fn output(&mut self) -> Input<'_> {
+        match self {
+            Op::Conv(conv) => Input::After(&mut conv.after),
+            Op::Flatten(flatten) => Input::Values(&flatten.out),
+            Op::Linear(linear) => Input::Values(&linear.out),
+        }
+    }
+
     fn out(&self) -> &[f32] {
         match self {
-            Op::Conv(conv) => &conv.out,
+            Op::Conv(conv) => &conv.after.out,
             Op::Flatten(flatten) => &flatten.out,
             Op::Linear(linear) => &linear.out,
         }
@@ -235,7 +248,7 @@ impl Op {
 
     fn end(&mut self) -> (&mut [f32], &mut [f32]) {
         match self {
-            Op::Conv(conv) => (&mut conv.out, &mut conv.g),
+            Op::Conv(conv) => (&mut conv.after.out, &mut conv.after.g),
             Op::Flatten(flatten) => (&mut flatten.out, &mut flatten.g),
             Op::Linear(linear) => (&mut linear.out, &mut linear.g),
         }

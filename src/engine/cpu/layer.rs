@@ -1,7 +1,7 @@
 //! One layer by itself, so that benches see what each costs.
 
 use super::chain::{Op, Pass};
-use super::conv::Conv;
+use super::conv::{Conv, Input};
 use super::linear::Linear;
 use super::update::{Sink, Slots};
 use crate::data::SIDE;
@@ -34,7 +34,7 @@ impl Layer {
     /// For `n` images of `side` × `side` pixels; with 32 it is the network's first layer.
     pub fn conv(inputs: usize, outputs: usize, side: usize, n: usize) -> Layer {
         let mut conv = Conv::new(inputs, outputs, side, 0, side == SIDE);
-        assert!(conv.add_norm(2) && conv.add_relu() && conv.add_pool(), "in order");
+        assert!(conv.after.add_norm(2) && conv.after.add_relu() && conv.after.add_pool(), "in order");
         let x_len = conv.in_len();
         // Per pixel 9 products of channels, or by Winograd 16 for each tile of 4 pixels.
         let products = if side == SIDE { 9 } else { 4 };
@@ -57,7 +57,8 @@ impl Layer {
     pub fn forward(&mut self) {
         let train = Some(DropoutKey { seed: 0, epoch: 0, first: 0 });
         let mut pass = Pass { n: self.n, groups: 2, train, weights: &mut self.weights };
-        self.op.forward(&self.x, &mut pass);
+        self.op.forward(Input::Values(&self.x), &mut pass);
+        self.op.output().values();
     }
 
     /// After a forward pass. `learns`: whether what is before it needs ∂L/∂x.

@@ -4,26 +4,32 @@
 //! The same experiment and seed give the same weights, to the last bit, for any number of threads and on any CPU:
 //! 1. a matrix product sums in blocks of [`product::BLOCK`] along k, inside a block by a chain of fused multiply-adds,
 //!    blocks in order ([`product`]), after the bias in a linear layer; a convolution is such products, of rows of
-//!    pixels in the first layer (`conv`), between fixed maps in the others (`winograd`);
+//!    pixels in the first layer (`kernels`), between fixed maps in the others (`winograd`);
 //! 2. every other sum is split by data, never by thread: lanes, rows, images, groups of images, in order;
 //! 3. elementary functions are +, −, ×, ÷, √ and comparisons; all others (exp, ln, cos, pow …) come from `libm`;
 //! 4. random values are keyed ([`crate::rng`]);
 //! 5. a CPU without fused multiply-add computes it in software: slowly, to the same bits.
 //!
 //! # How a pass works
-//! A network becomes chains of operations (`chain`): a convolution with its batch norm, ReLU and pooling (`conv`,
-//! `tail`), a linear layer with its batch norm, ReLU and dropout (`linear`). Each owns its buffers, which grow to
-//! the largest batch and stay: a steady step allocates nothing. Going forward, an operation leaves in them what its
-//! backward pass needs; going backward, it turns ∂L/∂y into ∂L/∂x and hands each gradient to an `update::Sink`, which
-//! moves the weights at once. SimSiam's two views go through as one batch, of which batch norm sees two groups.
+//! A network becomes chains of operations (`chain`): a convolution (`conv`, `kernels`) with its batch norm, ReLU and
+//! pooling (`activation`, `tail`), a linear layer with its batch norm, ReLU and dropout (`linear`). Each owns its
+//! buffers, which grow to the largest batch and stay: a steady step allocates nothing. Going forward, an operation
+//! leaves in them what its backward pass needs; going backward, it turns ∂L/∂y into ∂L/∂x and hands each gradient to
+//! an `update::Sink`, which moves the weights at once. SimSiam's two views go through as one batch, of which batch norm
+//! sees two groups.
+//!
+//! Between products, a step waits for memory: a batch's images do not fit into the cache. So what follows a convolution
+//! is done to an image while it is there, by the next convolution, and products fetch what comes after them.
 //!
 //! Images are channels last, [n, rows, columns, channels]: then a pixel's channels are what the CPU does at once.
 //! Features are batch last, [features, n]: then a weight matrix multiplies them as it is stored. Each module says its
 //! backward pass in formulas.
 
+mod activation;
 mod chain;
 mod conv;
 mod flatten;
+mod kernels;
 mod lanes;
 #[doc(hidden)]
 pub mod layer;

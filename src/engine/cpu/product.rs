@@ -163,6 +163,12 @@ fn all_tiles<const ROWS: usize, const V: usize, const L: usize>(
     }
 }
 
+/// Part `at` of `of` equal ones of `values`, in whole cache lines: what one of so many products fetches ahead.
+pub fn share(values: &[f32], at: usize, of: usize) -> &[f32] {
+    let len = values.len().div_ceil(of).next_multiple_of(LINE);
+    values.get(at * len..).map_or(&[], |rest| &rest[..len.min(rest.len())])
+}
+
 /// Asks for `values` to be brought into the cache.
 #[inline(always)]
 fn fetch(values: &[f32]) {
@@ -349,6 +355,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn shares_make_the_whole() {
+        let values: Vec<f32> = (0..100).map(|i| i as f32).collect();
+        for of in [1, 3, 7, 200] {
+            let shares: Vec<&[f32]> = (0..of).map(|at| share(&values, at, of)).collect();
+            assert_eq!(shares.concat(), values, "{of}");
+            assert!(shares.iter().all(|part| part.len() % LINE == 0 || part.last() == values.last()), "{of}");
+        }
+        assert!(share(&[], 0, 4).is_empty());
     }
 
     #[test]

@@ -1,0 +1,254 @@
+//! What follows a convolution, with the buffers of a batch: batch norm → ReLU → 2×2 max-pooling, any of them absent
+//! ([`tail`] has the kernels).
+//!
+//! In training batch norm has to see the whole batch before it gives its first value, so a convolution leaves y and its
+//! moments. The next convolution makes `out` of them image by image, each just before it takes it, so that it reads it
+//! from the cache ([`Activation::finishing`]); for any other layer [`Activation::finish`] makes all. So on the way
+//! back: batch norm's gradient needs sums over the batch, and the next convolution makes those of an image right after
+//! its ∂L/∂out ([`Activation::summing`]).
+
+use rayon::prelude::*;
+
+use super::Pass;
+use super::kernels::padded;
+use super::lanes::grow;
+use super::norm::Norm;
+use super::tail::{self, Tail};
+use super::update::Sink;
+use crate::network::Array;
+
+/// What follows one convolution.
+pub struct Activation {
+    pub sizes: Sizes,
+    /// Index of γ's tensor.
+    pub norm: Option<usize>,
+    norms: Vec<Norm>,
+    /// y of the batch; per image its moments, and in the backward pass the sums for the tail's gradient; and the x's
+    /// that the tail chose.
+    pub y: Vec<f32>,
+    pub moments: Vec<f32>,
+    source: Vec<f32>,
+    /// Channels last with a border of zeros: what comes out, and its gradient.
+    pub out: Vec<f32>,
+    pub g: Vec<f32>,
+    /// A gradient of one value per channel.
+    vector: Vec<f32>,
+    /// The batch: images, and those of them that batch norm takes as one batch.
+    n: usize,
+    of_group: usize,
+    /// Whether `out` is made; whether the sums are.
+    finished: bool,
+    summed: bool,
+}
+
+/// The sizes of an [`Activation`]'s buffers for one image, in values.
+#[derive(Clone, Copy)]
+pub struct Sizes {
+    /// Of y.
+    channels: usize,
+    side: usize,
+    tail: Tail,
+}
+
+impl Sizes {
+    pub fn y(self) -> usize {
+        self.side * self.side * padded(self.channels)
+    }
+
+    pub fn source(self) -> usize {
+        self.y() / (self.tail.stride() * self.tail.stride())
+    }
+
+    /// Border included.
+    pub fn out(self) -> usize {
+        let side = self.side / self.tail.stride() + 2;
+        side * side * padded(self.channels)
+    }
+
+    /// Of the moments, or the sums.
+    pub fn moments(self) -> usize {
+        2 * padded(self.channels)
+    }
+}
+
+/// The tail of a batch: [`tail`]'s kernels for its image `i`.
+#[derive(Clone, Copy)]
+pub struct Tails<'a> {
+    pub sizes: Sizes,
+    norms: &'a [Norm],
+    of_group: usize,
+}
+
+/// What is read and written of an [`Activation`] image by image, each buffer with all images of the batch.
+pub struct Parts<'a> {
+    pub tails: Tails<'a>,
+    pub y: &'a [f32],
+    pub source: &'a mut [f32],
+    pub out: &'a mut [f32],
+    pub g: &'a mut [f32],
+    pub sums: &'a mut [f32],
+}
+
+impl Tails<'_> {
+    /// [`Tails::forward`] for the images from `first` on.
+    pub fn forward_all(&self, first: usize, y: &[f32], out: &mut [f32], source: &mut [f32]) {
+        let results = out.chunks_exact_mut(self.sizes.out()).zip(source.chunks_exact_mut(self.sizes.source()));
+        for (i, (y, (out, source))) in y.chunks_exact(self.sizes.y()).zip(results).enumerate() {
+            self.forward(first + i, y, out, source);
+        }
+    }
+
+    /// From y to what comes out, and to `source`.
+    pub fn forward(&self, i: usize, y: &[f32], out: &mut [f32], source: &mut [f32]) {
+        tail::forward(self.sizes.tail, &self.norms[i / self.of_group], self.sizes.side, y, out, source);
+    }
+
+    /// The sums of the gradient g = ∂L/∂out.
+    pub fn gradient_sums(&self, i: usize, source: &[f32], g: &[f32], sums: &mut [f32]) {
+        tail::gradient_sums(self.sizes.tail, &self.norms[i / self.of_group], self.sizes.side, source, g, sums);
+    }
+
+    /// From g = ∂L/∂out to ∂L/∂y.
+    pub fn backward(&self, i: usize, y: &[f32], g: &[f32], g_y: &mut [f32]) {
+        tail::backward(self.sizes.tail, &self.norms[i / self.of_group], self.sizes.side, y, g, g_y);
+    }
+}
+
+impl Activation {
+    /// The identity.
+    pub fn new(channels: usize, side: usize) -> Activation {
+        Activation {
+            sizes: Sizes { channels, side, tail: Tail::default() },
+            norm: None,
+            norms: vec![],
+            y: vec![],
+            moments: vec![],
+            source: vec![],
+            out: vec![],
+            g: vec![],
+            vector: vec![],
+            n: 0,
+            of_group: 1,
+            finished: false,
+            summed: false,
+        }
+    }
+
+    /// Adds batch norm with its first tensor.
+    pub fn add_norm(&mut self, tensor: usize) -> bool {
+        self.norm.replace(tensor).is_none() && !self.sizes.tail.relu && !self.sizes.tail.pool
+    }
+
+    pub fn add_relu(&mut self) -> bool {
+        !std::mem::replace(&mut self.sizes.tail.relu, true) && !self.sizes.tail.pool
+    }
+
+    pub fn add_pool(&mut self) -> bool {
+        self.sizes.side.is_multiple_of(2) && !std::mem::replace(&mut self.sizes.tail.pool, true)
+    }
+
+    /// Channels and side of what comes out.
+    pub fn shape(&self) -> (usize, usize) {
+        (self.sizes.channels, self.sizes.side / self.sizes.tail.stride())
+    }
+
+    /// Sizes the buffers for a batch.
+    pub fn prepare(&mut self, pass: &Pass) {
+        let (n, sizes) = (pass.n, self.sizes);
+        (self.n, self.of_group, self.finished, self.summed) = (n, n / pass.groups, false, false);
+        self.norms.resize_with(pass.groups.max(self.norms.len()), Norm::default);
+        grow(&mut self.out, n * sizes.out());
+        grow(&mut self.source, n * sizes.source());
+        if pass.train.is_some() {
+            grow(&mut self.y, n * sizes.y());
+            grow(&mut self.moments, n * sizes.moments());
+            grow(&mut self.g, n * sizes.out());
+        }
+    }
+
+    /// Batch norm by its running statistics.
+    pub fn set_running(&mut self, weights: &[Array]) {
+        let width = padded(self.sizes.channels);
+        self.norms.iter_mut().for_each(|norm| match self.norm {
+            Some(tensor) => norm.set_running(width, &weights[tensor..tensor + 4]),
+            None => norm.identity(width),
+        });
+    }
+
+    /// Batch norm by the batch's moments; moves the running statistics.
+    pub fn set_batch(&mut self, weights: &mut [Array]) {
+        let (width, pixels) = (padded(self.sizes.channels), self.sizes.side * self.sizes.side);
+        let groups = self.moments[..self.n * 2 * width].chunks_exact(self.of_group * 2 * width);
+        for (norm, moments) in self.norms.iter_mut().zip(groups) {
+            match self.norm {
+                Some(tensor) => norm.set_batch(moments, width, pixels, &mut weights[tensor..tensor + 4]),
+                None => norm.identity(width),
+            }
+        }
+    }
+
+    fn parts(&mut self) -> Parts<'_> {
+        let (n, sizes) = (self.n, self.sizes);
+        Parts {
+            tails: Tails { sizes, norms: &self.norms, of_group: self.of_group },
+            y: self.y.get(..n * sizes.y()).unwrap_or_default(),
+            source: &mut self.source[..n * sizes.source()],
+            out: &mut self.out[..n * sizes.out()],
+            g: self.g.get_mut(..n * sizes.out()).unwrap_or_default(),
+            sums: self.moments.get_mut(..n * sizes.moments()).unwrap_or_default(),
+        }
+    }
+
+    /// The batch's tail.
+    pub fn tails(&self) -> Tails<'_> {
+        Tails { sizes: self.sizes, norms: &self.norms, of_group: self.of_group }
+    }
+
+    /// For whoever makes `out` and `source` of every image now.
+    pub fn finishing(&mut self) -> Parts<'_> {
+        self.finished = true;
+        self.parts()
+    }
+
+    /// For whoever makes `g` and its sums of every image now.
+    pub fn summing(&mut self) -> Parts<'_> {
+        self.summed = true;
+        self.parts()
+    }
+
+    /// Makes `out`, unless it is there.
+    pub fn finish(&mut self) -> &[f32] {
+        let sizes = self.sizes;
+        if !self.finished {
+            let Parts { tails, y, source, out, .. } = self.finishing();
+            let images = out.par_chunks_exact_mut(sizes.out()).zip(source.par_chunks_exact_mut(sizes.source()));
+            images.zip(y.par_chunks_exact(sizes.y())).enumerate().for_each(|(i, ((out, source), y))| {
+                tails.forward(i, y, out, source);
+            });
+        }
+        &self.out
+    }
+
+    /// Batch norm's gradients from `g`, and what [`Tails::backward`] needs of them.
+    pub fn gradient(&mut self, sink: &mut Sink) {
+        let Some(tensor) = self.norm else { return };
+        let sizes = self.sizes;
+        if !self.summed {
+            let Parts { tails, source, g, sums, .. } = self.summing();
+            let images = source.par_chunks_exact(sizes.source()).zip(g.par_chunks_exact(sizes.out()));
+            sums.par_chunks_exact_mut(sizes.moments()).zip(images).enumerate().for_each(|(i, (sums, (source, g)))| {
+                tails.gradient_sums(i, source, g, sums);
+            });
+        }
+        let groups = self.moments[..self.n * sizes.moments()].chunks_exact(self.of_group * sizes.moments());
+        for (norm, sums) in self.norms.iter_mut().zip(groups) {
+            norm.set_gradient(sums, self.sizes.side * self.sizes.side);
+        }
+        self.vector.resize(self.sizes.channels, 0.0);
+        for which in 0..2 {
+            let norms = &self.norms[..self.n / self.of_group];
+            self.vector.iter_mut().enumerate().for_each(|(c, g)| *g = Norm::gradient(norms, which, c));
+            sink.take(tensor + which, &self.vector);
+        }
+    }
+}
