@@ -36,7 +36,7 @@ pub struct Activation {
     /// The batch: images, and those of them that batch norm takes as one batch.
     n: usize,
     of_group: usize,
-    /// Whether `out` is made; whether the sums are.
+    /// Whether `out` is made; whether the sums are, until the gradient takes them.
     finished: bool,
     summed: bool,
 }
@@ -90,17 +90,13 @@ pub struct Parts<'a> {
 }
 
 impl Tails<'_> {
-    /// [`Tails::forward`] for the images from `first` on.
-    pub fn forward_all(&self, first: usize, y: &[f32], out: &mut [f32], source: &mut [f32]) {
+    /// From y to what comes out, and to `source`, for the images from `first` on.
+    pub fn forward(&self, first: usize, y: &[f32], out: &mut [f32], source: &mut [f32]) {
+        let Sizes { tail, side, .. } = self.sizes;
         let results = out.chunks_exact_mut(self.sizes.out()).zip(source.chunks_exact_mut(self.sizes.source()));
         for (i, (y, (out, source))) in y.chunks_exact(self.sizes.y()).zip(results).enumerate() {
-            self.forward(first + i, y, out, source);
+            tail::forward(tail, &self.norms[(first + i) / self.of_group], side, y, out, source);
         }
-    }
-
-    /// From y to what comes out, and to `source`.
-    pub fn forward(&self, i: usize, y: &[f32], out: &mut [f32], source: &mut [f32]) {
-        tail::forward(self.sizes.tail, &self.norms[i / self.of_group], self.sizes.side, y, out, source);
     }
 
     /// The sums of the gradient g = ∂L/∂out.
@@ -233,8 +229,8 @@ impl Activation {
     pub fn gradient(&mut self, sink: &mut Sink) {
         let Some(tensor) = self.norm else { return };
         let sizes = self.sizes;
-        if !self.summed {
-            let Parts { tails, source, g, sums, .. } = self.summing();
+        if !std::mem::take(&mut self.summed) {
+            let Parts { tails, source, g, sums, .. } = self.parts();
             let images = source.par_chunks_exact(sizes.source()).zip(g.par_chunks_exact(sizes.out()));
             sums.par_chunks_exact_mut(sizes.moments()).zip(images).enumerate().for_each(|(i, (sums, (source, g)))| {
                 tails.gradient_sums(i, source, g, sums);

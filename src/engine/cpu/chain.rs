@@ -246,7 +246,7 @@ impl Op {
         }
     }
 
-    fn end(&mut self) -> (&mut [f32], &mut [f32]) {
+    pub fn end(&mut self) -> (&mut [f32], &mut [f32]) {
         match self {
             Op::Conv(conv) => (&mut conv.after.out, &mut conv.after.g),
             Op::Flatten(flatten) => (&mut flatten.out, &mut flatten.g),

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::Pass;
 use super::activation::{Activation, Parts, Tails};
 use super::kernels::{Kernels, padded};
-use super::lanes::{chunks_or_none, grow, scratch};
+use super::lanes::{chunks_or_none, grow, rest, scratch};
 use super::tail;
 use super::update::Sink;
 use crate::simd::simd;
@@ -86,7 +86,7 @@ impl Conv {
             scratch(chunk * sizes.y() + kernels.scratch_len(), |memory| {
                 let (y, memory) = memory.split_at_mut(chunk * sizes.y());
                 kernels.convolve(x, y, memory, &[]);
-                tails.forward_all(at * chunk, y, out, source);
+                tails.forward(at * chunk, y, out, source);
             });
         });
     }
@@ -112,7 +112,7 @@ impl Conv {
             let (first, some) = (at * chunk, y.len() / sizes.y());
             let x = match (tails, out, source) {
                 (Some(tails), Some(out), Some(source)) => {
-                    tails.forward_all(first, &y_before[first * y_len..], out, source);
+                    tails.forward(first, &y_before[first * y_len..], out, source);
                     &*out
                 }
                 _ => &x[first * x_len..][..some * x_len],
@@ -238,11 +238,6 @@ fn group_backward(
         }
         kernels.fold(du, dw);
     });
-}
-
-/// Up to `len` values from `at` on, as far as there are any.
-fn rest(values: &[f32], at: usize, len: usize) -> &[f32] {
-    values.get(at..).map_or(&[], |rest| &rest[..len.min(rest.len())])
 }
 
 simd! {

@@ -70,6 +70,11 @@ pub fn grow(values: &mut Vec<f32>, len: usize) {
     values.resize(values.len().max(len), 0.0);
 }
 
+/// Up to `len` values from `at` on, as far as there are any.
+pub fn rest(values: &[f32], at: usize, len: usize) -> &[f32] {
+    values.get(at..).map_or(&[], |rest| &rest[..len.min(rest.len())])
+}
+
 /// `count` parts of `values`, or as many times nothing where it is empty.
 pub fn chunks_or_none(
     values: &mut [f32],

@@ -70,3 +70,23 @@ impl Layer {
         self.op.backward(&self.x, dx, false, self.n, 2, &mut sink);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Benches call it again and again: each time it has to do all of its work.
+    #[test]
+    fn a_backward_pass_takes_the_gradient_that_is_there_now() {
+        let dx = |scales: &[f32]| {
+            let mut layer = Layer::conv(4, 6, 16, 4);
+            layer.forward();
+            for scale in scales {
+                layer.op.end().1.iter_mut().enumerate().for_each(|(i, g)| *g = (i % 5) as f32 * scale);
+                layer.backward(true);
+            }
+            layer.dx
+        };
+        assert!(dx(&[1.0, -3.0]) == dx(&[-3.0]), "the sums of an earlier gradient");
+    }
+}

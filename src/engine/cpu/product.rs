@@ -8,6 +8,7 @@
 //! The kernel keeps a tile of up to 8 × 32 sums in registers. It is written with arrays: `[f32; 16]` becomes one
 //! AVX-512 register, and measured at 99 % of the multiply-add rate of a Zen 4 core it leaves nothing for intrinsics.
 
+use super::lanes::rest;
 use crate::simd::simd;
 
 /// Terms in one chain. Shorter chains round less than long ones, and SimSiam's z needs that to stay within 1e-5 of
@@ -166,7 +167,7 @@ fn all_tiles<const ROWS: usize, const V: usize, const L: usize>(
 /// Part `at` of `of` equal ones of `values`, in whole cache lines: what one of so many products fetches ahead.
 pub fn share(values: &[f32], at: usize, of: usize) -> &[f32] {
     let len = values.len().div_ceil(of).next_multiple_of(LINE);
-    values.get(at * len..).map_or(&[], |rest| &rest[..len.min(rest.len())])
+    rest(values, at * len, len)
 }
 
 /// Asks for `values` to be brought into the cache.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::lanes::chunks_or_none;
+use super::lanes::{chunks_or_none, rest};
 use crate::network::Array;
 use crate::optimizer::{BETA1, BETA2, EPS, Rule, adam_corrections};
 use crate::simd::simd;
@@ -83,7 +83,7 @@ impl Part<'_> {
     /// All that [`Part::take`] reads or writes of up to `len` values from `at` on: to be fetched meanwhile.
     pub fn ahead(&self, at: usize, len: usize) -> [&[f32]; 3] {
         let [first, second] = self.slots.each_ref().map(|slot| slot.as_deref().unwrap_or_default());
-        [self.weight, first, second].map(|all| all.get(at..).map_or(&[][..], |rest| &rest[..len.min(rest.len())]))
+        [self.weight, first, second].map(|all| rest(all, at, len))
     }
 
     /// The gradient of the values from `at` on.
