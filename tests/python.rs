@@ -24,7 +24,7 @@ fn a_weights_file_opens_in_python() {
     let weights = Weights::init(&network, 1);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weights.safetensors");
-    weights.save(&path).unwrap();
+    weights.save(&path, &[]).unwrap();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/check_weights.py");
     let output = Command::new(&python).arg(script).arg(&path).args(["4,6,8", "16"]).output().unwrap();
     let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

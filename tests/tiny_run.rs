@@ -1,6 +1,8 @@
-//! The smoke experiments through the library: their results are snapshots, to the last bit.
+//! The smoke experiments through the library, their results as snapshots, to the last bit.
 
+use fewlabel::data::ClassCount;
 use fewlabel::experiment::{Experiment, Manifest, Options, run};
+use fewlabel::golden::compare;
 use fewlabel::network::Weights;
 
 const SMOKE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments/smoke.yaml");
@@ -18,7 +20,7 @@ fn the_result_is_the_same_bits_everywhere() {
     insta::assert_json_snapshot!(manifest.result);
 }
 
-/// Seeds, validation, kNN, frozen backbones whose features are computed once, and SimSiam without its parts.
+/// Several seeds, validation, kNN, frozen backbones whose features are computed once, and SimSiam without its parts.
 #[test]
 fn the_strict_result_is_the_same_bits_everywhere() {
     let folder = tempfile::tempdir().unwrap();
@@ -27,7 +29,7 @@ fn the_strict_result_is_the_same_bits_everywhere() {
     let manifest = run(&experiment, &Options::new(folder.path())).unwrap();
     assert_eq!(manifest.result.len(), 2 * experiment.stages.len());
     insta::assert_json_snapshot!(manifest.result);
-    // A seed by itself is the same as among others.
+    // A seed alone gives the same as among others.
     let alone = run(&experiment.of_seed(8), &Options::new(&folder.path().join("alone"))).unwrap();
     for (stage, result) in &alone.result {
         assert_eq!(*result, manifest.result[&format!("seed-8/{stage}")], "{stage}");
@@ -54,7 +56,7 @@ stages: [{name: baseline, method: supervised, epochs: 12, batch: 10, lr: 3e-3}]"
     assert!(first.epoch < 12, "a case where the last epoch is not the best");
     assert_eq!(chosen.metrics.keys().collect::<Vec<_>>(), ["test_loss", "test_top1"]);
     assert!(result.history.iter().all(|record| !record.metrics.contains_key("test_top1")), "one look");
-    // Stopped after that epoch, the last weights are the same, and so is their look at the test images.
+    // Training for only that many epochs ends with the same weights and the same test.
     let short = Experiment {
         stages: vec![fewlabel::experiment::Stage {
             epochs: Some(fewlabel::experiment::Epochs(first.epoch)),
@@ -67,8 +69,8 @@ stages: [{name: baseline, method: supervised, epochs: 12, batch: 10, lr: 3e-3}]"
     assert_eq!(short.chosen, result.chosen);
 }
 
-/// The study's probe leaves batch norm in train mode: the frozen weights stay, the running statistics move. In eval
-/// mode nothing of the backbone moves.
+/// The study's probe leaves batch norm in train mode: the weights are frozen, the running statistics change. In eval mode
+/// nothing of the backbone changes.
 #[test]
 fn a_frozen_backbone_keeps_its_weights() {
     let folder = tempfile::tempdir().unwrap();
@@ -87,7 +89,7 @@ fn a_frozen_backbone_keeps_its_weights() {
     }
 }
 
-/// Among them the one that is compiled in.
+/// Including the one that is compiled in.
 #[test]
 fn every_experiment_of_the_repository_can_be_read() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments");
@@ -99,4 +101,51 @@ fn every_experiment_of_the_repository_can_be_read() {
         names.push(experiment.name.to_string());
     }
     assert!(names.contains(&Experiment::quick().name.to_string()));
+}
+
+/// The manifest also counts their images; earlier files, without the names, are still read.
+#[test]
+fn manifest_and_weights_name_the_classes() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = "
+name: named
+dataset: {name: synthetic, train: 23, test: 11}
+labels: {count: 20, choose: stratified}
+network: {channels: [1, 2, 3], hidden: 4, projector: 4, predictor: 2}
+stages:
+  - {name: simsiam, method: simsiam, epochs: 1, batch: 8}
+  - {name: probe, method: probe, from: simsiam, epochs: 1, batch: 10}";
+    let experiment = Experiment::parse("named.yaml".as_ref(), yaml).unwrap();
+    let options = |out: &str| Options::new(&folder.path().join(out));
+    let manifest = run(&experiment, &options("run")).unwrap();
+    // The classes take turns.
+    let names = ["drop", "ring", "house", "triangle", "cross", "Y", "half disc", "arrow", "T", "L"];
+    let count = |of: usize, label: usize| of / 10 + usize::from(label < of % 10);
+    let class = |(label, name): (usize, &&str)| ClassCount {
+        name: (*name).to_owned(),
+        train: count(23, label),
+        test: count(11, label),
+    };
+    assert_eq!(manifest.classes, names.iter().enumerate().map(class).collect::<Vec<_>>());
+    let file = folder.path().join("run/manifest.json");
+    assert_eq!(Manifest::load(&file).unwrap(), manifest);
+    let weights = |out: &str| std::fs::read(folder.path().join(out).join("probe/weights.safetensors")).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&weights("run")).unwrap();
+    let written = &header.metadata().as_ref().unwrap()["classes"];
+    assert_eq!(serde_json::from_str::<Vec<String>>(written).unwrap(), names);
+
+    let reuse = Options { reuse: vec![folder.path().join("run")], ..options("reused") };
+    assert_eq!(run(&experiment, &reuse).unwrap().classes, manifest.classes);
+    assert!(weights("reused") == weights("run"), "other bytes");
+
+    let mut old: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    old.as_object_mut().unwrap().shift_remove("classes").unwrap();
+    std::fs::write(&file, old.to_string()).unwrap();
+    let path = folder.path().join("run/simsiam/weights.safetensors");
+    let network = experiment.network(&experiment.stages[0]);
+    Weights::load(&path, &network).unwrap().save(&path, &[]).unwrap();
+    std::fs::remove_file(folder.path().join("run/probe/weights.safetensors")).unwrap();
+    let resumed = run(&experiment, &options("run")).unwrap();
+    assert_eq!((&resumed.classes, &resumed.result), (&manifest.classes, &manifest.result));
+    assert!(compare(&Manifest::load(&file).unwrap(), &manifest, None).unwrap().starts_with("bit-identical"));
 }

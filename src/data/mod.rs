@@ -68,7 +68,31 @@ pub struct Data {
     pub classes: Vec<String>,
 }
 
+/// A class, and how many images it has.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassCount {
+    /// The class's name.
+    pub name: String,
+    /// Training images.
+    pub train: usize,
+    /// Test images.
+    pub test: usize,
+}
+
 impl Data {
+    /// The classes by label, with their numbers of images.
+    pub fn class_counts(&self) -> Vec<ClassCount> {
+        let count = |set: &Dataset, label: usize| set.labels.iter().filter(|&&of| usize::from(of) == label).count();
+        let classes = self.classes.iter().enumerate();
+        let class = |(label, name): (usize, &String)| ClassCount {
+            name: name.clone(),
+            train: count(&self.train, label),
+            test: count(&self.test, label),
+        };
+        classes.map(class).collect()
+    }
+
     /// The first images of both sets.
     pub fn first(mut self, train: usize, test: usize) -> Data {
         self.train.truncate(train);

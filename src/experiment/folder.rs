@@ -109,7 +109,8 @@ impl Folder {
     fn finish(&mut self, job: &Job, result: StageResult, weights: &Weights) -> Result<()> {
         let folder = self.path.join(&job.key);
         files::write_atomically(&folder.join("history.json"), &[&history_json(&result.history)])?;
-        weights.save(&folder.join("weights.safetensors"))?;
+        let classes: Vec<String> = self.manifest.classes.iter().map(|class| class.name.clone()).collect();
+        weights.save(&folder.join("weights.safetensors"), &classes)?;
         if let Some(record) = &result.chosen {
             self.console.say(&format!("{}: chosen: epoch {}  {}", job.key, record.epoch, metrics(record)))?;
         }

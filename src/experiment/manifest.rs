@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::Experiment;
+use crate::data::ClassCount;
 use crate::error::{Error, Result};
 use crate::files::{self, unique};
 use crate::network::{Network, Weights};
@@ -24,6 +25,10 @@ pub struct Manifest {
     pub experiment: Experiment,
     /// [`Experiment::sha256`].
     pub experiment_sha256: String,
+    /// The data set's classes by label; empty before the data is read, and in manifests of earlier versions. No part of
+    /// what `verify` compares.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<ClassCount>,
     /// Of the finished jobs, by [`Job::key`](super::Job::key): the stage, below `seed-…` where there are several seeds.
     #[serde(deserialize_with = "unique")]
     pub result: BTreeMap<String, StageResult>,
@@ -148,6 +153,7 @@ impl Manifest {
         Manifest {
             experiment: experiment.clone(),
             experiment_sha256: experiment.sha256(),
+            classes: vec![],
             result: BTreeMap::new(),
             environment: Environment::here(device),
         }

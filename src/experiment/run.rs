@@ -100,6 +100,9 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
         manifest.map_err(|error| error.with_remedy("--reuse takes the directory of a run"))?;
     }
     let mut folder = Folder::open(experiment, options)?;
+    if let Some((_, data)) = &data {
+        folder.manifest.classes = data.class_counts();
+    }
     folder.console.say(&format!("{}: {} stages into {}", experiment.name, jobs.len(), options.out.display()))?;
     if options.device.is_cpu() && crate::simd::is_slow() {
         folder.console.warn("this CPU has no fused multiply-add: the same bits take many times longer")?;

@@ -1,8 +1,8 @@
-//! The networks of the study as plain descriptions: named blocks of layers, interpreted by an engine.
+//! The study's networks as plain descriptions: named blocks of layers, interpreted by an engine.
 //!
 //! Tensors carry the names that PyTorch's `state_dict` gives the same modules (`backbone.0.weight`,
 //! `projector.1.running_mean`, …), in one stable order: block by block, layer by layer, weight, bias, running mean,
-//! running variance. Dropout is a function there, not a module: it takes no index in a name.
+//! running variance. Dropout is a function there, not a module, so names do not count it.
 
 mod weights;
 
@@ -48,27 +48,27 @@ pub enum Layer {
     },
 }
 
-/// What the initialiser draws for a tensor, and whether an optimizer moves it.
+/// How a tensor is initialised, and whether an optimizer updates it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Role {
     /// U(−1/√fan_in, 1/√fan_in): PyTorch's default for weights and biases of convolutions and linear layers
     /// (`torch.nn.Linear.reset_parameters`, `torch.nn.modules.conv._ConvNd.reset_parameters`).
     Uniform {
-        /// Values that one output is a sum of.
+        /// Inputs of one output.
         fan_in: usize,
     },
     /// Batch norm's γ: 1.
     Ones,
     /// Batch norm's β: 0.
     Zeros,
-    /// Batch norm's running mean: 0 at first; a buffer, moved by forward passes and not by optimizers.
+    /// Batch norm's running mean: 0 at first; a buffer, updated by forward passes, not by optimizers.
     RunningMean,
     /// Batch norm's running variance: 1 at first; likewise.
     RunningVar,
 }
 
 impl Role {
-    /// Whether an optimizer moves the tensor.
+    /// Whether an optimizer updates the tensor.
     pub fn is_parameter(self) -> bool {
         !matches!(self, Role::RunningMean | Role::RunningVar)
     }
@@ -108,14 +108,14 @@ impl Layer {
     }
 }
 
-/// How batch norm works in a pass: with the batch's own statistics, which also move the running ones, or with the
+/// How batch norm works in a pass: with the batch's own statistics, which also update the running ones, or with the
 /// running statistics as they are. Dropout is active in `Train` only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// The batch's own statistics; dropout drops.
+    /// The batch's own statistics, and dropout.
     Train,
-    /// The running statistics; nothing is dropped.
+    /// The running statistics, no dropout.
     Eval,
 }
 
@@ -125,25 +125,25 @@ pub enum Mode {
 pub enum Probe {
     /// One hidden layer: what the study calls its linear probe.
     Mlp,
-    /// Linear indeed.
+    /// A single linear layer.
     Linear,
 }
 
-/// Layers applied one after the other; each with the prefix of its tensors' names.
+/// A sequence of layers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Block {
     /// The prefix of its tensors' names.
     pub name: &'static str,
     /// In the order of a forward pass, each with its tensors' prefix.
     pub layers: Vec<(String, Layer)>,
-    /// Set on a block that gets no gradient: the mode that it stays in while the rest trains.
+    /// Set on a block that gets no gradient: its mode while the rest trains.
     pub frozen: Option<Mode>,
 }
 
 impl Block {
     /// A `torch.nn.Sequential` called `name`: layer i's tensors are `name.i.…`.
     fn sequential(name: &'static str, layers: Vec<Layer>) -> Block {
-        // Functions (dropout, flatten) take no place in PyTorch's numbering.
+        // PyTorch's numbering does not count functions (dropout, flatten).
         let mut index = 0;
         let mut prefix = |layer: &Layer| {
             index += usize::from(!matches!(layer, Layer::Dropout { .. } | Layer::Flatten));
@@ -152,7 +152,7 @@ impl Block {
         Block { name, layers: layers.into_iter().map(|layer| (prefix(&layer), layer)).collect(), frozen: None }
     }
 
-    /// One linear layer called `name`, and the functions after it.
+    /// One linear layer called `name`, followed by functions.
     fn linear(name: &'static str, inputs: usize, outputs: usize, after: &[Layer]) -> Block {
         let layers = std::iter::once(Layer::Linear { inputs, outputs }).chain(after.iter().copied());
         Block { name, layers: layers.map(|layer| (name.to_owned(), layer)).collect(), frozen: None }
@@ -180,7 +180,7 @@ pub struct Widths {
     pub predictor: usize,
     /// Probability of dropout on the hidden layer.
     pub dropout: f32,
-    /// Classes that the labels tell apart: the data set's.
+    /// Classes of the data set.
     pub classes: usize,
 }
 
@@ -206,11 +206,11 @@ pub const PREDICTOR: &str = "predictor";
 /// The head of a probe.
 pub const CLASSIFIER: &str = "classifier";
 
-/// A trunk, and heads that each take its output; without a trunk they take features. The stable order of the tensors
-/// is trunk, then heads.
+/// A trunk, and heads that each take its output; without a trunk they take features. The stable order of the tensors is
+/// that of the trunk, then of the heads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
-    /// What every head is fed with, in order.
+    /// Its blocks, in the order of a forward pass.
     pub trunk: Vec<Block>,
     /// Each takes the trunk's output.
     pub heads: Vec<Block>,
@@ -273,7 +273,7 @@ impl Network {
         Network { trunk: vec![], heads: self.heads.clone() }
     }
 
-    /// Values of one input: an image's, or what the heads take.
+    /// Values of one input: an image, or the features that the heads take.
     pub fn input_len(&self) -> usize {
         let first = self.heads.iter().flat_map(|head| &head.layers).find_map(|(_, layer)| match layer {
             Layer::Linear { inputs, .. } => Some(*inputs),

@@ -1,4 +1,4 @@
-//! A network's tensors on the host: initialised, hashed, saved as safetensors, handed from stage to stage.
+//! A network's tensors on the host: initialised, hashed, saved as safetensors, transferred between stages.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -15,9 +15,9 @@ use crate::rng::{Purpose, Stream};
 /// One named `f32` tensor, row by row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
-    /// The tensor's, or with a slot before it.
+    /// The tensor's, perhaps after a prefix (optimizer slots, checkpoints).
     pub name: String,
-    /// Of as many elements as there are values.
+    /// PyTorch's: outputs first.
     pub shape: Vec<usize>,
     /// Row by row.
     pub values: Vec<f32>,
@@ -39,7 +39,7 @@ impl Array {
 /// let weights = Weights::init(&network, 0);
 /// # let folder = tempfile::tempdir().unwrap();
 /// let file = folder.path().join("weights.safetensors");
-/// weights.save(&file)?;
+/// weights.save(&file, &[])?;
 /// assert_eq!(Weights::load(&file, &network)?.sha256(), weights.sha256());
 /// # Ok::<(), fewlabel::Error>(())
 /// ```
@@ -50,8 +50,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// PyTorch's default initialisation ([`Role`]: its distribution, not its generator), drawn from `seed`. The same
-    /// tensor position gives the same draws in every network, so all methods start from the same backbone.
+    /// PyTorch's default initialisation ([`Role`]: its distribution, not its generator), drawn from `seed`. The draws
+    /// depend on the tensor's position in the network, so all methods start from the same backbone.
     pub fn init(network: &Network, seed: u64) -> Weights {
         let array = |(index, spec): (usize, super::Spec)| {
             let len = spec.shape.iter().product();
@@ -74,7 +74,7 @@ impl Weights {
         self.arrays.iter().find(|array| array.name == name)
     }
 
-    /// Takes over every tensor that `from` has under the same name and shape.
+    /// Copies every tensor that `from` has with the same name and shape.
     pub fn transfer(&mut self, from: &Weights) {
         for array in &mut self.arrays {
             if let Some(source) = from.get(&array.name).filter(|source| source.shape == array.shape) {
@@ -83,7 +83,7 @@ impl Weights {
         }
     }
 
-    /// SHA-256 in hexadecimal, over name, shape and little-endian values of every tensor in order: independent of a
+    /// SHA-256 in hexadecimal, over name, shape and little-endian values of every tensor in order: independent of the
     /// file format.
     pub fn sha256(&self) -> String {
         let mut hash = Sha256::new();
@@ -95,13 +95,17 @@ impl Weights {
     }
 
     /// Writes a safetensors file, whole or not at all: `safetensors.torch.load_file` gives a dictionary for PyTorch's
-    /// `load_state_dict`.
+    /// `load_state_dict`. The metadata hold the names of the data set's `classes`, by label, as a JSON list under
+    /// `classes`, unless there are none.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn save(&self, path: &Path) -> Result<()> {
+    pub fn save(&self, path: &Path, classes: &[String]) -> Result<()> {
         let arrays = self.arrays.iter().map(|array| (array.name.clone(), array));
-        files::write_atomically(path, &[&serialize(arrays, None)])
+        let names = serde_json::to_string(classes).expect("strings become JSON");
+        // A single entry: two would be written in the random order of a hash map.
+        let metadata = (!classes.is_empty()).then(|| [("classes".to_owned(), names)].into());
+        files::write_atomically(path, &[&serialize(arrays, metadata)])
     }
 
     /// Reads a safetensors file that must hold exactly the tensors of `network`, as `f32`.
@@ -115,7 +119,7 @@ impl Weights {
         Weights::ordered(arrays, network).map_err(|problem| Error::run(path, problem, remedy))
     }
 
-    /// Puts `arrays` into the network's order; they must be its tensors, no more and no less.
+    /// `arrays` in the network's order; they must be exactly its tensors.
     pub(crate) fn ordered(arrays: Vec<Array>, network: &Network) -> Result<Weights, String> {
         let mut by_name: BTreeMap<String, Array> = arrays.into_iter().map(|a| (a.name.clone(), a)).collect();
         let take = |spec: super::Spec| match by_name.remove(&spec.name) {
@@ -131,11 +135,11 @@ impl Weights {
     }
 }
 
-/// What a safetensors file says of itself.
-#[allow(clippy::disallowed_types, reason = "as safetensors has it; looked up, never iterated")]
+/// The metadata of a safetensors file.
+#[allow(clippy::disallowed_types, reason = "safetensors' type; looked up, never iterated")]
 pub(crate) type Metadata = std::collections::HashMap<String, String>;
 
-/// An array on its way into a file: its bytes are made one array at a time.
+/// An array to be written: its bytes are made when its turn comes.
 struct Lent<'a>(&'a Array);
 
 impl View for Lent<'_> {
@@ -236,7 +240,7 @@ mod tests {
         let path = folder.path().join("weights.safetensors");
         let network = Network::simsiam(&widths());
         let weights = Weights::init(&network, 1);
-        weights.save(&path).unwrap();
+        weights.save(&path, &[]).unwrap();
         assert_eq!(Weights::load(&path, &network).unwrap(), weights);
         for other in [Network::supervised(&widths()), Network::simsiam(&Widths { projector: 7, ..widths() })] {
             let error = Weights::load(&path, &other).unwrap_err();
@@ -245,6 +249,28 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         assert!(Weights::load(&path, &network).unwrap_err().to_string().contains("not a whole safetensors file"));
+    }
+
+    /// Names in other scripts, with quotes and line breaks, come back from the metadata; the tensors and their hash are
+    /// those of a file without names, and the same names give the same bytes.
+    #[test]
+    fn a_file_names_the_classes() {
+        let folder = tempfile::tempdir().unwrap();
+        let network = Network::supervised(&widths());
+        let weights = Weights::init(&network, 1);
+        let names = ["猫", "a \"b\"\n\\", "Ω", "", "🦊"].map(str::to_owned);
+        let file = |name: &str, classes: &[String]| {
+            let path = folder.path().join(name);
+            weights.save(&path, classes).unwrap();
+            assert_eq!(Weights::load(&path, &network).unwrap().sha256(), weights.sha256());
+            std::fs::read(&path).unwrap()
+        };
+        let metadata = |bytes: &[u8]| deserialize(bytes).unwrap().1;
+        let named = file("named", &names);
+        assert_eq!(serde_json::from_str::<Vec<String>>(&metadata(&named)["classes"]).unwrap(), names);
+        assert_eq!(metadata(&named).len(), 1, "entries have no order");
+        assert_eq!(named, file("again", &names));
+        assert!(metadata(&file("bare", &[])).is_empty());
     }
 
     #[test]
