@@ -1,5 +1,5 @@
-//! Throughput of training steps, evaluation and augmentation, in images per second (a SimSiam image is two views), and
-//! of what they are made of.
+//! Throughput of training steps, evaluation and augmentation, in images per second (a SimSiam image is two views), and of
+//! their parts.
 
 use std::hint::black_box;
 
@@ -7,7 +7,7 @@ use candle_core::Device;
 use criterion::{Criterion, Throughput, criterion_group};
 use fewlabel::augment;
 use fewlabel::data::{IMAGE, synthetic};
-use fewlabel::engine::cpu::layer::Layer;
+use fewlabel::engine::cpu::layer::LayerBench;
 use fewlabel::engine::cpu::product::{BLOCK, Left, PANEL, Right, product_ahead};
 use fewlabel::engine::{self, DropoutKey, Engine, Objective, Target};
 use fewlabel::network::{CLASSIFICATION_HEAD, Network, PRETEXT_HEADS, Weights, Widths};
@@ -98,12 +98,12 @@ fn augmentation(c: &mut Criterion) {
     });
 }
 
-/// The product of two square matrices on all threads: the machine's measured rate, in FLOP.
+/// The product of two square matrices on all threads, in FLOP per second.
 fn products(c: &mut Criterion) {
     const N: usize = 2048;
     const TASK: [usize; 2] = [256, 128];
     let mut stream = Stream::new(0, Purpose::Init, 0, 0);
-    // A in slabs of k, B in panels of columns: each task reads them in streams.
+    // A in slabs of k, B in panels of columns: each task reads them sequentially.
     let (a, b): (Vec<f32>, Vec<f32>) = (0..N * N).map(|_| (stream.unit(), stream.unit())).unzip();
     let mut out = vec![0.0; N * N];
     let mut group = c.benchmark_group("gemm");
@@ -127,17 +127,17 @@ fn products(c: &mut Criterion) {
     });
 }
 
-/// The layers of a SimSiam step one by one, both views of 64 images; FLOP of their products.
+/// Each layer of a SimSiam step on both views of 64 images; FLOP of its products.
 fn layers(c: &mut Criterion) {
     let mut group = c.benchmark_group("layer");
     group.sample_size(20);
     let layers = [
-        ("conv_3_32", Layer::conv(3, 32, 32, 128), false),
-        ("conv_32_64", Layer::conv(32, 64, 16, 128), true),
-        ("conv_64_128", Layer::conv(64, 128, 8, 128), true),
-        ("linear_2048_2048", Layer::linear(2048, 2048, 128), true),
-        ("linear_2048_512", Layer::linear(2048, 512, 128), true),
-        ("linear_512_2048", Layer::linear(512, 2048, 128), true),
+        ("conv_3_32", LayerBench::conv(3, 32, 32, 128), false),
+        ("conv_32_64", LayerBench::conv(32, 64, 16, 128), true),
+        ("conv_64_128", LayerBench::conv(64, 128, 8, 128), true),
+        ("linear_2048_2048", LayerBench::linear(2048, 2048, 128), true),
+        ("linear_2048_512", LayerBench::linear(2048, 512, 128), true),
+        ("linear_512_2048", LayerBench::linear(512, 2048, 128), true),
     ];
     for (name, mut layer, learns) in layers {
         group.throughput(Throughput::Elements(layer.flop));
@@ -148,7 +148,7 @@ fn layers(c: &mut Criterion) {
     }
 }
 
-/// A report's map of as many rows: who is near whom, and the layout, which is on one thread. Rows per second.
+/// A report's map of features: the neighbours, and the layout, which is on one thread. Rows per second.
 fn maps(c: &mut Criterion) {
     const ROWS: usize = 2000;
     const WIDTH: usize = 512;
@@ -164,7 +164,7 @@ fn maps(c: &mut Criterion) {
 
 criterion_group!(benches, training, evaluation, augmentation, products, layers, maps);
 
-/// The main thread is one of the pool's, as in the program: there a step starts on a thread that takes part in it.
+/// The main thread is one of the pool's, as in the program.
 fn main() {
     rayon::ThreadPoolBuilder::new().use_current_thread().build_global().expect("no pool has been asked for yet");
     benches();

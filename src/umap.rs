@@ -1,10 +1,10 @@
-//! UMAP: a map of features in the plane that keeps near what is near (McInnes, Healy and Melville, "UMAP: Uniform
-//! manifold approximation and projection for dimension reduction", 2018; the numbers are those of the authors'
-//! umap-learn with its defaults, `metric="cosine"` and `init="pca"`; unlike theirs the neighbours are exact, the
-//! principal components are of the rows at length 1, and the start has no noise).
+//! UMAP: a map of features in the plane that keeps neighbours together (McInnes, Healy and Melville, "UMAP: Uniform
+//! manifold approximation and projection for dimension reduction", 2018). Constants are those of the authors' umap-learn
+//! with its defaults, `metric="cosine"` and `init="pca"`; unlike there, the neighbours are exact, the principal components
+//! are of the normalised rows, and the start has no noise.
 //!
-//! A [`Graph`] joins every row to its nearest; [`Graph::layout`] pulls joined points together and pushes random pairs
-//! apart, one after the other, so that the same seed gives the same bits on any number of threads.
+//! A [`Graph`] joins every row to its nearest neighbours; [`Graph::layout`] pulls joined points together and pushes random
+//! pairs apart, one after the other, so that the same seed gives the same bits on any number of threads.
 
 use std::collections::BTreeMap;
 
@@ -13,30 +13,30 @@ use rayon::prelude::*;
 use crate::neighbors::{Neighbor, nearest, normalized};
 use crate::rng::{Purpose, Stream};
 
-/// Nearest rows that a row is joined to, itself counted (`n_neighbors`).
+/// Nearest rows that a row is joined to, itself included (`n_neighbors`).
 const NEIGHBORS: usize = 15;
 /// A and B of the attraction 1 / (1 + A·d^2B): `umap.umap_.find_ab_params(spread=1.0, min_dist=0.1)`.
 const A: f32 = 1.576_943_5;
 const B: f32 = 0.895_060_9;
-/// Random points that push for every joined one that pulls (`negative_sample_rate`).
+/// Negative samples per joined pair (`negative_sample_rate`).
 const PUSHES: f32 = 5.0;
 /// The longest step along an axis (`clip`).
 const LONGEST: f32 = 4.0;
 /// Width and height of the layout at its start.
 const EXTENT: f32 = 10.0;
-/// Rows whose sum is taken by itself: the order of the sums does not depend on threads.
-const GROUP: usize = 256;
+/// Rows in one partial sum: the order of the sums does not depend on threads.
+const PARTIAL: usize = 256;
 
-/// Rows joined with the certainty that they belong together (the paper's algorithms 2 and 3; distance: 1 − cosine).
+/// Rows and their weighted edges (the paper's algorithms 2 and 3; distance: 1 − cosine).
 pub struct Graph {
-    /// (row, other row, certainty in (0, 1]), both ways, in order.
+    /// (row, other row, weight in (0, 1]), in both directions, in order.
     edges: Vec<(u32, u32, f32)>,
     /// Where the layout starts.
     start: Vec<[f32; 2]>,
 }
 
 impl Graph {
-    /// Of features [n, width]. Exact: every pair is looked at, so time goes with n².
+    /// The graph of features [n, width]. All pairs are compared, so the time grows with n².
     ///
     /// # Panics
     /// If `width` is 0.
@@ -47,14 +47,14 @@ impl Graph {
         Graph { edges: edges(&near, NEIGHBORS.min(n)), start: principal_components(&rows, width) }
     }
 
-    /// A point (x, y) for every row; the start is 10 wide and high, and the unit means nothing. `seed` draws the pairs
-    /// that push apart (the paper's algorithm 5). 500 epochs for up to 10,000 rows, else 200, as in umap-learn.
+    /// A point (x, y) for every row, in arbitrary units: the start is 10 wide and high. `seed` draws the negative samples
+    /// (the paper's algorithm 5). 500 epochs for up to 10,000 rows, else 200, as in umap-learn.
     pub fn layout(&self, seed: u64) -> Vec<[f32; 2]> {
         let mut points = self.start.clone();
         let n = points.len();
         let epochs: u32 = if n <= 10_000 { 500 } else { 200 };
         let strongest = self.edges.iter().map(|edge| edge.2).fold(0.0, f32::max);
-        // An edge has its turn as often as it is certain; one that would never have it is left out.
+        // An edge is sampled in proportion to its weight; one that would never be is left out.
         let edges: Vec<_> = self.edges.iter().filter(|edge| edge.2 >= strongest / epochs as f32).collect();
         let every: Vec<f32> = edges.iter().map(|edge| strongest / edge.2).collect();
         let mut pull_at = every.clone();
@@ -138,12 +138,12 @@ fn certainties(distances: &[f64]) -> Vec<f32> {
         }
         sigma = if high.is_finite() { (low + high) / 2.0 } else { sigma * 2.0 };
     }
-    // So that many equal distances do not end in a division by almost nothing (`MIN_K_DIST_SCALE`).
+    // Keeps many equal distances from dividing by almost 0 (`MIN_K_DIST_SCALE`).
     let mean = distances.iter().sum::<f64>() / (distances.len() + 1) as f64;
     of(sigma.max(1e-3 * mean)).map(|p| p as f32).collect()
 }
 
-/// The rows along the two directions in which they spread most, scaled to the start's extent.
+/// The rows' first two principal components, scaled to the extent of the start.
 fn principal_components(rows: &[f32], width: usize) -> Vec<[f32; 2]> {
     let n = rows.len() / width.max(1);
     let mean = weighted_sum(rows, width, &vec![1.0 / n.max(1) as f64; n]);
@@ -152,7 +152,7 @@ fn principal_components(rows: &[f32], width: usize) -> Vec<[f32; 2]> {
         (0..width).map(|_| f64::from(stream.normal())).collect()
     });
     let mut along = [vec![], vec![]];
-    // Powers of the covariance, as many as leave a start that no longer changes to the eye.
+    // Power iteration: by then the start no longer changes visibly.
     for _ in 0..30 {
         orthonormalize(&mut axes);
         for (axis, along) in axes.iter_mut().zip(&mut along) {
@@ -174,11 +174,11 @@ fn dot(a: &[f64], b: impl Iterator<Item = f64>) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// Gram and Schmidt's.
+/// Gram–Schmidt.
 fn orthonormalize([first, second]: &mut [Vec<f64>; 2]) {
     let normalize = |axis: &mut Vec<f64>| {
         let length = dot(axis, axis.iter().copied()).sqrt();
-        // Rows that are all equal spread along no axis.
+        // Equal rows vary along no axis.
         axis.iter_mut().for_each(|x| *x = if length > 1e-100 { *x / length } else { 0.0 });
     };
     normalize(first);
@@ -187,21 +187,22 @@ fn orthonormalize([first, second]: &mut [Vec<f64>; 2]) {
     normalize(second);
 }
 
-/// Σ weight × row, in groups of rows.
+/// Σ weight × row, as partial sums added in order.
 fn weighted_sum(rows: &[f32], width: usize, weights: &[f64]) -> Vec<f64> {
     let add = |mut sum: Vec<f64>, other: Vec<f64>| {
         sum.iter_mut().zip(other).for_each(|(a, b)| *a += b);
         sum
     };
-    let of_group = |(rows, weights): (&[f32], &[f64])| {
+    let partial = |(rows, weights): (&[f32], &[f64])| {
         let mut sum = vec![0.0; width];
         for (row, weight) in rows.chunks_exact(width).zip(weights) {
             sum.iter_mut().zip(row).for_each(|(sum, &x)| *sum += weight * f64::from(x));
         }
         sum
     };
-    let groups: Vec<Vec<f64>> = rows.par_chunks(GROUP * width).zip(weights.par_chunks(GROUP)).map(of_group).collect();
-    groups.into_iter().fold(vec![0.0; width], add)
+    let partials: Vec<Vec<f64>> =
+        rows.par_chunks(PARTIAL * width).zip(weights.par_chunks(PARTIAL)).map(partial).collect();
+    partials.into_iter().fold(vec![0.0; width], add)
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
-//! One suite over both engines: they agree with each other, with numeric derivatives, and with themselves on any
-//! number of threads.
+//! One suite for both engines: they agree with each other, with numeric derivatives, and with themselves on any number
+//! of threads.
+
+mod common;
 
 use candle_core::Device;
+use common::noise;
 use fewlabel::data::IMAGE;
 use fewlabel::engine::{DropoutKey, Engine, Gradients, Objective, Rates, Target, cpu, reference};
 use fewlabel::network::{Array, Block, Layer, Mode, Network, Probe, Weights, Widths};
@@ -25,12 +28,6 @@ fn open_reference(network: Network, weights: Weights, rule: Rule) -> Box<dyn Eng
 
 const ENGINES: [(&str, Open); 2] = [("cpu", open_cpu), ("reference", open_reference)];
 
-/// Normal noise: pixels and activations without ties.
-fn noise(len: usize, index: u32) -> Vec<f32> {
-    let mut stream = Stream::new(0, Purpose::View1, 0, index);
-    (0..len).map(|_| stream.normal()).collect()
-}
-
 fn labels(n: usize, classes: u32) -> Vec<u8> {
     let mut stream = Stream::new(0, Purpose::Labels, 0, 1);
     (0..n).map(|_| stream.below(classes) as u8).collect()
@@ -51,14 +48,14 @@ fn tiny(layers: &[Layer], features: usize) -> (Network, Weights) {
     (network, weights)
 }
 
-/// Central differences of the loss, which is summed in double precision, for some values of every parameter,
-/// against the engine's gradient. `share`: of the largest gradient of the parameter, plus rounding.
+/// Compares the engine's gradient with central differences of the loss, which is summed in double precision, for some
+/// values of every parameter. They may differ by `share` of the parameter's largest gradient, plus rounding.
 fn check_gradient(open: Open, network: &Network, weights: &Weights, objective: &Objective, share: f64, what: &str) {
     let run = |weights: &Weights| open(network.clone(), weights.clone(), SGD).gradients(objective, KEY).unwrap();
     let (_, gradients) = run(weights);
     for Array { name, values, .. } in &gradients {
         let largest = values.iter().fold(0.0f64, |m, v| m.max(f64::from(v.abs())));
-        // The gradient of a shift before batch norm is zero; all weights have one that stands out of the rounding.
+        // The gradient of a shift before batch norm is zero; those of all weights stand out from rounding.
         assert!(largest > 4e-3 || name.ends_with("bias"), "{what}: {name}: {largest} says nothing");
         let step = (values.len() / 6).max(1);
         for at in (0..values.len()).step_by(step) {
@@ -103,13 +100,13 @@ fn every_layer_has_the_gradient_of_its_function() {
     }
 }
 
-/// candle's own max-pooling gives the maximum of a window a quarter of its gradient, and shares ties.
+/// candle's own max-pooling gives the maximum of a window a quarter of its gradient, and shares it among ties.
 #[test]
 fn max_pool_gives_the_whole_gradient_to_the_first_maximum() {
     let layers = [Layer::Conv3x3 { inputs: 3, outputs: 1 }, Layer::MaxPool2, Layer::Flatten];
     for (engine, open) in ENGINES {
         let (network, mut weights) = tiny(&layers, 256);
-        // The convolution copies the red channel, and the head sums up the results.
+        // The convolution copies the red channel, and the head sums the results.
         weights.arrays[0].values.fill(0.0);
         weights.arrays[0].values[4] = 1.0;
         weights.arrays[1].values.fill(0.0);
@@ -132,10 +129,10 @@ fn max_pool_gives_the_whole_gradient_to_the_first_maximum() {
         // The centre tap sees the maximum, 4, of window 0, and zeros elsewhere: 4 times its gradient, whole.
         let centre = f64::from(gradients[0].values[4]);
         assert!((centre - 4.0 * through(0)).abs() < 1e-6, "{engine}: {centre} is not {}", 4.0 * through(0));
-        // The tap up left of the centre sees 1 at the pixel (1, 1), where window 0 has its maximum.
+        // The tap to the upper left of the centre sees 1 at the pixel (1, 1), where window 0 has its maximum.
         let corner = f64::from(gradients[0].values[0]);
-        // In every window of zeros the first pixel wins: its neighbourhood holds no more of the four values but for
-        // the window to the right and below, whose first pixels are (0, 2), (2, 0) and (2, 2).
+        // In every window of zeros the first pixel wins. Only those of the windows to the right and below, (0, 2),
+        // (2, 0) and (2, 2), have any of the four values in their neighbourhood.
         let expected = through(0) + 4.0 * through(17);
         assert!((corner - expected).abs() < 1e-6, "{engine}: {corner} is not {expected}");
     }
@@ -154,7 +151,7 @@ fn without_stop_gradient_the_gradient_is_the_full_derivative() {
     let views = [noise(6 * IMAGE, 1), noise(6 * IMAGE, 2)];
     let objective = Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient: false };
     for (engine, open) in ENGINES {
-        // Batch norm over few rows is strongly curved, and single precision rounds its steep parts.
+        // Batch norm over few rows is strongly curved, and rounding shows where it is steep.
         check_gradient(open, &network, &weights, &objective, 0.05, engine);
     }
 }
@@ -162,7 +159,7 @@ fn without_stop_gradient_the_gradient_is_the_full_derivative() {
 #[test]
 fn no_gradient_reaches_the_branch_of_z() {
     let (network, mut weights) = simsiam();
-    // p is the predictor's last bias, whatever the input: only through z could a gradient reach the trunk.
+    // p is the predictor's last bias for any input: a gradient could reach the trunk only through z.
     let last = weights.arrays.iter_mut().find(|array| array.name == "predictor.3.weight").unwrap();
     last.values.fill(0.0);
     let views = [noise(6 * IMAGE, 1), noise(6 * IMAGE, 2)];
@@ -178,13 +175,13 @@ fn no_gradient_reaches_the_branch_of_z() {
     }
 }
 
-/// The largest magnitude; NaN if any value is.
+/// The largest magnitude; NaN if any value is NaN.
 fn largest(values: impl Iterator<Item = f32>) -> f32 {
     values.map(f32::abs).fold(0.0, |a, b| if a > b || a.is_nan() { a } else { b })
 }
 
-/// Some convolutions, each followed by batch norm, ReLU and pooling or not, then linear layers, followed by batch norm,
-/// ReLU and dropout or not; and the width of what comes out.
+/// Some convolutions, each with or without batch norm, ReLU and pooling, then linear layers, each with or without batch
+/// norm, ReLU and dropout; and the width of the output.
 fn stack(convs: &[(usize, [bool; 3])], linears: &[(usize, [bool; 3])]) -> (Vec<Layer>, usize) {
     let (mut layers, mut channels, mut side) = (vec![], 3, 32);
     for &(outputs, [norm, relu, pool]) in convs {
@@ -218,11 +215,11 @@ fn assert_close(a: &Gradients, b: &Gradients, share: f32, floor: f32) {
 }
 
 proptest! {
-    // The same cases every time: now and then a value so near 0 or to its neighbour that both engines take another
-    // branch makes a gradient that no tolerance allows for.
+    // The same cases every time: a value very near 0 or its neighbour occasionally sends the engines down different
+    // branches, and no tolerance allows for that.
     #![proptest_config(ProptestConfig { cases: 32, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
 
-    /// Layers of any width, with and without each of those that may follow, on batches of any size.
+    /// Layers of any width, with and without each layer that may follow, on batches of any size.
     #[test]
     fn engines_agree_on_every_layer(
         convs in proptest::collection::vec((1usize..36, any::<[bool; 3]>()), 0..4),
@@ -246,16 +243,15 @@ proptest! {
         assert_close(&ours.2, &theirs.2, 1e-3, 1e-4);
     }
 
-    /// Every network, of any width, in each of its modes, on batches of any size: one step of both engines gives the
-    /// same outputs, gradients, weights and running statistics, up to rounding; and so do their predictions and features
-    /// after it. By SGD: Adam's first step is ±lr whatever the gradient, and where that is rounding, so is its sign;
-    /// the parity tests have Adam.
+    /// Every network, of any width, in each of its modes, on batches of any size: after one step both engines have the
+    /// same outputs, gradients, weights and running statistics up to rounding, and then the same predictions and features.
+    /// By SGD: Adam's first step is ±lr, even where the gradient is rounding of either sign; the parity tests cover Adam.
     #[test]
     fn engines_agree_on_every_network(
         channels in [1usize..12, 1..12, 1..12], hidden in 1usize..40, projector in 2usize..40,
         predictor in 1usize..20, n in 1usize..11, which in 0usize..8, stop_gradient: bool, head_rate in 0.001f64..0.03,
     ) {
-        // Batch norm over two examples gives ±1 whatever they are: SimSiam's gradients are then rounding and no more.
+        // Batch norm over any two examples gives ±1: SimSiam's gradients are then nothing but rounding.
         let n = if which >= 6 { n.max(3) } else { n };
         let widths = Widths { channels, hidden, projector, predictor, ..Widths::default() };
         let views = [noise(n * IMAGE, 3), noise(n * IMAGE, 4)];
@@ -330,8 +326,8 @@ fn any_number_of_threads_gives_the_same_weights() {
     }
 }
 
-/// Two steps, a new engine from what the first one has come to, and two more steps are four in a row: all that a
-/// checkpoint needs.
+/// Two steps, a new engine with the first one's weights and state, and two more steps equal four in a row: that is all that
+/// a checkpoint needs.
 #[test]
 fn weights_and_state_are_all_there_is_to_resume_from() {
     type Resume = fn(Network, Weights, Rule, &State) -> Box<dyn Engine>;

@@ -1,8 +1,8 @@
 //! How a network is evaluated and differentiated.
 //!
-//! [`cpu`] is explicit forward and backward passes with a fixed order of every sum: the engine for CPUs.
-//! [`reference`](mod@reference) is candle's autograd: the oracle in tests, and the way to a GPU. What both take and
-//! give is defined here, on host memory.
+//! [`cpu`] has explicit forward and backward passes with a fixed order of every sum: the engine for CPUs.
+//! [`reference`](mod@reference) is candle's autograd: the oracle in tests, and the engine for GPUs. Their common
+//! interface is defined here, on host memory.
 
 pub mod cpu;
 pub mod reference;
@@ -17,29 +17,30 @@ use crate::rng::{Purpose, Stream};
 /// A network in training. Images are `f32` [n, 3, 32, 32], scaled to [−1, 1], n at least 1.
 ///
 /// # Errors
-/// Every method of the CPU engine, before anything moves: [`Error::Usage`] for a head that the network does not have, no
-/// images or parts of one, views of different lengths, and labels that are not one for each image or not below the
-/// head's number of classes. The reference engine gives [`Error::Tensor`] for what candle refuses.
+/// The CPU engine's methods check before they change anything: [`Error::Usage`] for a head that the network does not
+/// have, no images or a fraction of one, views of different lengths, a number of labels other than that of the images,
+/// and a label that is not below the head's number of classes. The reference engine gives [`Error::Tensor`] for what
+/// candle refuses.
 pub trait Engine: Send {
-    /// One training step: forward, backward, update. What it gives is overwritten by the next.
+    /// One training step: forward, backward, update. The next step overwrites the outcome.
     fn step(&mut self, objective: &Objective, dropout: DropoutKey, lr: Rates) -> Result<&Outcome>;
-    /// One training pass (running statistics move), and the gradient of the objective for every parameter outside
-    /// frozen blocks that it depends on.
+    /// One training pass (running statistics are updated), and the objective's gradient for every parameter that it
+    /// depends on outside frozen blocks.
     fn gradients(&mut self, objective: &Objective, dropout: DropoutKey) -> Result<(Outcome, Gradients)>;
-    /// The outputs of `heads` in eval mode, each [n, classes], row by row. A network without a trunk takes features for
-    /// `images`, as [`Engine::features`] gives them, here and in a step.
+    /// The outputs of `heads` in eval mode, each [n, classes], row by row. Here and in a step, a network without a trunk
+    /// takes features for `images`, as [`Engine::features`] gives them.
     fn predict(&mut self, images: &[f32], heads: &[&str]) -> Result<Vec<Vec<f32>>>;
-    /// The trunk's first block in `mode`, or in eval mode if it is frozen in that: features [n, c·h·w]. In train mode
-    /// running statistics move. For networks with a trunk only.
+    /// The features [n, c·h·w] that the trunk's first block gives in `mode`, or in eval mode if it is frozen in that. Train
+    /// mode updates running statistics. Only for networks with a trunk.
     fn features(&mut self, images: &[f32], mode: Mode) -> Result<Vec<f32>>;
-    /// The present weights.
+    /// The current weights.
     fn weights(&self) -> Result<Weights>;
-    /// The optimizer's present state.
+    /// The optimizer's current state.
     fn state(&self) -> Result<State>;
 }
 
-/// The engine for `device`: [`cpu`] for the CPU, [`reference`](mod@reference) for others. `weights` must be in the
-/// network's order, as all [`Weights`] of that network are; `state` as [`Engine::state`] gave it, or the default.
+/// The engine for `device`: [`cpu`] on the CPU, [`reference`](mod@reference) elsewhere. `weights` must be in the network's
+/// order, as all [`Weights`] of that network are; `state` is one that [`Engine::state`] gave, or the default.
 ///
 /// # Errors
 /// [`Error::Usage`] for an order of layers that the CPU engine does not know,
@@ -77,9 +78,9 @@ pub enum Objective<'a> {
         /// One or more heads of the network.
         targets: &'a [Target<'a>],
     },
-    /// D(p₁, z₂)/2 + D(p₂, z₁)/2 with D the negative cosine (Chen and He, 2021, equations 1 and 2). The views pass
-    /// one after the other, so that batch norm sees each as a batch of its own. With `stop_gradient` z is a
-    /// constant in D (equations 3 and 4); without a predictor p is z itself.
+    /// D(p₁, z₂)/2 + D(p₂, z₁)/2 with D the negative cosine (Chen and He, 2021, equations 1 and 2). Batch norm
+    /// takes each view as a batch of its own. With `stop_gradient` z is a constant in D (equations 3 and 4); without a
+    /// predictor p is z itself.
     SimSiam {
         /// Two views of each image.
         views: [&'a [f32]; 2],
@@ -110,8 +111,8 @@ impl Target<'_> {
     }
 }
 
-/// Which dropout masks a training step draws: those of the examples `first`, `first` + 1, … of an epoch. An example's
-/// mask serves every dropout layer; the study's networks have one.
+/// The dropout masks of a training step: those of the examples `first`, `first` + 1, … of an epoch. All dropout layers
+/// share an example's mask; the study's networks have one such layer.
 #[derive(Clone, Copy, Debug)]
 pub struct DropoutKey {
     /// The experiment's.
@@ -122,7 +123,7 @@ pub struct DropoutKey {
     pub first: u32,
 }
 
-/// What a step or a pass gives back.
+/// The result of a training step or pass.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// The objective before the update.
@@ -131,7 +132,7 @@ pub struct Outcome {
     pub outputs: Vec<Vec<f32>>,
 }
 
-/// The gradient of every moved parameter, by its name, in the network's order.
+/// The gradients, under their parameters' names, in the network's order.
 pub type Gradients = Vec<Array>;
 
 /// The floor of each norm in the cosine (PyTorch's `cosine_similarity` with the study's eps).

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Batch, DatasetName, DatasetSpec, Epochs, Experiment, Images, Labels, OptimizerName, RANDOM, Rate, Share, Stage,
+    BatchSize, DatasetName, DatasetSpec, Epochs, Experiment, Images, Labels, OptimizerName, RANDOM, Rate, Share, Stage,
     StageMethod,
 };
 use crate::data::{Choose, IMAGE, share_of};
@@ -197,7 +197,7 @@ impl Stage {
             StageMethod::Pretext | StageMethod::Finetune | StageMethod::Simsiam => (30, 64),
         };
         self.epochs.get_or_insert(Epochs(epochs));
-        let batch = self.batch.get_or_insert(Batch(batch)).0;
+        let batch = self.batch.get_or_insert(BatchSize(batch)).0;
         let simsiam = self.method == StageMethod::Simsiam;
         let optimizer = *self.optimizer.get_or_insert(if simsiam { OptimizerName::Sgd } else { OptimizerName::Adam });
         self.schedule.get_or_insert(if simsiam { Schedule::Cosine } else { Schedule::Constant });

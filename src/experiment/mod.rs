@@ -32,7 +32,7 @@ use plan::plan;
 pub(crate) use run::load_data;
 pub use run::{CHECKPOINT_EVERY, Options, run};
 pub(crate) use stage::KNN;
-pub use value::{Batch, Channels, Classes, Epochs, Images, Name, Percent, Rate, Seed, Seeds, Share, Width};
+pub use value::{BatchSize, Channels, Classes, Epochs, Images, Name, Percent, Rate, Seed, Seeds, Share, Width};
 
 /// An experiment, as in its YAML file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -212,7 +212,7 @@ pub struct Stage {
     pub epochs: Option<Epochs>,
     /// Images a step; 128 for `supervised` and 64 for the others unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub batch: Option<Batch>,
+    pub batch: Option<BatchSize>,
     /// `sgd` for `simsiam` and `adam` for the others unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub optimizer: Option<OptimizerName>,

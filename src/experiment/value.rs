@@ -66,7 +66,7 @@ number!(
 );
 number!(
     /// Images that one step takes.
-    Batch, usize, "a whole number of images from 2 to 65536", |v| whole(v, 2.0, 65_536.0)
+    BatchSize, usize, "a whole number of images from 2 to 65536", |v| whole(v, 2.0, 65_536.0)
 );
 number!(
     /// Units of a layer.

@@ -1,5 +1,5 @@
-//! A [`Progress`] as bytes: the SHA-256 of what follows, then a safetensors file with weights, optimizer state, and
-//! the rest as JSON in its metadata. Any changed or missing byte is noticed.
+//! A [`Progress`] as bytes: the SHA-256 of what follows, then a safetensors file with the weights and the optimizer's
+//! state, and the rest as JSON in its metadata. Any changed or missing byte is noticed.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ const WEIGHTS: &str = "weights/";
 const OPTIMIZER: &str = "optimizer/";
 const BEST: &str = "best/";
 
-/// All of a progress that is not a tensor.
+/// What of a progress is not a tensor.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Rest {
@@ -30,7 +30,7 @@ struct Rest {
 }
 
 impl Progress {
-    /// The two parts of a checkpoint, marked with its `owner`: the hash, and what it is of.
+    /// A checkpoint marked with its `owner`, in two parts: the hash, and what is hashed.
     pub fn to_bytes(&self, owner: &str) -> [Vec<u8>; 2] {
         let rest = Rest {
             owner: owner.to_owned(),
@@ -54,7 +54,7 @@ impl Progress {
         [format!("{}\n", files::sha256(&body)).into_bytes(), body]
     }
 
-    /// Reads a checkpoint of `owner` for `network`; or says what is wrong with it.
+    /// Reads a checkpoint of `owner` for `network`, or says what is wrong with it.
     pub fn from_bytes(bytes: &[u8], owner: &str, network: &Network) -> Result<Progress, String> {
         let (hash, body) = bytes.split_at_checked(HASH).ok_or("the checkpoint is cut short")?;
         if hash.strip_suffix(b"\n") != Some(files::sha256(body).as_bytes()) {

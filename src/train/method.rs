@@ -1,11 +1,11 @@
-//! What the methods do differently: how a batch is made, what a step minimises, what an epoch is judged by.
+//! Where the methods differ: how a batch is made, what a step minimises, how an epoch is evaluated.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::Recipe;
-use super::source::{Content, EVAL_BATCH, Source};
+use super::inputs::{Content, EVAL_BATCH, Inputs};
 use crate::augment::{Pretext, pretext_batch, view_batch};
 use crate::engine::{DropoutKey, Engine, Objective, Rates, Target};
 use crate::error::Result;
@@ -16,21 +16,21 @@ use crate::rng::Purpose;
 /// How a stage learns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// Labels, on images as they are, through the head of this name.
+    /// Predict the labels of images as they are.
     Classify {
-        /// The block.
+        /// The head's block.
         head: &'static str,
     },
-    /// Which rotation, shear and recolouring an image has gone through.
+    /// Predict which rotation, shear and recolouring an image has undergone.
     Pretext,
-    /// Two views of an image should agree.
+    /// Make two views of an image agree.
     SimSiam {
         /// Whether z is a constant in the loss.
         stop_gradient: bool,
     },
 }
 
-/// Heads that a method trains at most.
+/// The most heads that a method trains.
 const MAX_HEADS: usize = PRETEXT_HEADS.len();
 /// The pretext tasks' heads.
 const PRETEXT_NAMES: [&str; MAX_HEADS] = [PRETEXT_HEADS[0].0, PRETEXT_HEADS[1].0, PRETEXT_HEADS[2].0];
@@ -40,7 +40,7 @@ impl Method {
         matches!(self, Method::SimSiam { .. })
     }
 
-    /// The metric's prefix of each head: none for the labels', the task's for the others.
+    /// Each head's prefix of metrics: empty for the labels', the task's for the others.
     fn tasks(self) -> &'static [&'static str] {
         match self {
             Method::Classify { .. } => &[""],
@@ -49,7 +49,7 @@ impl Method {
         }
     }
 
-    /// The heads that it trains by labels, the data's or the transformation's: what can be right or wrong.
+    /// The heads trained on labels, of the data or of the transformation: those that have an accuracy.
     pub(super) fn heads(&self) -> &[&'static str] {
         match self {
             Method::Classify { head } => std::slice::from_ref(head),
@@ -75,7 +75,7 @@ impl Sums {
         self.loss / self.images
     }
 
-    /// Of the first head: the metric's prefix and the accuracy.
+    /// The first head's prefix of metrics, and its accuracy.
     pub(super) fn top1(&self, method: Method) -> Option<(&'static str, f64)> {
         Some((method.tasks().first()?, self.correct.first()? / self.images))
     }
@@ -100,24 +100,24 @@ impl Sums {
     }
 }
 
-/// A batch as the engine takes it. Two of them take turns: one is trained on while the next is made.
+/// A batch as the engine takes it. Two of them alternate: one is trained on while the next is made.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     len: usize,
-    /// Where its first image is in the epoch's order.
+    /// Position of its first image in the epoch's order.
     first: usize,
     /// Network input: the images or their features, or SimSiam's two views.
     images: [Vec<f32>; 2],
     draws: Vec<Pretext>,
     /// The labels of each head.
     labels: [Vec<u8>; MAX_HEADS],
-    /// Room for [`evaluate::output_std`].
+    /// Scratch memory of [`evaluate::output_std`].
     moments: Vec<[f64; 2]>,
 }
 
 impl Recipe {
-    /// Makes the batch of the images `indices`, whose first is at `first` in the order of `epoch`. `purpose` keys the
-    /// pretext draws. The labels of a plain image are the data's.
+    /// Makes the batch of the images `indices`, the first of which is at `first` in the order of `epoch`. `purpose` keys
+    /// the pretext draws.
     fn fill(&self, batch: &mut Batch, from: &Content, indices: &[u32], first: usize, purpose: Purpose, epoch: u32) {
         (batch.len, batch.first) = (indices.len(), first);
         let views = if let Method::SimSiam { .. } = self.method { 2 } else { 1 };
@@ -183,21 +183,21 @@ impl Recipe {
         Ok(outcome.loss)
     }
 
-    /// Metrics on `source` after `epoch`, named `prefix_…`; the pretext tasks' images are transformed at random here
+    /// Metrics on `inputs` after `epoch`, named `prefix_…`. For pretext tasks the images are transformed at random here
     /// too.
     pub(super) fn evaluate(
         &self,
         model: &mut dyn Engine,
-        source: &Source,
+        inputs: &Inputs,
         prefix: &str,
         epoch: u32,
     ) -> Result<BTreeMap<String, f64>> {
         let heads = self.method.heads();
         let mut sums = Sums::default();
-        let batches: Vec<&[u32]> = source.indices.chunks(EVAL_BATCH).filter(|_| !heads.is_empty()).collect();
+        let batches: Vec<&[u32]> = inputs.indices.chunks(EVAL_BATCH).filter(|_| !heads.is_empty()).collect();
         let fill = |batch: &mut Batch, at: usize| {
             if let Some(indices) = batches.get(at) {
-                self.fill(batch, &source.content, indices, at * EVAL_BATCH, Purpose::PretextTest, epoch);
+                self.fill(batch, &inputs.content, indices, at * EVAL_BATCH, Purpose::PretextTest, epoch);
             }
         };
         let [mut batch, mut next] = <[Batch; 2]>::default();
@@ -211,7 +211,7 @@ impl Recipe {
             }
             std::mem::swap(&mut batch, &mut next);
         }
-        let n = source.indices.len() as f64;
+        let n = inputs.indices.len() as f64;
         let mut metrics = BTreeMap::new();
         if !heads.is_empty() {
             metrics.insert(format!("{prefix}_loss"), sums.loss / n);

@@ -1,13 +1,13 @@
 //! Training: one loop for every stage, interruptible at every step.
 //!
-//! A [`Recipe`] says what is done, a [`Progress`] how far it has come. Every random value is keyed by epoch and
-//! index, so that a `Progress` is all that a resumed run needs.
+//! A [`Recipe`] says what is done, a [`Progress`] how far it is. Every random value is keyed by epoch and index, so a
+//! `Progress` is all that a resumed run needs.
 
 mod checkpoint;
+mod inputs;
 mod method;
 mod pace;
 mod recipe;
-mod source;
 
 use std::collections::BTreeMap;
 
@@ -17,13 +17,13 @@ use crate::error::{Error, Result};
 use crate::network::{Array, Mode, Network, Weights};
 use crate::optimizer::State;
 use candle_core::Device;
+pub(crate) use inputs::EVAL_BATCH;
+use inputs::Inputs;
+pub use inputs::features;
 pub use method::Method;
 use method::{Batch, Sums};
 pub(crate) use pace::expected_time;
-pub use recipe::{Examples, Images, Monitor, Recipe, Record, Test};
-pub(crate) use source::EVAL_BATCH;
-use source::Source;
-pub use source::features;
+pub use recipe::{Examples, Monitor, Recipe, Record, Subset, Test};
 
 /// A stage between two steps.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,27 +80,28 @@ pub struct Position {
     pub steps: usize,
     /// Images that one step takes.
     pub batch: usize,
-    /// Mean training loss of the epoch so far; NaN in [`Observer::epoch`], whose last record has it.
+    /// Mean training loss of the epoch so far; NaN in [`Observer::epoch`], where the last record has it.
     pub loss: f64,
-    /// Share of right answers of the epoch so far, of the first head, after the prefix of its metric (`rotation_` or
-    /// nothing); none of SimSiam, and in [`Observer::epoch`].
+    /// Accuracy of the first head in the epoch so far, a share of 1, and the prefix of its metric (`rotation_` or
+    /// nothing). `None` for SimSiam, and in [`Observer::epoch`].
     pub top1: Option<(&'static str, f64)>,
 }
 
-/// Told of every step and epoch, and asked whether to go on: after a step `step`, `interrupted`, else `checkpoint_due`;
-/// where one says so, `save`. An error ends the training and is given back. `()` goes on and keeps nothing.
+/// Called by the training loop. After every step it calls `step`, then `interrupted` and `checkpoint_due`, and `save` if
+/// one of them is true; after every epoch `epoch`, then likewise `checkpoint_due` and `save`. An error ends the training
+/// and is returned. `()` never stops and saves nothing.
 pub trait Observer {
     /// After every step.
     fn step(&mut self, _at: Position) {}
-    /// Whether the progress should be saved after this step or epoch.
+    /// Whether to save the progress after this step or epoch.
     fn checkpoint_due(&mut self) -> bool {
         false
     }
-    /// Whether to stop after this step; its progress is saved first. Not asked at the end of an epoch.
+    /// Whether to stop after this step; the progress is saved first. Not called at the end of an epoch.
     fn interrupted(&self) -> bool {
         false
     }
-    /// When due or interrupted.
+    /// Saves the progress.
     fn save(&mut self, _progress: &Progress) -> Result<()> {
         Ok(())
     }
@@ -112,13 +113,13 @@ pub trait Observer {
 
 impl Observer for () {}
 
-/// What a stage has come to.
+/// The result of a stage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trained {
     /// Of every epoch.
     pub history: Vec<Record>,
-    /// The one look at the test images, after the epoch that was chosen; none where every epoch has one, or where the
-    /// method has nothing to be right or wrong about (SimSiam).
+    /// The single test of the chosen epoch; `None` where every epoch is tested, or where the method has no accuracy
+    /// (SimSiam).
     pub chosen: Option<Record>,
     /// Of the chosen epoch, else of the last.
     pub weights: Weights,
@@ -127,12 +128,12 @@ pub struct Trained {
 /// Trains from `start` to the recipe's last epoch.
 ///
 /// # Errors
-/// [`Error::Interrupted`] when the observer says so (the progress is saved), [`Error::Diverged`], the observer's own
+/// [`Error::Interrupted`] when the observer asks to stop (the progress is saved), [`Error::Diverged`], the observer's own
 /// errors, and those of the engine ([`engine::open`]).
 ///
 /// # Panics
-/// If a frozen backbone has moved, which no engine may do; with 0 images a batch; with [`Test::Once`] and 0 epochs; and
-/// for pretext tasks or SimSiam on a backbone frozen in eval mode.
+/// If a frozen backbone has changed, which would be a fault of the engine; with a batch of 0 images; with [`Test::Once`]
+/// and 0 epochs; and for pretext tasks or SimSiam on a backbone frozen in eval mode.
 pub fn train(
     recipe: &Recipe,
     data: &Data,
@@ -146,19 +147,19 @@ pub fn train(
     if progress.epoch < recipe.epochs {
         progress = train_epochs(recipe, data, examples, progress, device, observer)?;
     }
-    // Where nothing is measured after the last update, it shows here only.
+    // Some methods measure nothing after the last update: only here would it show that it diverged.
     let mut values = progress.weights.arrays.iter().flat_map(|array| &array.values);
     if let Some(&value) = values.find(|value| !value.is_finite()) {
         return Err(Error::Diverged { stage: recipe.name.clone(), epoch: progress.epoch, loss: value.into() });
     }
     let Progress { history, weights, best, .. } = progress;
-    assert_eq!(frozen, frozen_parameters(&recipe.network, &weights), "a frozen backbone has moved");
+    assert_eq!(frozen, frozen_parameters(&recipe.network, &weights), "a frozen backbone has changed");
     let (epoch, weights) = best.map_or((recipe.epochs, weights), |best| (best.epoch, best.weights));
     let mut chosen = None;
     if recipe.test == Test::Once && !recipe.method.heads().is_empty() {
         let mut model = engine::open(device, recipe.network.clone(), weights.clone(), recipe.rule, &State::default())?;
         let all: Vec<u32> = (0..data.test.len() as u32).collect();
-        let metrics = recipe.evaluate(&mut *model, &Source::images(&data.test, &all), "test", epoch - 1)?;
+        let metrics = recipe.evaluate(&mut *model, &Inputs::images(&data.test, &all), "test", epoch - 1)?;
         chosen = Some(Record { epoch, metrics });
     }
     Ok(Trained { history, chosen, weights })
@@ -173,7 +174,7 @@ fn train_epochs(
     observer: &mut dyn Observer,
 ) -> Result<Progress> {
     let mut progress = start;
-    // The engine has them now; a second copy of everything, only while it is saved.
+    // The engine holds the weights from here on; `progress` has a copy only while it is saved.
     let (weights, optimizer) = progress.take_tensors();
     let mut model = engine::open(device, recipe.network.clone(), weights, recipe.rule, &optimizer)?;
     let looks = if recipe.test == Test::EveryEpoch { data.test.len() } else { 0 };
@@ -181,9 +182,9 @@ fn train_epochs(
     let sources = [(&data.train, &examples.train), (&data.train, &examples.validation), (&data.test, &all)];
     let mut whole = None;
     let [train, validation, test] = if recipe.network.is_frozen(Mode::Eval) {
-        let of = |(data, indices): (_, &Vec<u32>)| Source::features(data, indices, &mut *model);
+        let of = |(data, indices): (_, &Vec<u32>)| Inputs::features(data, indices, &mut *model);
         let [train, validation, test] = sources.map(of);
-        // From here on the heads alone are trained.
+        // From here on only the heads are trained.
         let (heads, weights) = (recipe.network.without_trunk(), model.weights()?);
         let mut of_heads = Weights::init(&heads, recipe.seed);
         of_heads.transfer(&weights);
@@ -191,7 +192,7 @@ fn train_epochs(
         whole = Some(weights);
         [train?, validation?, test?]
     } else {
-        sources.map(|(data, indices)| Source::images(data, indices))
+        sources.map(|(data, indices)| Inputs::images(data, indices))
     };
     drop(optimizer);
     let weights_of = |model: &dyn Engine| -> Result<Weights> {
@@ -231,7 +232,7 @@ fn train_epochs(
             let [trunk, heads] =
                 [recipe.schedule, recipe.head_schedule].map(|schedule| schedule.rate(recipe.lr, done, all_steps));
             let Progress { step, sums, .. } = &mut progress;
-            // Where the step leaves a core idle, it makes the next batch; neither reads what the other writes.
+            // A core that the step leaves idle makes the next batch; neither reads what the other writes.
             let (loss, ()) = rayon::join(
                 || recipe.step(&mut *model, Rates { trunk, heads }, &mut batch, epoch, sums),
                 || fill(&mut next, *step + 1),
@@ -250,7 +251,7 @@ fn train_epochs(
                 progress.take_tensors();
             }
             if interrupted {
-                return Err(Error::Interrupted("the same command, without --fresh, goes on where it stopped"));
+                return Err(Error::Interrupted("the same command, without --fresh, resumes it"));
             }
         }
         let mut metrics = std::mem::take(&mut progress.sums).means(recipe.method);
@@ -267,7 +268,7 @@ fn train_epochs(
             let top1 = monitor.top1(queries, (&data.train, &examples.labelled), &mut *model)?;
             metrics.insert(format!("{prefix}_knn_top1"), top1);
         }
-        // The last update of an epoch shows in these metrics only.
+        // Only these metrics show whether the epoch's last update diverged.
         if let Some(&loss) = metrics.values().find(|value| !value.is_finite()) {
             return Err(Error::Diverged { stage: recipe.name.clone(), epoch: progress.epoch + 1, loss });
         }
@@ -291,7 +292,7 @@ fn train_epochs(
     Ok(progress)
 }
 
-/// The arrays that must not move: of frozen blocks the parameters, and in eval mode the statistics too.
+/// The arrays that must not change: frozen blocks' parameters, and in eval mode their statistics too.
 fn frozen_parameters(network: &Network, weights: &Weights) -> Vec<Array> {
     let frozen = network.blocks().filter_map(|block| block.frozen.map(|mode| (block, mode)));
     let specs = frozen.flat_map(|(block, mode)| block.tensors().map(move |spec| (spec, mode)));
@@ -305,8 +306,7 @@ mod tests {
     use crate::data::synthetic;
     use crate::experiment::Experiment;
 
-    /// SimSiam without heads measures nothing after its last update: what that made of the weights must be
-    /// seen all the same.
+    /// SimSiam measures nothing after its last update, but weights that have diverged must be noticed.
     #[test]
     fn weights_that_are_no_numbers_are_no_result() {
         let yaml = "{name: t, dataset: {name: synthetic, train: 20, test: 10}, labels: {count: 10, choose: first},

@@ -1,11 +1,11 @@
-//! How long a stage will take, from a few of its steps: for the plan that a run shows before it starts.
+//! An estimate of a stage's time from a few of its steps, for the plan that a run shows before it starts.
 
 use std::time::{Duration, Instant};
 
 use candle_core::Device;
 
+use super::inputs::{EVAL_BATCH, Inputs, features};
 use super::method::{Batch, Sums};
-use super::source::{EVAL_BATCH, Source, features};
 use super::{Examples, Recipe, Test};
 use crate::data::Data;
 use crate::engine::{self, Rates};
@@ -13,10 +13,10 @@ use crate::error::Result;
 use crate::network::{Mode, Network, Weights};
 use crate::optimizer::State;
 
-/// Steps that are timed, after one that is not.
+/// Timed steps, after a warm-up.
 const STEPS: usize = 2;
 
-/// Time that training the stage takes, about, from a few steps; what they train is thrown away.
+/// About how long training the stage takes, from a few steps, whose results are thrown away.
 ///
 /// # Errors
 /// The engine's.
@@ -36,12 +36,12 @@ pub fn expected_time(recipe: &Recipe, data: &Data, examples: &Examples, device: 
 
     let batch_indices = some(recipe.batch);
     let frozen = recipe.network.is_frozen(Mode::Eval);
-    let source = if frozen {
-        let source = Source::features(&data.train, &batch_indices, &mut *model)?;
+    let inputs = if frozen {
+        let inputs = Inputs::features(&data.train, &batch_indices, &mut *model)?;
         model = open(&recipe.network.without_trunk())?;
-        source
+        inputs
     } else {
-        Source::images(&data.train, &batch_indices)
+        Inputs::images(&data.train, &batch_indices)
     };
     let (mut batch, mut sums) = (Batch::default(), Sums::default());
     let mut began = Instant::now();
@@ -49,12 +49,12 @@ pub fn expected_time(recipe: &Recipe, data: &Data, examples: &Examples, device: 
         if step == 1 {
             began = Instant::now();
         }
-        recipe.fill_training(&mut batch, &source.content, &source.indices, 0, 0);
+        recipe.fill_training(&mut batch, &inputs.content, &inputs.indices, 0, 0);
         recipe.step(&mut *model, Rates::from(recipe.lr), &mut batch, 0, &mut sums)?;
     }
     let step = began.elapsed().as_secs_f64() / STEPS as f64;
     let (epochs, steps) = (f64::from(recipe.epochs), recipe.steps(examples.train.len()) as f64);
-    // Without heads there is nothing to judge; features of a frozen backbone are computed once.
+    // Without heads there is nothing to test; features of a frozen backbone are computed once.
     let looks = if recipe.method.heads().is_empty() { 0.0 } else { judged as f64 * forward };
     let monitored =
         recipe.monitor.map_or(0, |monitor| (1..=recipe.epochs).filter(|&e| monitor.is_due(e, recipe.epochs)).count());

@@ -1,4 +1,4 @@
-//! What a stage does: all that training it needs but data and weights.
+//! A stage's training: everything that it needs except data and weights.
 
 use std::collections::BTreeMap;
 
@@ -22,41 +22,41 @@ pub struct Recipe {
     pub method: Method,
     /// What learns.
     pub network: Network,
-    /// How parameters move.
+    /// The update rule.
     pub rule: Rule,
     /// The rate at the first step.
     pub lr: f64,
-    /// Of all but the heads.
+    /// The trunk's.
     pub schedule: Schedule,
-    /// Of the heads; a constant rate of SimSiam's predictor does a little better (Chen and He, 2021, §4.2, table 1).
+    /// The heads'; a constant rate of SimSiam's predictor does a little better (Chen and He, 2021, §4.2, table 1).
     pub head_schedule: Schedule,
     /// At least 1.
     pub epochs: u32,
-    /// Images a step, at least 1.
+    /// Images per step, at least 1.
     pub batch: usize,
     /// The key of every random stream.
     pub seed: u64,
-    /// When the test images are looked at.
+    /// When to test.
     pub test: Test,
-    /// The kNN accuracy while learning, if wanted.
+    /// The kNN accuracy during training, if wanted.
     pub monitor: Option<Monitor>,
 }
 
-/// When the test images are looked at.
+/// When the test images are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Test {
     /// After every epoch, as in the study.
     EveryEpoch,
-    /// Once: after the epoch that is best on the validation images (the first of several), or without such after the
-    /// last.
+    /// Once: after the epoch that is best on the validation images (the first of several), or after the last where there
+    /// are none.
     Once,
 }
 
-/// The kNN accuracy of the backbone while it learns (Chen and He, 2021, figure 2): of the validation images or, where
-/// every epoch looks at them, of the test images, among the labelled ones.
+/// The kNN accuracy of the backbone during training (Chen and He, 2021, figure 2): the labelled images classify the
+/// validation images, or the test images where every epoch is tested.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Monitor {
-    /// Epochs from one to the next; the last epoch has it too.
+    /// Measured every so many epochs, and after the last.
     pub every: u32,
     /// The classifier.
     pub knn: Knn,
@@ -67,23 +67,22 @@ impl Monitor {
         epoch.is_multiple_of(self.every) || epoch == epochs
     }
 
-    /// The share (of 1) of `queries` that the images of `bank` classify right, each images and which of them; NaN
-    /// without queries.
+    /// The accuracy on `queries` of the kNN classifier over `bank`, a share of 1; NaN without queries.
     ///
     /// # Errors
     /// The engine's.
-    pub fn top1(&self, queries: Images, bank: Images, model: &mut dyn Engine) -> Result<f64> {
+    pub fn top1(&self, queries: Subset, bank: Subset, model: &mut dyn Engine) -> Result<f64> {
         let classes = self.predictions(queries, bank, model)?;
         let labels = queries.1.iter().map(|&index| usize::from(queries.0.labels[index as usize]));
         let correct = classes.iter().zip(labels).filter(|(class, label)| **class == *label).count();
         Ok(correct as f64 / queries.1.len() as f64)
     }
 
-    /// The class that each of `queries` is taken for by the images of `bank`.
+    /// The predictions for `queries` of the kNN classifier over `bank`.
     ///
     /// # Errors
     /// The engine's.
-    pub fn predictions(&self, queries: Images, bank: Images, model: &mut dyn Engine) -> Result<Vec<usize>> {
+    pub fn predictions(&self, queries: Subset, bank: Subset, model: &mut dyn Engine) -> Result<Vec<usize>> {
         if queries.1.is_empty() {
             return Ok(vec![]);
         }
@@ -95,31 +94,30 @@ impl Monitor {
     }
 }
 
-/// Images, and which of them by index.
-pub type Images<'a> = (&'a Dataset, &'a [u32]);
+/// A data set, and which of its images, by index.
+pub type Subset<'a> = (&'a Dataset, &'a [u32]);
 
 /// The training images of a stage, by index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Examples {
-    /// What it trains on.
+    /// Those it trains on.
     pub train: Vec<u32>,
-    /// Those with a label, without the validation images.
+    /// The labelled ones, without the validation images.
     pub labelled: Vec<u32>,
     /// Those that choose the epoch.
     pub validation: Vec<u32>,
 }
 
 impl Recipe {
-    /// Steps of an epoch over `n` images. SimSiam drops a last short batch, the others keep it.
+    /// Steps of an epoch over `n` images. SimSiam drops an incomplete last batch, the others keep it.
     pub fn steps(&self, n: usize) -> usize {
         if self.method.drops_last() { n / self.batch } else { n.div_ceil(self.batch) }
     }
 }
 
-/// What is kept of one epoch: metrics by name. `train_…` are of the epoch's steps, `test_…` and `validation_…` of those
-/// images after it; `…top1` are accuracies as shares of 1, `…loss` means per image (cross-entropy in nats, for the
-/// pretext tasks the sum of three; SimSiam's negative cosine), `output_std` is the collapse
-/// measure of z of SimSiam's first view.
+/// An epoch's metrics by name. `train_…` are over the epoch's steps, `test_…` and `validation_…` over those images after
+/// it; `…top1` are accuracies as shares of 1, `…loss` means per image (cross-entropy in nats, for the pretext tasks the
+/// sum of three; SimSiam's negative cosine), and `output_std` is the collapse measure of SimSiam's z of the first view.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// From 1; 0 for a kNN classifier, which trains nothing.

@@ -1,4 +1,4 @@
-//! What happens to features: linear layer → batch norm → ReLU → dropout, and back; the losses. Matrices are [features][n].
+//! Features: linear layer → batch norm → ReLU → dropout, and back; the losses. Matrices are [features][n].
 
 use crate::sums::{Tensors, along, dot};
 
@@ -10,10 +10,10 @@ pub struct Linear {
     norm: Option<String>,
     relu: bool,
     mask: Option<Rows>,
-    groups: usize,
+    views: usize,
     x: Rows,
     y: Rows,
-    /// Per feature and group: mean and Σ (y − mean)².
+    /// Per feature and view: mean and Σ (y − mean)².
     moments: Vec<Vec<[f64; 2]>>,
     pub out: Rows,
 }
@@ -23,14 +23,15 @@ fn inv_std(variance: f64) -> f32 {
 }
 
 impl Linear {
-    /// `mask`: dropout's multipliers. The examples are `groups` batches one after the other; running statistics move.
+    /// `mask`: dropout's multipliers. The `views` are one after the other, each a batch of its own; updates the running
+    /// statistics.
     pub fn forward(
         name: &str,
         norm: Option<&str>,
         relu: bool,
         mask: Option<Rows>,
         x: Rows,
-        groups: usize,
+        views: usize,
         weights: &mut Tensors,
     ) -> Linear {
         let (weight, bias) = (&weights[&format!("{name}.weight")], &weights[&format!("{name}.bias")]);
@@ -41,14 +42,14 @@ impl Linear {
         if let Some(norm) = norm {
             for (o, row) in out.iter_mut().enumerate() {
                 let mut of_feature = vec![];
-                for of_group in row.chunks_mut(n / groups) {
-                    let count = of_group.len() as f64;
-                    let mean = along(&of_group.iter().map(|x| f64::from(*x)).collect::<Vec<_>>()) / count;
+                for of_view in row.chunks_mut(n / views) {
+                    let count = of_view.len() as f64;
+                    let mean = along(&of_view.iter().map(|x| f64::from(*x)).collect::<Vec<_>>()) / count;
                     let apart = |x: &f32| (f64::from(*x) - mean) * (f64::from(*x) - mean);
-                    let squares = along(&of_group.iter().map(apart).collect::<Vec<_>>());
+                    let squares = along(&of_view.iter().map(apart).collect::<Vec<_>>());
                     let (gamma, beta) = (weights[&format!("{norm}.weight")][o], weights[&format!("{norm}.bias")][o]);
                     let alpha = gamma * inv_std(squares / count);
-                    of_group.iter_mut().for_each(|x| *x = (*x - mean as f32) * alpha + beta);
+                    of_view.iter_mut().for_each(|x| *x = (*x - mean as f32) * alpha + beta);
                     of_feature.push([mean, squares]);
                     for (which, new) in [("running_mean", mean), ("running_var", squares / (count - 1.0))] {
                         let old = &mut weights.get_mut(&format!("{norm}.{which}")).unwrap()[o];
@@ -69,7 +70,7 @@ impl Linear {
             }
         }
         let (name, norm) = (name.to_owned(), norm.map(str::to_owned));
-        Linear { name, norm, relu, mask, groups, x, y, moments, out }
+        Linear { name, norm, relu, mask, views, x, y, moments, out }
     }
 
     /// From g = ∂L/∂out to the gradients of the tensors and ∂L/∂x.
@@ -91,7 +92,7 @@ impl Linear {
             };
             let gamma = weights[&format!("{norm}.weight")][o];
             let mut totals = [0.0f64; 2];
-            let rows = g.chunks_mut(n / self.groups).zip(self.y[o].chunks(n / self.groups));
+            let rows = g.chunks_mut(n / self.views).zip(self.y[o].chunks(n / self.views));
             for ((g, y), [mean, squares]) in rows.zip(&self.moments[o]) {
                 let count = g.len() as f64;
                 let (mean, inv_std) = (*mean as f32, inv_std(squares / count));
@@ -104,7 +105,7 @@ impl Linear {
                 g.iter_mut().zip(y).for_each(|(g, y)| *g = alpha * ((*g - mean_g) - (y - mean) * pull));
             }
             of_norm.iter_mut().zip(totals).for_each(|(values, total)| values.push(total as f32));
-            // Batch norm takes any shift away.
+            // Batch norm removes any shift.
             bias.push(0.0);
         }
         if let Some(norm) = &self.norm {

@@ -1,4 +1,4 @@
-//! What happens to images: convolution → batch norm → ReLU → 2×2 max-pooling, and back.
+//! Images: convolution → batch norm → ReLU → 2×2 max-pooling, and back.
 
 use crate::sums::{Tensors, dot};
 
@@ -57,7 +57,7 @@ pub struct Conv {
     name: [String; 2],
     x: Maps,
     y: Maps,
-    /// By group of images, by channel.
+    /// By view, by channel.
     norms: Vec<Vec<Norm>>,
     pub out: Maps,
 }
@@ -68,7 +68,7 @@ fn both<const N: usize, const M: usize>(f: fn([f32; N]) -> [f32; M], x: impl Fn(
     std::array::from_fn(|i| f(std::array::from_fn(|j| columns[j][i])))
 }
 
-// Winograd's maps F(2×2, 3×3), each sum in the order written.
+// Winograd's maps F(2×2, 3×3), sums in the order written.
 fn b_t([a, b, c, d]: [f32; 4]) -> [f32; 4] {
     [a - c, b + c, c - b, b - d]
 }
@@ -88,21 +88,22 @@ fn g_t([a, b, c, d]: [f32; 4]) -> [f32; 3] {
     [a + (b + c) * 0.5, (b - c) * 0.5, (b + c) * 0.5 + d]
 }
 
-/// Images whose kernel gradients are added up in one go, and tiles that one set of products takes.
-const GROUP: usize = 8;
+/// Images in one partial sum of the kernel gradients, and tiles per set of products.
+const PARTIAL: usize = 8;
 const TILES: usize = 64;
 /// Places of a 2×2 window in the order in which they win.
 const WINDOW: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
 
 impl Conv {
-    /// Tensors of `conv` and `norm`; the images are `groups` batches one after the other. Running statistics move.
-    pub fn forward(conv: &str, norm: &str, x: Maps, groups: usize, weights: &mut Tensors) -> Conv {
+    /// With the tensors of `conv` and `norm`. The `views` are one after the other, each a batch of its own; updates the
+    /// running statistics.
+    pub fn forward(conv: &str, norm: &str, x: Maps, views: usize, weights: &mut Tensors) -> Conv {
         let y = match x.side {
             32 => by_rows(&x, &weights[&format!("{conv}.weight")], &weights[&format!("{conv}.bias")]),
             _ => by_tiles(&x, &weights[&format!("{conv}.weight")], &weights[&format!("{conv}.bias")]),
         };
         let (n, side) = (y.images.len(), y.side);
-        let of_group = n / groups;
+        let of_view = n / views;
         let moments = |i: usize, c: usize| {
             let pixels = &y.images[i][c * side * side..][..side * side];
             let sum = |f: &dyn Fn(f32) -> f32| {
@@ -112,11 +113,11 @@ impl Conv {
             let mean = total * (1.0 / (side * side) as f32);
             (total, sum(&|x| (x - mean) * (x - mean)))
         };
-        let (pixels, count) = ((side * side) as f64, (of_group * side * side) as f64);
+        let (pixels, count) = ((side * side) as f64, (of_view * side * side) as f64);
         let mut norms = vec![];
-        for group in 0..groups {
+        for view in 0..views {
             let of_channel = |c: usize| {
-                let all: Vec<(f32, f32)> = (group * of_group..(group + 1) * of_group).map(|i| moments(i, c)).collect();
+                let all: Vec<(f32, f32)> = (view * of_view..(view + 1) * of_view).map(|i| moments(i, c)).collect();
                 let mean = all.iter().map(|m| f64::from(m.0)).sum::<f64>() / count;
                 let apart = |m: &(f32, f32)| f64::from(m.0) / pixels - mean;
                 let squares = all.iter().map(|m| f64::from(m.1) + pixels * apart(m) * apart(m)).sum::<f64>();
@@ -170,10 +171,10 @@ impl Conv {
             let (x, place) = conv.chosen(i, c, row, column);
             (x, place, if conv.norm(i, c).apply(x) <= 0.0 { 0.0 } else { g.get(i, c, row, column) })
         };
-        // Batch norm's sums: row by row, image by image, group by group.
-        let (groups, of_group) = (self.norms.len(), n / self.norms.len());
+        // Batch norm's sums: row by row, image by image, view by view.
+        let (views, of_view) = (self.norms.len(), n / self.norms.len());
         let mut totals = vec![[0.0f64; 2]; channels];
-        for group in 0..groups {
+        for view in 0..views {
             for (c, total) in totals.iter_mut().enumerate() {
                 let of_image = |i: usize| {
                     let mean = self.norm(i, c).mean;
@@ -185,14 +186,14 @@ impl Conv {
                         [sums[0] + of_row[0], sums[1] + of_row[1]]
                     })
                 };
-                let images: Vec<[f32; 2]> = (group * of_group..(group + 1) * of_group).map(of_image).collect();
-                let norm = &self.norms[group][c];
+                let images: Vec<[f32; 2]> = (view * of_view..(view + 1) * of_view).map(of_image).collect();
+                let norm = &self.norms[view][c];
                 let [sum_g, sum_gx] = [0, 1].map(|which| images.iter().map(|sums| f64::from(sums[which])).sum::<f64>());
                 let sum_gx = sum_gx * f64::from(norm.inv_std);
-                let count = (of_group * side * side) as f64;
+                let count = (of_view * side * side) as f64;
                 let (mean_g, pull) = ((sum_g / count) as f32, (sum_gx / count) as f32 * norm.inv_std);
                 *total = [total[0] + sum_gx, total[1] + sum_g];
-                self.norms[group][c] = Norm { mean_g, pull, ..*norm };
+                self.norms[view][c] = Norm { mean_g, pull, ..*norm };
             }
         }
         let [conv, norm] = &self.name;
@@ -215,10 +216,11 @@ impl Conv {
         }
         let kernel_gradient = if side == 32 { rows_gradient } else { tiles_gradient };
         let images: Vec<usize> = (0..n).collect();
-        let parts: Vec<Vec<f32>> = images.chunks(GROUP).map(|images| kernel_gradient(&self.x, &g_y, images)).collect();
+        let parts: Vec<Vec<f32>> =
+            images.chunks(PARTIAL).map(|images| kernel_gradient(&self.x, &g_y, images)).collect();
         let sum = |at: usize| parts[1..].iter().fold(parts[0][at], |sum, part| sum + part[at]);
         gradients.insert(format!("{conv}.weight"), (0..parts[0].len()).map(sum).collect());
-        // Batch norm takes any shift away.
+        // Batch norm removes any shift.
         gradients.insert(format!("{conv}.bias"), vec![0.0; channels]);
         (side != 32).then(|| input_gradient(&self.x, &g_y, &weights[&format!("{conv}.weight")]))
     }
@@ -290,7 +292,7 @@ fn rows_gradient(x: &Maps, g: &Maps, images: &[usize]) -> Vec<f32> {
     (0..g.channels * 27).map(of).collect()
 }
 
-/// ∂L/∂W inside the network: over the tiles of a chunk of images, chunk by chunk.
+/// ∂L/∂W of inner layers: over the tiles of a chunk of images, chunk by chunk.
 fn tiles_gradient(x: &Maps, g: &Maps, images: &[usize]) -> Vec<f32> {
     let of_image = (x.side / 2) * (x.side / 2);
     let chunk = (TILES / of_image).max(1);

@@ -1,11 +1,14 @@
-//! The numeric contract of `fewlabel::engine::cpu` in plain loops, one value at a time, from its documentation alone: a
-//! few training steps of tiny networks give the engine's weights, to the last bit.
+//! The numeric contract of `fewlabel::engine::cpu` in plain loops, one value at a time, written from its documentation
+//! alone: a few training steps of tiny networks give the engine's weights, to the last bit.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod feature;
 mod image;
 mod sums;
 
 use candle_core::Device;
+use common::noise;
 use feature::{Linear, Rows, cosines, cross_entropy};
 use fewlabel::data::IMAGE;
 use fewlabel::engine::{DropoutKey, Objective, Target, open};
@@ -22,18 +25,13 @@ fn key(step: u32) -> DropoutKey {
     DropoutKey { seed: 4, epoch: 1, first: step * 20 }
 }
 
-fn noise(len: usize, index: u32) -> Vec<f32> {
-    let mut stream = Stream::new(0, Purpose::View1, 0, index);
-    (0..len).map(|_| stream.normal()).collect()
-}
-
 /// Three convolutions, and their output flattened: channel, row, column.
-fn backbone(images: &[f32], groups: usize, weights: &mut Tensors) -> (Vec<Conv>, Rows) {
+fn backbone(images: &[f32], views: usize, weights: &mut Tensors) -> (Vec<Conv>, Rows) {
     let mut x = Maps { channels: 3, side: 32, images: images.chunks(IMAGE).map(<[f32]>::to_vec).collect() };
     let mut layers = vec![];
     for at in [0, 4, 8] {
         let (conv, norm) = (format!("backbone.{at}"), format!("backbone.{}", at + 1));
-        let layer = Conv::forward(&conv, &norm, x, groups, weights);
+        let layer = Conv::forward(&conv, &norm, x, views, weights);
         x = layer.out.clone();
         layers.push(layer);
     }
@@ -145,7 +143,7 @@ fn compare(
     }
 }
 
-/// Nine images are two groups, 66 channels two blocks of a product.
+/// Nine images are two partial sums of the kernel gradients, 66 channels two blocks of a product.
 #[test]
 fn the_supervised_network_has_the_bits_of_plain_loops() {
     let widths = Widths { channels: [2, 66, 3], hidden: 70, dropout: 0.3, ..Widths::default() };
@@ -158,7 +156,7 @@ fn the_supervised_network_has_the_bits_of_plain_loops() {
     });
 }
 
-/// Views of nine images: a group of kernel gradients and 17 lanes of a row have images of both.
+/// Views of nine images: a partial sum of the kernel gradients has images of both, and so have 17 lanes of a row.
 #[test]
 fn simsiam_has_the_bits_of_plain_loops() {
     let widths = Widths { channels: [3, 2, 5], projector: 70, predictor: 6, ..Widths::default() };

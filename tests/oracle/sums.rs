@@ -13,7 +13,7 @@ pub fn dot(terms: impl Iterator<Item = (f32, f32)>, start: Option<f32>) -> f32 {
     start.into_iter().chain(chains).reduce(|sum, block| sum + block).unwrap()
 }
 
-/// A sum along a row: 16 running ones, then those in pairs.
+/// A sum along a row: 16 running sums, then those in pairs.
 pub fn along(terms: &[f64]) -> f64 {
     let mut sums: Vec<f64> =
         (0..16).map(|lane| terms.iter().skip(lane).step_by(16).fold(0.0, |sum, x| sum + x)).collect();

@@ -1,11 +1,11 @@
 //! What follows a convolution, with the buffers of a batch: batch norm → ReLU → 2×2 max-pooling, any of them absent
 //! ([`tail`] has the kernels).
 //!
-//! In training batch norm has to see the whole batch before it gives its first value, so a convolution leaves y and its
-//! moments. The next convolution makes `out` of them image by image, each just before it takes it, so that it reads it
-//! from the cache ([`Activation::finishing`]); for any other layer [`Activation::finish`] makes all. So on the way
-//! back: batch norm's gradient needs sums over the batch, and the next convolution makes those of an image right after
-//! its ∂L/∂out ([`Activation::summing`]).
+//! In training, batch norm must see the whole batch before its first output, so a convolution leaves y and its moments.
+//! The next convolution makes `out` of them, each image just before it reads it, so that it is in the cache
+//! ([`Activation::finishing`]); for any other layer [`Activation::finish`] makes all of `out`. The backward pass is
+//! alike: batch norm's gradient needs sums over the batch, and the next convolution computes those of an image right
+//! after its ∂L/∂out ([`Activation::summing`]).
 
 use rayon::prelude::*;
 
@@ -23,20 +23,20 @@ pub struct Activation {
     /// Index of γ's tensor.
     pub norm: Option<usize>,
     norms: Vec<Norm>,
-    /// y of the batch; per image its moments, and in the backward pass the sums for the tail's gradient; and the x's
-    /// that the tail chose.
+    /// y of the batch; per image its moments, which the backward pass replaces by the sums for the tail's gradient; and
+    /// the x's that pooling chose.
     pub y: Vec<f32>,
     pub moments: Vec<f32>,
     source: Vec<f32>,
-    /// Channels last with a border of zeros: what comes out, and its gradient.
+    /// The output, channels last with a border of zeros, and its gradient.
     pub out: Vec<f32>,
     pub g: Vec<f32>,
     /// A gradient of one value per channel.
     vector: Vec<f32>,
-    /// The batch: images, and those of them that batch norm takes as one batch.
+    /// Images of the batch, and of each view, which batch norm takes as a batch of its own.
     n: usize,
-    of_group: usize,
-    /// Whether `out` is made; whether the sums are, until the gradient takes them.
+    of_view: usize,
+    /// Whether `out` has been made; whether the sums have been, until the gradient consumes them.
     finished: bool,
     summed: bool,
 }
@@ -76,11 +76,11 @@ impl Sizes {
 pub struct Tails<'a> {
     pub sizes: Sizes,
     norms: &'a [Norm],
-    of_group: usize,
+    of_view: usize,
 }
 
-/// What is read and written of an [`Activation`] image by image, each buffer with all images of the batch.
-pub struct Parts<'a> {
+/// An [`Activation`]'s buffers, each with all images of the batch, to be read and written image by image.
+pub struct Buffers<'a> {
     pub tails: Tails<'a>,
     pub y: &'a [f32],
     pub source: &'a mut [f32],
@@ -90,23 +90,23 @@ pub struct Parts<'a> {
 }
 
 impl Tails<'_> {
-    /// From y to what comes out, and to `source`, for the images from `first` on.
+    /// From y to the output and to `source`, for the images from `first` on.
     pub fn forward(&self, first: usize, y: &[f32], out: &mut [f32], source: &mut [f32]) {
         let Sizes { tail, side, .. } = self.sizes;
         let results = out.chunks_exact_mut(self.sizes.out()).zip(source.chunks_exact_mut(self.sizes.source()));
         for (i, (y, (out, source))) in y.chunks_exact(self.sizes.y()).zip(results).enumerate() {
-            tail::forward(tail, &self.norms[(first + i) / self.of_group], side, y, out, source);
+            tail::forward(tail, &self.norms[(first + i) / self.of_view], side, y, out, source);
         }
     }
 
     /// The sums of the gradient g = ∂L/∂out.
     pub fn gradient_sums(&self, i: usize, source: &[f32], g: &[f32], sums: &mut [f32]) {
-        tail::gradient_sums(self.sizes.tail, &self.norms[i / self.of_group], self.sizes.side, source, g, sums);
+        tail::gradient_sums(self.sizes.tail, &self.norms[i / self.of_view], self.sizes.side, source, g, sums);
     }
 
     /// From g = ∂L/∂out to ∂L/∂y.
     pub fn backward(&self, i: usize, y: &[f32], g: &[f32], g_y: &mut [f32]) {
-        tail::backward(self.sizes.tail, &self.norms[i / self.of_group], self.sizes.side, y, g, g_y);
+        tail::backward(self.sizes.tail, &self.norms[i / self.of_view], self.sizes.side, y, g, g_y);
     }
 }
 
@@ -124,7 +124,7 @@ impl Activation {
             g: vec![],
             vector: vec![],
             n: 0,
-            of_group: 1,
+            of_view: 1,
             finished: false,
             summed: false,
         }
@@ -143,7 +143,7 @@ impl Activation {
         self.sizes.side.is_multiple_of(2) && !std::mem::replace(&mut self.sizes.tail.pool, true)
     }
 
-    /// Channels and side of what comes out.
+    /// Channels and side of the output.
     pub fn shape(&self) -> (usize, usize) {
         (self.sizes.channels, self.sizes.side / self.sizes.tail.stride())
     }
@@ -151,8 +151,8 @@ impl Activation {
     /// Sizes the buffers for a batch.
     pub fn prepare(&mut self, pass: &Pass) {
         let (n, sizes) = (pass.n, self.sizes);
-        (self.n, self.of_group, self.finished, self.summed) = (n, n / pass.groups, false, false);
-        self.norms.resize_with(pass.groups.max(self.norms.len()), Norm::default);
+        (self.n, self.of_view, self.finished, self.summed) = (n, n / pass.views, false, false);
+        self.norms.resize_with(pass.views.max(self.norms.len()), Norm::default);
         grow(&mut self.out, n * sizes.out());
         grow(&mut self.source, n * sizes.source());
         if pass.train.is_some() {
@@ -174,8 +174,8 @@ impl Activation {
     /// Batch norm by the batch's moments; moves the running statistics.
     pub fn set_batch(&mut self, weights: &mut [Array]) {
         let (width, pixels) = (padded(self.sizes.channels), self.sizes.side * self.sizes.side);
-        let groups = self.moments[..self.n * 2 * width].chunks_exact(self.of_group * 2 * width);
-        for (norm, moments) in self.norms.iter_mut().zip(groups) {
+        let of_views = self.moments[..self.n * 2 * width].chunks_exact(self.of_view * 2 * width);
+        for (norm, moments) in self.norms.iter_mut().zip(of_views) {
             match self.norm {
                 Some(tensor) => norm.set_batch(moments, width, pixels, &mut weights[tensor..tensor + 4]),
                 None => norm.identity(width),
@@ -183,10 +183,10 @@ impl Activation {
         }
     }
 
-    fn parts(&mut self) -> Parts<'_> {
+    fn buffers(&mut self) -> Buffers<'_> {
         let (n, sizes) = (self.n, self.sizes);
-        Parts {
-            tails: Tails { sizes, norms: &self.norms, of_group: self.of_group },
+        Buffers {
+            tails: Tails { sizes, norms: &self.norms, of_view: self.of_view },
             y: self.y.get(..n * sizes.y()).unwrap_or_default(),
             source: &mut self.source[..n * sizes.source()],
             out: &mut self.out[..n * sizes.out()],
@@ -197,26 +197,26 @@ impl Activation {
 
     /// The batch's tail.
     pub fn tails(&self) -> Tails<'_> {
-        Tails { sizes: self.sizes, norms: &self.norms, of_group: self.of_group }
+        Tails { sizes: self.sizes, norms: &self.norms, of_view: self.of_view }
     }
 
-    /// For whoever makes `out` and `source` of every image now.
-    pub fn finishing(&mut self) -> Parts<'_> {
+    /// For the caller that now makes `out` and `source` of every image.
+    pub fn finishing(&mut self) -> Buffers<'_> {
         self.finished = true;
-        self.parts()
+        self.buffers()
     }
 
-    /// For whoever makes `g` and its sums of every image now.
-    pub fn summing(&mut self) -> Parts<'_> {
+    /// For the caller that now makes `g` and its sums of every image.
+    pub fn summing(&mut self) -> Buffers<'_> {
         self.summed = true;
-        self.parts()
+        self.buffers()
     }
 
-    /// Makes `out`, unless it is there.
+    /// Makes `out`, unless that is done.
     pub fn finish(&mut self) -> &[f32] {
         let sizes = self.sizes;
         if !self.finished {
-            let Parts { tails, y, source, out, .. } = self.finishing();
+            let Buffers { tails, y, source, out, .. } = self.finishing();
             let images = out.par_chunks_exact_mut(sizes.out()).zip(source.par_chunks_exact_mut(sizes.source()));
             images.zip(y.par_chunks_exact(sizes.y())).enumerate().for_each(|(i, ((out, source), y))| {
                 tails.forward(i, y, out, source);
@@ -230,19 +230,19 @@ impl Activation {
         let Some(tensor) = self.norm else { return };
         let sizes = self.sizes;
         if !std::mem::take(&mut self.summed) {
-            let Parts { tails, source, g, sums, .. } = self.parts();
+            let Buffers { tails, source, g, sums, .. } = self.buffers();
             let images = source.par_chunks_exact(sizes.source()).zip(g.par_chunks_exact(sizes.out()));
             sums.par_chunks_exact_mut(sizes.moments()).zip(images).enumerate().for_each(|(i, (sums, (source, g)))| {
                 tails.gradient_sums(i, source, g, sums);
             });
         }
-        let groups = self.moments[..self.n * sizes.moments()].chunks_exact(self.of_group * sizes.moments());
-        for (norm, sums) in self.norms.iter_mut().zip(groups) {
+        let of_views = self.moments[..self.n * sizes.moments()].chunks_exact(self.of_view * sizes.moments());
+        for (norm, sums) in self.norms.iter_mut().zip(of_views) {
             norm.set_gradient(sums, self.sizes.side * self.sizes.side);
         }
         self.vector.resize(self.sizes.channels, 0.0);
         for which in 0..2 {
-            let norms = &self.norms[..self.n / self.of_group];
+            let norms = &self.norms[..self.n / self.of_view];
             self.vector.iter_mut().enumerate().for_each(|(c, g)| *g = Norm::gradient(norms, which, c));
             sink.take(tensor + which, &self.vector);
         }

@@ -1,7 +1,7 @@
-//! A network's layers as the engine runs them: each product together with what follows it.
+//! A network's layers as the engine runs them: each convolution or linear layer together with what follows it.
 
 use super::conv::{Conv, Input};
-use super::flatten::{Flatten, Images};
+use super::flatten::{Flatten, Layout};
 use super::linear::Linear;
 use super::update::Sink;
 use crate::data::{CHANNELS, IMAGE, SIDE};
@@ -11,11 +11,11 @@ use crate::network::{Array, Block, Layer, Mode};
 
 /// One forward pass of a batch.
 pub struct Pass<'a> {
-    /// Examples, all groups together.
+    /// Examples, of all views.
     pub n: usize,
-    /// Parts of the batch that batch norm takes on their own: SimSiam's views.
-    pub groups: usize,
-    /// Set in training: batch norm takes the batch's statistics, dropout draws by the key.
+    /// Views of the same examples, one after the other: batch norm takes each as a batch of its own.
+    pub views: usize,
+    /// In training: batch norm takes the batch's statistics, and dropout draws by this key.
     pub train: Option<DropoutKey>,
     pub weights: &'a mut [Array],
 }
@@ -27,7 +27,7 @@ pub enum Op {
     Linear(Box<Linear>),
 }
 
-/// What goes from one operation to the next.
+/// The shape of what one operation hands to the next.
 #[derive(Clone, Copy)]
 enum Shape {
     /// Images as they come in.
@@ -39,7 +39,7 @@ enum Shape {
     Features,
 }
 
-/// The operations of some blocks in a row. A frozen block's operations get no gradient, nor does what is before them.
+/// The operations of consecutive blocks. A frozen block's operations get no gradient, nor does anything before them.
 pub struct Chain(Vec<(Op, Option<Mode>)>);
 
 impl Chain {
@@ -89,9 +89,9 @@ impl Chain {
         }
     }
 
-    /// Nothing but the input, features of that width: they get no gradient.
+    /// The input alone: features of that width, without a gradient.
     pub fn of_input(width: usize) -> Chain {
-        Chain(vec![(Op::Flatten(Flatten::new(Images::Input, width)), Some(Mode::Eval))])
+        Chain(vec![(Op::Flatten(Flatten::new(Layout::Input, width)), Some(Mode::Eval))])
     }
 
     /// Whether the last operation gets a gradient.
@@ -99,7 +99,7 @@ impl Chain {
         self.0.last().is_some_and(|(_, frozen)| frozen.is_none())
     }
 
-    /// What comes out of one example.
+    /// Output features per example.
     pub fn features(&self) -> usize {
         self.0.last().map_or(0, |(op, _)| op.features())
     }
@@ -124,15 +124,15 @@ impl Chain {
         }
     }
 
-    /// Undoes the last forward pass, whose input was `x`, from the gradient in [`Chain::end`]; `dx` takes, or with
-    /// `accumulate` is added, the gradient of x.
+    /// The backward pass of the last forward pass, whose input was `x`, from the gradient in [`Chain::end`]. ∂L/∂x goes
+    /// into `dx`, added to what is there with `accumulate`.
     pub fn backward(
         &mut self,
         x: &[f32],
         mut dx: Option<&mut [f32]>,
         accumulate: bool,
         n: usize,
-        groups: usize,
+        views: usize,
         sink: &mut Sink,
     ) {
         for i in (0..self.0.len()).rev() {
@@ -149,17 +149,17 @@ impl Chain {
                 }
                 None => (x, dx.take(), accumulate),
             };
-            op.backward(x, dx, accumulate, n, groups, sink);
+            op.backward(x, dx, accumulate, n, views, sink);
         }
     }
 
-    /// What comes out of the first `ops` operations for `n` examples, [features, n].
+    /// The output of the first `ops` operations for `n` examples, [features, n].
     pub fn out(&self, ops: usize, n: usize) -> &[f32] {
         let (op, _) = &self.0[ops - 1];
         &op.out()[..op.features() * n]
     }
 
-    /// What comes out for `n` examples, [features, n], and its gradient.
+    /// The output for `n` examples, [features, n], and its gradient.
     pub fn end(&mut self, n: usize) -> (&mut [f32], &mut [f32]) {
         let (op, _) = self.0.last_mut().expect("a chain has operations");
         let len = op.features() * n;
@@ -181,9 +181,9 @@ impl Op {
             {
                 Op::Conv(Box::new(Conv::new(inputs, outputs, side, tensor, false)))
             }
-            (Layer::Flatten, Shape::Input) => Op::Flatten(Flatten::new(Images::Input, IMAGE)),
+            (Layer::Flatten, Shape::Input) => Op::Flatten(Flatten::new(Layout::Input, IMAGE)),
             (Layer::Flatten, Shape::Image { channels, side }) => {
-                Op::Flatten(Flatten::new(Images::Padded { channels, side }, channels * side * side))
+                Op::Flatten(Flatten::new(Layout::Padded { channels, side }, channels * side * side))
             }
             (Layer::Linear { inputs, outputs }, Shape::Features) => {
                 Op::Linear(Box::new(Linear::new(inputs, outputs, tensor)))
@@ -207,7 +207,7 @@ impl Op {
         dx: Option<&mut [f32]>,
         accumulate: bool,
         n: usize,
-        groups: usize,
+        views: usize,
         sink: &mut Sink,
     ) {
         match self {
@@ -217,7 +217,7 @@ impl Op {
                     flatten.backward(dx, n);
                 }
             }
-            Op::Linear(linear) => linear.backward(x, dx, accumulate, n, groups, sink),
+            Op::Linear(linear) => linear.backward(x, dx, accumulate, n, views, sink),
         }
     }
 
@@ -229,7 +229,7 @@ impl Op {
         }
     }
 
-    /// What comes out, for whoever takes it next.
+    /// The output, as the input of the next operation.
     pub fn output(&mut self) -> Input<'_> {
         match self {
             Op::Conv(conv) => Input::After(&mut conv.after),

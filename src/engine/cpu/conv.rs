@@ -1,22 +1,22 @@
 //! A 3×3 convolution: its [`Kernels`], and its [`Activation`].
 //!
-//! Images go in parallel, a chunk of them at a time. Gradients of kernels are added up in groups of [`GROUP`] images,
-//! the groups in order: neither depends on the number of threads.
+//! The passes are parallel over images, a chunk at a time. Kernel gradients are partial sums over [`PARTIAL`] images,
+//! added in order: neither depends on the number of threads.
 
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::Pass;
-use super::activation::{Activation, Parts, Tails};
+use super::activation::{Activation, Buffers, Tails};
 use super::kernels::{Kernels, padded};
 use super::lanes::{chunks_or_none, grow, rest, scratch};
 use super::tail;
 use super::update::Sink;
 use crate::simd::simd;
 
-/// Images whose kernel gradients are added up in one go.
-const GROUP: usize = 8;
+/// Images in one partial sum of the kernel gradients.
+const PARTIAL: usize = 8;
 
 /// One convolution with what follows it, its buffers included.
 pub struct Conv {
@@ -24,16 +24,16 @@ pub struct Conv {
     /// Index of the kernels' tensor; the bias is the next.
     tensor: usize,
     pub after: Activation,
-    /// ∂L/∂W by groups, [9, inputs, outputs padded] each, and in the tensor's order; ∂L/∂b per image.
-    partial: Vec<f32>,
+    /// Partial sums of ∂L/∂W, [9, inputs, outputs padded] each; ∂L/∂W in the tensor's order; ∂L/∂b per image.
+    partials: Vec<f32>,
     dw: Vec<f32>,
     db: Vec<f32>,
 }
 
-/// Where x comes from.
+/// The input of an operation.
 pub enum Input<'a> {
     Values(&'a [f32]),
-    /// What comes out of the convolution before.
+    /// The output of the convolution before, perhaps still to be made.
     After(&'a mut Activation),
 }
 
@@ -53,7 +53,7 @@ impl Conv {
             kernels: Kernels::new(inputs, outputs, side, first),
             tensor,
             after: Activation::new(outputs, side),
-            partial: vec![],
+            partials: vec![],
             dw: vec![],
             db: vec![],
         }
@@ -64,8 +64,8 @@ impl Conv {
         self.kernels.x_len()
     }
 
-    /// From x to what [`Activation`] makes `out` of; without training, to `out`. In training batch norm takes each of
-    /// the pass's groups as a batch of its own.
+    /// From x to what [`Activation`] makes `out` of, or in eval mode to `out` itself. In training batch norm takes each
+    /// view as a batch of its own.
     pub fn forward(&mut self, x: Input, pass: &mut Pass) {
         self.kernels.set(&pass.weights[self.tensor..self.tensor + 2], pass.train.is_some());
         self.after.prepare(pass);
@@ -80,7 +80,7 @@ impl Conv {
         let Conv { kernels, after, .. } = self;
         let (chunk, x_len, sizes) = (kernels.chunk(), kernels.x_len(), after.sizes);
         after.set_running(pass.weights);
-        let Parts { tails, source, out, .. } = after.finishing();
+        let Buffers { tails, source, out, .. } = after.finishing();
         let results = out.par_chunks_mut(chunk * sizes.out()).zip(source.par_chunks_mut(chunk * sizes.source()));
         results.zip(x[..pass.n * x_len].par_chunks(chunk * x_len)).enumerate().for_each(|(at, ((out, source), x))| {
             scratch(chunk * sizes.y() + kernels.scratch_len(), |memory| {
@@ -95,11 +95,11 @@ impl Conv {
         let Conv { kernels, after, .. } = self;
         let (chunk, tasks) = (kernels.chunk(), pass.n.div_ceil(kernels.chunk()));
         let (x_len, sizes, width) = (kernels.x_len(), after.sizes, padded(kernels.outputs));
-        // Either x, or what is to be made of the convolution before: a block is in training as a whole.
+        // Either x itself, or what is still to be made of the convolution before.
         let (x, tails, y_before, source, out) = match x {
             Input::Values(x) => (x, None, &[][..], &mut [][..], &mut [][..]),
             Input::After(before) => {
-                let Parts { tails, y, source, out, .. } = before.finishing();
+                let Buffers { tails, y, source, out, .. } = before.finishing();
                 (&[][..], Some(tails), y, source, out)
             }
         };
@@ -128,15 +128,15 @@ impl Conv {
         after.set_batch(pass.weights);
     }
 
-    /// From the gradient of what comes out to the gradients of all tensors, and to ∂L/∂x in `dx` unless it is nobody's.
-    /// `x` as the forward pass had it.
+    /// From the gradient of the output to the gradients of all tensors and, where it is wanted, to ∂L/∂x in `dx`. `x` is
+    /// the input of the forward pass.
     pub fn backward(&mut self, x: &[f32], dx: Option<&mut [f32]>, n: usize, sink: &mut Sink) {
         self.gradients(x, dx, None, n, sink);
     }
 
-    /// The same, after a forward pass from the convolution before: to its `g`, with the sums that it needs next.
+    /// The same where the input was the convolution before: to its `g`, and the sums that its own backward pass needs.
     pub fn backward_into(&mut self, before: &mut Activation, n: usize, sink: &mut Sink) {
-        let Parts { tails, source, out, g, sums, .. } = before.summing();
+        let Buffers { tails, source, out, g, sums, .. } = before.summing();
         self.gradients(out, Some(g), Some((tails, source, sums)), n, sink);
     }
 
@@ -149,23 +149,23 @@ impl Conv {
         sink: &mut Sink,
     ) {
         self.after.gradient(sink);
-        let Conv { kernels, after, partial, db, .. } = self;
+        let Conv { kernels, after, partials, db, .. } = self;
         let (inputs, outputs, width) = (kernels.inputs, kernels.outputs, padded(kernels.outputs));
-        let (x_len, kernel_len, groups) = (kernels.x_len(), 9 * inputs * width, n.div_ceil(GROUP));
-        grow(partial, groups * kernel_len);
+        let (x_len, kernel_len, count) = (kernels.x_len(), 9 * inputs * width, n.div_ceil(PARTIAL));
+        grow(partials, count * kernel_len);
         grow(db, n * width);
         let dx = dx.map_or(&mut [][..], |dx| &mut dx[..n * x_len]);
         let (before, sums) = before.map_or((None, &mut [][..]), |(tails, source, sums)| (Some((tails, source)), sums));
         let sums_len = before.map_or(1, |(tails, _)| tails.sizes.moments());
-        let gradients = partial[..groups * kernel_len].par_chunks_exact_mut(kernel_len);
-        let gradients = gradients.zip(db[..n * width].par_chunks_mut(GROUP * width));
-        let images = chunks_or_none(dx, GROUP * x_len, groups).zip(chunks_or_none(sums, GROUP * sums_len, groups));
-        gradients.zip(images).enumerate().for_each(|(group, ((dw, db), (dx, sums)))| {
-            let images = group * GROUP..n.min((group + 1) * GROUP);
+        let gradients = partials[..count * kernel_len].par_chunks_exact_mut(kernel_len);
+        let gradients = gradients.zip(db[..n * width].par_chunks_mut(PARTIAL * width));
+        let images = chunks_or_none(dx, PARTIAL * x_len, count).zip(chunks_or_none(sums, PARTIAL * sums_len, count));
+        gradients.zip(images).enumerate().for_each(|(at, ((dw, db), (dx, sums)))| {
+            let images = at * PARTIAL..n.min((at + 1) * PARTIAL);
             let sums = before.zip(sums).map(|((tails, source), sums)| (tails, source, sums));
-            group_backward(kernels, after, x, images, dw, db, dx, sums);
+            partial_backward(kernels, after, x, images, dw, db, dx, sums);
         });
-        self.sum_groups(groups, kernel_len);
+        self.sum_partials(count, kernel_len);
         sink.take(self.tensor, &self.dw[..outputs * inputs * 9]);
         let bias = &mut self.dw[..outputs];
         for (c, bias) in bias.iter_mut().enumerate() {
@@ -175,11 +175,11 @@ impl Conv {
         sink.take(self.tensor + 1, bias);
     }
 
-    /// Adds the groups' ∂L/∂W in order, and puts them into the tensor's order.
-    fn sum_groups(&mut self, groups: usize, kernel_len: usize) {
+    /// Adds the partial sums of ∂L/∂W in order, and puts the result into the tensor's order.
+    fn sum_partials(&mut self, count: usize, kernel_len: usize) {
         let (inputs, outputs) = (self.kernels.inputs, self.kernels.outputs);
         let width = padded(outputs);
-        let (total, others) = self.partial[..groups * kernel_len].split_at_mut(kernel_len);
+        let (total, others) = self.partials[..count * kernel_len].split_at_mut(kernel_len);
         total.par_chunks_mut(width).enumerate().for_each(|(row, total)| {
             for other in others.chunks_exact(kernel_len) {
                 add_to(total, &other[row * width..][..width]);
@@ -194,10 +194,10 @@ impl Conv {
     }
 }
 
-/// The gradients of one group of images: ∂L/∂W, ∂L/∂b of each, and ∂L/∂x with the sums that the convolution before
+/// The gradients of up to [`PARTIAL`] images: their sum of ∂L/∂W, ∂L/∂b of each, and ∂L/∂x with the sums that the convolution before
 /// needs: (its tails, the x's that they chose, the sums).
 #[allow(clippy::too_many_arguments, reason = "one call, the body of a parallel loop")]
-fn group_backward(
+fn partial_backward(
     kernels: &Kernels,
     after: &Activation,
     x: &[f32],

@@ -7,9 +7,9 @@ use super::lanes::{LANES, grow};
 use super::product::PANEL;
 use super::rows::transpose;
 
-/// What is flattened.
+/// How what is flattened is stored.
 #[derive(Clone, Copy)]
-pub enum Images {
+pub enum Layout {
     /// Images as they come in, or features: [n, features] already.
     Input,
     /// What a convolution gives: channels last with a border, [n, side + 2, side + 2, channels padded].
@@ -18,19 +18,19 @@ pub enum Images {
 
 /// A flattening, its buffers included.
 pub struct Flatten {
-    images: Images,
+    layout: Layout,
     pub features: usize,
-    /// [features, n]: what comes out, and its gradient.
+    /// The output, [features, n], and its gradient.
     pub out: Vec<f32>,
     pub g: Vec<f32>,
 }
 
-/// Images that one task of the backward pass takes.
+/// Images per task of the backward pass.
 const TASK: usize = 16;
 
 impl Flatten {
-    pub fn new(images: Images, features: usize) -> Flatten {
-        Flatten { images, features, out: vec![], g: vec![] }
+    pub fn new(layout: Layout, features: usize) -> Flatten {
+        Flatten { layout, features, out: vec![], g: vec![] }
     }
 
     pub fn forward(&mut self, x: &[f32], n: usize, train: bool) {
@@ -38,14 +38,14 @@ impl Flatten {
         if train {
             grow(&mut self.g, self.features * n);
         }
-        let Images::Padded { channels, side } = self.images else {
+        let Layout::Padded { channels, side } = self.layout else {
             return transpose(x, self.features, n, self.features, &mut self.out);
         };
         let (image, pixels) = (image_len(channels, side), side * side);
-        self.out[..self.features * n].par_chunks_mut(LANES * pixels * n).enumerate().for_each(|(group, out)| {
+        self.out[..self.features * n].par_chunks_mut(LANES * pixels * n).enumerate().for_each(|(c, out)| {
             for (i, x) in x.chunks_exact(image).take(n).enumerate() {
                 for pixel in 0..pixels {
-                    let x = &x[place(pixel, side, channels) + group * LANES..];
+                    let x = &x[place(pixel, side, channels) + c * LANES..];
                     for (out, x) in out[pixel * n + i..].iter_mut().step_by(pixels * n).zip(x) {
                         *out = *x;
                     }
@@ -56,7 +56,7 @@ impl Flatten {
 
     /// From `g` to ∂L/∂x in `dx`; its border stays as it is.
     pub fn backward(&self, dx: &mut [f32], n: usize) {
-        let Images::Padded { channels, side } = self.images else { return };
+        let Layout::Padded { channels, side } = self.layout else { return };
         let (image, pixels) = (image_len(channels, side), side * side);
         dx[..n * image].par_chunks_mut(TASK * image).enumerate().for_each(|(task, dx)| {
             for pixel in 0..pixels {

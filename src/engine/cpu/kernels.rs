@@ -1,12 +1,12 @@
-//! A 3×3 convolution's kernels, and the products that they take part in, a chunk of images at a time.
+//! A 3×3 convolution's kernels and their products, a chunk of images at a time.
 //!
-//! With W the kernels: y = W∗x + b; with g = ∂L/∂y: ∂L/∂W = Σ over pixels of g·(the x that it saw), ∂L/∂b = Σ g, ∂L/∂x
-//! = Wᵀ∗g. On images (3 channels) the sums are products with rows of pixels as they lie in memory; a layer inside the
-//! network goes by [`winograd`].
+//! With W the kernels: y = W∗x + b; with g = ∂L/∂y: ∂L/∂W = Σ over pixels of g·(the x under the kernel), ∂L/∂b = Σ g,
+//! ∂L/∂x = Wᵀ∗g. On images (3 channels) the sums are products with rows of pixels as they are stored; inner layers use
+//! [`winograd`].
 //!
-//! A chunk is so small that all its steps stay in the cache. While its products keep the CPU busy, what the next chunk
-//! will read comes from memory (`ahead`): a batch does not fit into the cache, and waiting for it took as long as a
-//! tenth of the products.
+//! A chunk is small enough for all its steps to stay in the cache. While its products keep the CPU busy, the next chunk's
+//! data are prefetched (`ahead`): a batch does not fit into the cache, and waiting for it took a tenth of the products'
+//! time.
 
 use rayon::prelude::*;
 
@@ -17,19 +17,19 @@ use crate::data::{CHANNELS, SIDE};
 use crate::network::Array;
 use crate::simd::simd;
 
-/// Winograd's tiles that one set of products takes.
+/// Winograd tiles per set of products.
 const TILES: usize = 64;
 /// Places in a tile, and so products in a set.
 const PLACES: usize = 16;
 
-/// One convolution's weights in the shapes that its products take, and its sizes.
+/// One convolution's sizes, and its weights in the layouts that its products need.
 pub struct Kernels {
     /// Whether it takes images: planes [3, 32, 32] without a border, and no gradient.
     pub first: bool,
     pub inputs: usize,
     pub outputs: usize,
     side: usize,
-    /// Kernels [9, inputs, outputs padded], and [9, outputs, inputs padded]; then as Winograd's products take them.
+    /// Kernels [9, inputs, outputs padded] and [9, outputs, inputs padded]; then both transformed for Winograd.
     taps: [Vec<f32>; 2],
     transformed: [Vec<f32>; 2],
     bias: Vec<f32>,
@@ -72,7 +72,7 @@ impl Kernels {
         if self.first { 1 } else { (TILES / self.tiles()).max(1) }
     }
 
-    /// Takes a convolution's two tensors as they are now; `train`: for a backward pass too.
+    /// Lays out a convolution's two tensors as they are now; `train`: for a backward pass too.
     pub fn set(&mut self, tensors: &[Array], train: bool) {
         let [weight, bias] = tensors else { unreachable!("a convolution has two tensors") };
         let (inputs, outputs, weight) = (self.inputs, self.outputs, &weight.values[..]);
@@ -96,7 +96,7 @@ impl Kernels {
         rayon::join(there, back);
     }
 
-    /// Scratch memory that a chunk's products take.
+    /// Scratch memory of a chunk's products, in values.
     pub fn scratch_len(&self) -> usize {
         if self.first {
             CHANNELS * (SIDE + 2) * (SIDE + 2)
@@ -142,13 +142,13 @@ impl Kernels {
         }
     }
 
-    /// Values of ∂L/∂U, in which [`Kernels::backward`] adds up over the chunks of a group.
+    /// Values of ∂L/∂U, in which [`Kernels::backward`] sums over chunks of images.
     pub fn du_len(&self) -> usize {
         if self.first { 0 } else { PLACES * self.inputs * padded(self.outputs) }
     }
 
-    /// From x and g = ∂L/∂y of a chunk to ∂L/∂x, and to ∂L/∂W: of images at once in `dw`, inside the network in `du`,
-    /// of which [`Kernels::fold`] makes it. Added to what is there with `accumulate`.
+    /// From x and g = ∂L/∂y of a chunk to ∂L/∂x and ∂L/∂W: in the first layer directly in `dw`, in inner layers in `du`,
+    /// which [`Kernels::fold`] turns into it. Added to what is there with `accumulate`.
     #[allow(clippy::too_many_arguments, reason = "one call, the body of a parallel loop")]
     pub fn backward(
         &self,
@@ -200,7 +200,7 @@ impl Kernels {
         }
     }
 
-    /// ∂L/∂W from ∂L/∂U, which only a layer inside the network has.
+    /// ∂L/∂W from ∂L/∂U, in inner layers.
     pub fn fold(&self, du: &[f32], dw: &mut [f32]) {
         if !self.first {
             winograd::fold_kernels(du, self.inputs, padded(self.outputs), dw);
@@ -208,7 +208,7 @@ impl Kernels {
     }
 }
 
-/// Taps [9, rows, columns padded] of what `value` says.
+/// Taps [9, rows, columns padded] of `value(tap, row, column)`.
 fn fill_taps(taps: &mut Vec<f32>, rows: usize, columns: usize, value: impl Fn(usize, usize, usize) -> f32 + Sync) {
     let width = padded(columns);
     grow(taps, 9 * rows * width);
@@ -220,7 +220,7 @@ fn fill_taps(taps: &mut Vec<f32>, rows: usize, columns: usize, value: impl Fn(us
 }
 
 simd! {
-    /// An image as the network's input has it, planes [3, 32, 32], channels last with a border: [34, 34, 3].
+    /// An input image, planes [3, 32, 32], as channels last with a border: [34, 34, 3].
     fn pad_image(x: &[f32], out: &mut [f32]) {
         let wide = (SIDE + 2) * CHANNELS;
         out[..wide * (SIDE + 2)].fill(0.0);

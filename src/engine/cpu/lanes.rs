@@ -1,11 +1,11 @@
-//! What the kernels' memory looks like: lanes of values, buffers that grow, scratch memory for each thread.
+//! The kernels' memory: lanes of values, buffers that grow, a scratch buffer per thread.
 
 use std::cell::Cell;
 
 use rayon::iter::repeat_n;
 use rayon::prelude::*;
 
-/// Values that kernels take at once. Channels of images are padded to a multiple of it, with zeros.
+/// Values that kernels process at once. Channels of images are padded with zeros to a multiple of it.
 pub const LANES: usize = 16;
 
 /// [`LANES`] neighbouring values.
@@ -17,7 +17,7 @@ pub fn lanes(values: &[f32]) -> &[Lanes] {
     values.as_chunks().0
 }
 
-/// The same to write into.
+/// [`lanes`], mutable.
 #[inline(always)]
 pub fn lanes_mut(values: &mut [f32]) -> &mut [Lanes] {
     values.as_chunks_mut().0
@@ -50,8 +50,8 @@ pub fn mul(mut a: Lanes, b: Lanes) -> Lanes {
     a
 }
 
-/// Lends `len` values of this thread's scratch memory: whatever was in them last. It grows once and stays, so that a
-/// steady step allocates nothing.
+/// Lends `len` values of this thread's scratch memory, not cleared. It only grows, so that a steady step allocates
+/// nothing.
 pub fn scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     thread_local! {
         static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
@@ -65,17 +65,17 @@ pub fn scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     result
 }
 
-/// Makes room for `len` values; what is there stays.
+/// Grows `values` to at least `len`; what is there stays.
 pub fn grow(values: &mut Vec<f32>, len: usize) {
     values.resize(values.len().max(len), 0.0);
 }
 
-/// Up to `len` values from `at` on, as far as there are any.
+/// Up to `len` values from `at` on, as many as there are.
 pub fn rest(values: &[f32], at: usize, len: usize) -> &[f32] {
     values.get(at..).map_or(&[], |rest| &rest[..len.min(rest.len())])
 }
 
-/// `count` parts of `values`, or as many times nothing where it is empty.
+/// `count` chunks of `values`, or `count` times `None` where it is empty.
 pub fn chunks_or_none(
     values: &mut [f32],
     size: usize,

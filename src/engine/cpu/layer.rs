@@ -1,4 +1,4 @@
-//! One layer by itself, so that benches see what each costs.
+//! A single layer, for benchmarks.
 
 use super::chain::{Op, Pass};
 use super::conv::{Conv, Input};
@@ -6,44 +6,44 @@ use super::linear::Linear;
 use super::update::{Sink, Slots};
 use crate::data::SIDE;
 use crate::engine::DropoutKey;
-use crate::network::{Array, Layer as Kind};
+use crate::network::{Array, Layer};
 use crate::optimizer::Rule;
 
-/// A layer of a SimSiam network in training: with batch norm, ReLU and, after a convolution, pooling, moved by SGD.
-pub struct Layer {
+/// A layer of a SimSiam network in training, with batch norm, ReLU and, after a convolution, pooling; updated by SGD.
+pub struct LayerBench {
     op: Op,
     n: usize,
     weights: Vec<Array>,
     slots: Slots,
     x: Vec<f32>,
     dx: Vec<f32>,
-    /// Floating-point operations of the forward pass's products; a backward pass has twice as many, or as many where
-    /// there is no ∂L/∂x.
+    /// Floating-point operations of the forward pass's products; a backward pass has twice as many, without ∂L/∂x as
+    /// many.
     pub flop: u64,
 }
 
-impl Layer {
+impl LayerBench {
     /// For `n` examples.
-    pub fn linear(inputs: usize, outputs: usize, n: usize) -> Layer {
+    pub fn linear(inputs: usize, outputs: usize, n: usize) -> LayerBench {
         let mut linear = Linear::new(inputs, outputs, 0);
         assert!(linear.add_norm(2) && linear.add_relu(), "in order");
-        let kind = Kind::Linear { inputs, outputs };
-        Layer::new(Op::Linear(Box::new(linear)), kind, outputs, n, inputs, 2 * inputs * outputs)
+        let kind = Layer::Linear { inputs, outputs };
+        LayerBench::new(Op::Linear(Box::new(linear)), kind, outputs, n, inputs, 2 * inputs * outputs)
     }
 
-    /// For `n` images of `side` × `side` pixels; with 32 it is the network's first layer.
-    pub fn conv(inputs: usize, outputs: usize, side: usize, n: usize) -> Layer {
+    /// For `n` images of `side` × `side` pixels; a side of 32 makes it the network's first layer.
+    pub fn conv(inputs: usize, outputs: usize, side: usize, n: usize) -> LayerBench {
         let mut conv = Conv::new(inputs, outputs, side, 0, side == SIDE);
         assert!(conv.after.add_norm(2) && conv.after.add_relu() && conv.after.add_pool(), "in order");
         let x_len = conv.in_len();
         // Per pixel 9 products of channels, or by Winograd 16 for each tile of 4 pixels.
         let products = if side == SIDE { 9 } else { 4 };
         let flop = 2 * products * side * side * inputs * outputs;
-        Layer::new(Op::Conv(Box::new(conv)), Kind::Conv3x3 { inputs, outputs }, outputs, n, x_len, flop)
+        LayerBench::new(Op::Conv(Box::new(conv)), Layer::Conv3x3 { inputs, outputs }, outputs, n, x_len, flop)
     }
 
-    fn new(op: Op, kind: Kind, outputs: usize, n: usize, x_len: usize, flop: usize) -> Layer {
-        let specs = kind.tensors().into_iter().chain(Kind::BatchNorm { channels: outputs }.tensors());
+    fn new(op: Op, kind: Layer, outputs: usize, n: usize, x_len: usize, flop: usize) -> LayerBench {
+        let specs = kind.tensors().into_iter().chain(Layer::BatchNorm { channels: outputs }.tensors());
         let array = |(name, shape, _): (&str, Vec<usize>, _)| {
             let len = shape.iter().product();
             Array { name: name.to_owned(), shape, values: (0..len).map(|i| (i % 7) as f32 * 0.01 - 0.03).collect() }
@@ -51,17 +51,17 @@ impl Layer {
         let weights: Vec<Array> = specs.map(array).collect();
         let slots = weights.iter().map(|_| vec![]).collect();
         let x: Vec<f32> = (0..n * x_len).map(|i| (i % 11) as f32 * 0.1).collect();
-        Layer { op, n, weights, slots, dx: x.clone(), x, flop: (n * flop) as u64 }
+        LayerBench { op, n, weights, slots, dx: x.clone(), x, flop: (n * flop) as u64 }
     }
 
     pub fn forward(&mut self) {
         let train = Some(DropoutKey { seed: 0, epoch: 0, first: 0 });
-        let mut pass = Pass { n: self.n, groups: 2, train, weights: &mut self.weights };
+        let mut pass = Pass { n: self.n, views: 2, train, weights: &mut self.weights };
         self.op.forward(Input::Values(&self.x), &mut pass);
         self.op.output().values();
     }
 
-    /// After a forward pass. `learns`: whether what is before it needs ∂L/∂x.
+    /// After a forward pass. `learns`: whether ∂L/∂x is needed.
     pub fn backward(&mut self, learns: bool) {
         let rule = Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 };
         let (weights, slots) = (&mut self.weights[..], &mut self.slots);
@@ -75,11 +75,11 @@ impl Layer {
 mod tests {
     use super::*;
 
-    /// Benches call it again and again: each time it has to do all of its work.
+    /// Benchmarks call it repeatedly: each call must do all of the work.
     #[test]
     fn a_backward_pass_takes_the_gradient_that_is_there_now() {
         let dx = |scales: &[f32]| {
-            let mut layer = Layer::conv(4, 6, 16, 4);
+            let mut layer = LayerBench::conv(4, 6, 16, 4);
             layer.forward();
             for scale in scales {
                 layer.op.end().1.iter_mut().enumerate().for_each(|(i, g)| *g = (i % 5) as f32 * scale);

@@ -4,11 +4,11 @@
 //! norm's sums run along rows. With G = ∂L/∂Y: ∂L/∂W = G·Xᵀ, ∂L/∂b = Σ of G's rows, ∂L/∂X = Wᵀ·G. Of ReLU and dropout
 //! with its multipliers m, out = m·max(y, 0): ∂L/∂y = m·∂L/∂out where y > 0, else 0.
 //!
-//! W is by far the largest of the matrices. It lies in [`slabs`](super::slabs), and a step goes through it twice: in
-//! the forward pass, and once more in the backward pass, where a block of it serves ∂L/∂X and is moved by its ∂L/∂W
-//! while it is still in the cache.
+//! W is by far the largest matrix. It is stored in [`slabs`](super::slabs), and a step reads it twice: in the forward
+//! pass, and once in the backward pass, where a block of it serves ∂L/∂X and is then updated by its ∂L/∂W while it is
+//! still in the cache.
 //!
-//! In the forward pass outputs go in parallel, [`ROWS`] at a time, in the backward pass inputs, [`COLUMNS`] at a time;
+//! The forward pass is parallel over outputs, [`ROWS`] at a time, the backward pass over inputs, [`COLUMNS`] at a time;
 //! each sum is computed by one thread.
 
 use rayon::prelude::*;
@@ -21,9 +21,9 @@ use super::rows::{self, affine, pack, pack_transposed, rectify, rectify_gradient
 use super::update::Sink;
 use crate::engine::dropout_row;
 
-/// Outputs that a task of the forward pass takes.
+/// Outputs per task of the forward pass.
 const ROWS: usize = 64;
-/// Inputs that a task of the backward pass takes: whole slabs.
+/// Inputs per task of the backward pass: whole slabs.
 const COLUMNS: usize = 2 * BLOCK;
 
 /// One linear layer with what follows it, its buffers included.
@@ -41,12 +41,12 @@ pub struct Linear {
     panels_back: Vec<f32>,
     /// W·X + b before batch norm.
     y: Vec<f32>,
-    /// Per row and group: mean and sum of squared distances from it in the forward pass, Σ g·x̂ and Σ g in the
-    /// backward one.
+    /// Per row and view: the mean and the sum of squared deviations in the forward pass, Σ g·x̂ and Σ g in the backward
+    /// pass.
     moments: Vec<[f64; 2]>,
     /// Dropout's multipliers, [n, outputs].
     mask: Vec<f32>,
-    /// [outputs, n]: what comes out, and its gradient.
+    /// The output, [outputs, n], and its gradient.
     pub out: Vec<f32>,
     pub g: Vec<f32>,
     /// A gradient of one value per row.
@@ -87,12 +87,12 @@ impl Linear {
         self.dropout.replace(p).is_none()
     }
 
-    /// From X to `out`. In training batch norm takes each of the pass's groups as a batch of its own.
+    /// From X to `out`. In training batch norm takes each view as a batch of its own.
     pub fn forward(&mut self, x: &[f32], pass: &mut Pass) {
-        let (n, inputs, outputs, groups) = (pass.n, self.inputs, self.outputs, pass.groups);
+        let (n, inputs, outputs, views) = (pass.n, self.inputs, self.outputs, pass.views);
         grow(&mut self.panels, n.next_multiple_of(PANEL) * inputs.max(outputs));
         grow(&mut self.out, n * outputs);
-        self.moments.resize(outputs * groups, [0.0; 2]);
+        self.moments.resize(outputs * views, [0.0; 2]);
         let train = pass.train.is_some();
         if train {
             grow(&mut self.g, n * outputs);
@@ -104,8 +104,8 @@ impl Linear {
         if let Some((p, key)) = dropout {
             grow(&mut self.mask, n * outputs);
             self.mask.par_chunks_exact_mut(outputs).take(n).enumerate().for_each(|(i, row)| {
-                // Views have the same examples.
-                dropout_row(key, p, i % (n / groups), row);
+                // All views are of the same examples.
+                dropout_row(key, p, i % (n / views), row);
             });
         }
         pack(x, n, inputs, &mut self.panels);
@@ -117,7 +117,7 @@ impl Linear {
         let y = if train && norm.is_some() { &mut self.y[..outputs * n] } else { &mut [] };
         let saved = chunks_or_none(y, ROWS * n, outputs.div_ceil(ROWS));
         let tasks = self.out[..outputs * n].par_chunks_mut(ROWS * n);
-        let tasks = tasks.zip(self.moments.par_chunks_mut(ROWS * groups)).enumerate();
+        let tasks = tasks.zip(self.moments.par_chunks_mut(ROWS * views)).enumerate();
         tasks.zip(saved).for_each(|((block, (out, moments)), saved)| {
             let first = block * ROWS;
             let rows = out.len() / n;
@@ -139,13 +139,13 @@ impl Linear {
                 if let Some(saved) = saved {
                     saved.copy_from_slice(out);
                 }
-                for (r, (out, moments)) in out.chunks_exact_mut(n).zip(moments.chunks_exact_mut(groups)).enumerate() {
+                for (r, (out, moments)) in out.chunks_exact_mut(n).zip(moments.chunks_exact_mut(views)).enumerate() {
                     let c = first + r;
-                    let of_group = n / groups;
-                    for (out, moments) in out.chunks_exact_mut(of_group).zip(moments) {
+                    let of_view = n / views;
+                    for (out, moments) in out.chunks_exact_mut(of_view).zip(moments) {
                         let (mean, inv_std) = if train {
                             *moments = rows::moments(out);
-                            (moments[0] as f32, inv_std(moments[1] / of_group as f64))
+                            (moments[0] as f32, inv_std(moments[1] / of_view as f64))
                         } else {
                             (mean[c], inv_std(var[c].into()))
                         };
@@ -164,28 +164,28 @@ impl Linear {
         });
         if let Some(tensor) = norm.filter(|_| train) {
             let [mean, var] = &mut weights[tensor + 2..tensor + 4] else { unreachable!("batch norm has four tensors") };
-            for (c, moments) in self.moments.chunks_exact(groups).enumerate() {
+            for (c, moments) in self.moments.chunks_exact(views).enumerate() {
                 for &[of_batch, squares] in moments {
-                    let count = (n / groups) as f64;
+                    let count = (n / views) as f64;
                     move_running(&mut mean.values[c], &mut var.values[c], of_batch, squares, count);
                 }
             }
         }
     }
 
-    /// From `g` = ∂L/∂out to the gradients of all tensors, and to ∂L/∂X in `dx` unless it is nobody's; added to what is
-    /// there with `accumulate`. `x` as the forward pass had it.
+    /// From `g` = ∂L/∂out to the gradients of all tensors and, where it is wanted, to ∂L/∂X in `dx`, added to what is
+    /// there with `accumulate`. `x` is the input of the forward pass.
     pub fn backward(
         &mut self,
         x: &[f32],
         dx: Option<&mut [f32]>,
         accumulate: bool,
         n: usize,
-        groups: usize,
+        views: usize,
         sink: &mut Sink,
     ) {
         let (inputs, outputs) = (self.inputs, self.outputs);
-        self.tail_backward(n, groups, sink);
+        self.tail_backward(n, views, sink);
         if dx.is_some() {
             pack(&self.g, n, outputs, &mut self.panels);
         }
@@ -193,9 +193,9 @@ impl Linear {
         pack_transposed(x, n, inputs, &mut self.panels_back);
         let (g, panels, panels_back) = (&self.g[..outputs * n], &self.panels[..], &self.panels_back[..]);
         let dx = dx.map_or(&mut [][..], |dx| &mut dx[..inputs * n]);
-        let parts = sink.parts(self.tensor, COLUMNS * outputs);
-        let tasks = parts.zip(chunks_or_none(dx, COLUMNS * n, inputs.div_ceil(COLUMNS))).enumerate();
-        tasks.for_each(|(task, (mut part, mut dx))| {
+        let chunks = sink.chunks(self.tensor, COLUMNS * outputs);
+        let tasks = chunks.zip(chunks_or_none(dx, COLUMNS * n, inputs.div_ceil(COLUMNS))).enumerate();
+        tasks.for_each(|(task, (mut chunk, mut dx))| {
             let columns = task * COLUMNS..inputs.min((task + 1) * COLUMNS);
             scratch(BLOCK * BLOCK, |dw| {
                 for first in (0..outputs).step_by(BLOCK) {
@@ -204,34 +204,34 @@ impl Linear {
                         let width = BLOCK.min(inputs - start);
                         let at = (start - columns.start) * outputs + first * width;
                         if let Some(dx) = &mut dx {
-                            let left = Left { values: &part.weight[at..], row: 1, col: width };
+                            let left = Left { values: &chunk.weight[at..], row: 1, col: width };
                             let right = Right { values: &panels[first * PANEL..], row: PANEL, panel: outputs * PANEL };
                             let dx = &mut dx[(start - columns.start) * n..];
                             product(dx, n, left, right, [width, rows, n], accumulate || first > 0);
                         }
                         let left = Left { values: &g[first * n..], row: n, col: 1 };
                         let right = Right::packed(&panels_back[start * n..], n);
-                        let ahead = part.ahead(at + rows * width, rows * width);
+                        let ahead = chunk.ahead(at + rows * width, rows * width);
                         product_ahead(dw, width, left, right, [rows, n, width], false, ahead);
-                        part.take(at, &dw[..rows * width]);
+                        chunk.take(at, &dw[..rows * width]);
                     }
                 }
             });
         });
     }
 
-    /// `g` goes from ∂L/∂out to ∂L/∂(W·X + b); the gradients of γ, β and b to the sink.
-    fn tail_backward(&mut self, n: usize, groups: usize, sink: &mut Sink) {
-        let of_group = n / groups;
+    /// Turns `g` from ∂L/∂out into ∂L/∂(W·X + b), and hands the gradients of γ, β and b to the sink.
+    fn tail_backward(&mut self, n: usize, views: usize, sink: &mut Sink) {
+        let of_view = n / views;
         let (outputs, relu, norm) = (self.outputs, self.relu, self.norm);
         let (out, y, mask) = (&self.out[..], &self.y[..], self.dropout.map(|_| &self.mask[..]));
         let gamma = norm.map(|tensor| &sink.weights[tensor].values[..]);
-        let tasks = self.g[..outputs * n].par_chunks_mut(ROWS * n).zip(self.moments.par_chunks_mut(ROWS * groups));
+        let tasks = self.g[..outputs * n].par_chunks_mut(ROWS * n).zip(self.moments.par_chunks_mut(ROWS * views));
         tasks.enumerate().for_each(|(block, (g, moments))| {
-            for (r, (g, moments)) in g.chunks_exact_mut(n).zip(moments.chunks_exact_mut(groups)).enumerate() {
+            for (r, (g, moments)) in g.chunks_exact_mut(n).zip(moments.chunks_exact_mut(views)).enumerate() {
                 let c = block * ROWS + r;
                 if relu {
-                    // What dropout zeroed has no gradient either.
+                    // Where dropout zeroed the output, g becomes 0 as well.
                     rectify_gradient(g, &out[c * n..][..n]);
                 }
                 if let Some(mask) = mask {
@@ -241,12 +241,12 @@ impl Linear {
                     moments[0] = [0.0, rows::sum(g)];
                     continue;
                 };
-                let groups = g.chunks_exact_mut(of_group).zip(y[c * n..].chunks_exact(of_group));
-                for ((g, y), moments) in groups.zip(moments) {
-                    let (mean, inv_std) = (moments[0] as f32, inv_std(moments[1] / of_group as f64));
+                let of_views = g.chunks_exact_mut(of_view).zip(y[c * n..].chunks_exact(of_view));
+                for ((g, y), moments) in of_views.zip(moments) {
+                    let (mean, inv_std) = (moments[0] as f32, inv_std(moments[1] / of_view as f64));
                     let [sum_g, sum_gx] = rows::gradient_sums(g, y, mean);
                     *moments = [sum_gx * f64::from(inv_std), sum_g];
-                    let count = of_group as f64;
+                    let count = of_view as f64;
                     let (mean_g, pull) = ((sum_g / count) as f32, (moments[0] / count) as f32 * inv_std);
                     spread(g, y, [gamma[c] * inv_std, mean_g, mean, pull]);
                 }
@@ -254,8 +254,8 @@ impl Linear {
         });
         let total = |moments: &[[f64; 2]], which: usize| moments.iter().map(|m| m[which]).sum::<f64>() as f32;
         let vector = |vector: &mut [f32], moments: &[[f64; 2]], which: usize| {
-            for (value, moments) in vector.iter_mut().zip(moments.chunks_exact(groups)) {
-                // Without batch norm all groups are one.
+            for (value, moments) in vector.iter_mut().zip(moments.chunks_exact(views)) {
+                // Without batch norm the sum is over all views at once.
                 *value = total(if norm.is_some() { moments } else { &moments[..1] }, which);
             }
         };
@@ -265,7 +265,7 @@ impl Linear {
                     vector(&mut self.vector, &self.moments, which);
                     sink.take(tensor + which, &self.vector);
                 }
-                // Batch norm takes any shift away.
+                // Batch norm removes any shift.
                 self.vector.fill(0.0);
             }
             None => vector(&mut self.vector, &self.moments, 1),

@@ -1,12 +1,12 @@
-//! Losses with their gradients, in double precision; exp and ln from libm. Outputs lie batch last, [values, n].
+//! Losses with their gradients, in double precision; exp and ln from libm. Outputs are batch last, [values, n].
 
 use rayon::prelude::*;
 
 use crate::engine::COSINE_EPS;
 use crate::simd::simd;
 
-/// The mean over examples of −ln softmax(logits)\[label\]; `g` takes its gradient (softmax − one-hot)/n. Both are
-/// [classes, n].
+/// The mean over examples of −ln softmax(logits)\[label\], and in `g` its gradient (softmax − one-hot)/n. Logits and `g`
+/// are [classes, n].
 pub fn cross_entropy(logits: &[f32], labels: &[u8], g: &mut [f32]) -> f64 {
     let n = labels.len();
     let mut loss = 0.0;
@@ -24,15 +24,15 @@ pub fn cross_entropy(logits: &[f32], labels: &[u8], g: &mut [f32]) -> f64 {
     loss / n as f64
 }
 
-/// Rows that are summed in one go.
+/// Rows in one partial sum.
 const ROWS: usize = 256;
 
-/// SimSiam's negative cosines, and the memory that they need.
+/// SimSiam's negative cosines, and their buffers.
 #[derive(Default)]
 pub struct Cosines {
-    /// Σ p·z, Σ p², Σ z² over each example's rows, by groups of [`ROWS`]: [groups, 3, 2n].
+    /// Partial sums of p·z, p² and z² over each example's rows: [rows / [`ROWS`], 3, 2n].
     sums: Vec<f64>,
-    /// What p and z of the gradients are multiplied by, [4, 2n]: each with two factors per example, see `combine`.
+    /// The factors of `combine`, [4, 2n]: two per example for the gradient of p, two for that of z.
     factors: Vec<f64>,
 }
 
@@ -41,11 +41,11 @@ impl Cosines {
     /// p and z are [d, 2n]: the first view's examples, then the second's.
     ///
     /// For rows longer than ε: ∂/∂p of −cos = −(z/‖z‖ − cos·p/‖p‖)/‖p‖, and the same with p and z exchanged; a norm at
-    /// its floor is a constant. `dp` takes the gradient for p, and `dz`, where wanted, that for z is added to.
+    /// its floor is a constant. The gradient of p goes into `dp`.
     pub fn loss(&mut self, p: &[f32], z: &[f32], n: usize, dp: &mut [f32]) -> f64 {
         let columns = 2 * n;
-        let groups = p.len().div_ceil(ROWS * columns);
-        self.sums.resize(groups * 3 * columns, 0.0);
+        let partials = p.len().div_ceil(ROWS * columns);
+        self.sums.resize(partials * 3 * columns, 0.0);
         let sums = self.sums.par_chunks_exact_mut(3 * columns);
         sums.zip(p.par_chunks(ROWS * columns).zip(z.par_chunks(ROWS * columns))).for_each(|(sums, (p, z))| {
             products(p, z, n, sums);
@@ -74,13 +74,13 @@ impl Cosines {
         loss / columns as f64
     }
 
-    /// Adds the gradient for z to `dz`, after [`Cosines::loss`].
+    /// Adds the gradient of z to `dz`, after [`Cosines::loss`].
     pub fn add_gradient_of_z(&self, p: &[f32], z: &[f32], n: usize, dz: &mut [f32]) {
         gradient(z, p, n, &self.factors[4 * n..], dz, true);
     }
 }
 
-/// `d` becomes, or grows by, own·factors₂ + other·factors₁, where the other of an example is in the other view.
+/// Sets `d` to own·factors₂ + other·factors₁, or adds that to it; `other` of an example is in the other view.
 fn gradient(own: &[f32], other: &[f32], n: usize, factors: &[f64], d: &mut [f32], accumulate: bool) {
     let rows = d.par_chunks_mut(ROWS * 2 * n).zip(own.par_chunks(ROWS * 2 * n)).zip(other.par_chunks(ROWS * 2 * n));
     rows.for_each(|((d, own), other)| combine(own, other, n, factors, d, accumulate));

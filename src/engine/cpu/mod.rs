@@ -1,29 +1,30 @@
-//! The engine for CPUs: explicit forward and backward passes whose every sum has a fixed order.
+//! The engine for CPUs: explicit forward and backward passes in which every sum has a fixed order.
 //!
 //! # The numeric contract
 //! The same experiment and seed give the same weights, to the last bit, for any number of threads and on any CPU:
-//! 1. a matrix product sums in blocks of [`product::BLOCK`] along k, inside a block by a chain of fused multiply-adds,
-//!    blocks in order ([`product`]), after the bias in a linear layer; a convolution is such products, of rows of
-//!    pixels in the first layer (`kernels`), between fixed maps in the others (`winograd`);
-//! 2. every other sum is split by data, never by thread: lanes, rows, images, groups of images, in order;
-//! 3. elementary functions are +, −, ×, ÷, √ and comparisons; all others (exp, ln, cos, pow …) come from `libm`;
+//! 1. a matrix product sums in blocks of [`product::BLOCK`] along k: a chain of fused multiply-adds inside a block, then
+//!    the blocks in order ([`product`]); in a linear layer the sum starts from the bias. A convolution is such products:
+//!    of rows of pixels in the first layer (`kernels`), between Winograd transforms in the others (`winograd`);
+//! 2. every other sum is split by data, never by thread: lanes, rows, images, a fixed number of images, in order;
+//! 3. +, −, ×, ÷, √ and comparisons are the CPU's; all other functions (exp, ln, cos, pow …) come from `libm`;
 //! 4. random values are keyed ([`crate::rng`]);
-//! 5. a CPU without fused multiply-add computes it in software: slowly, to the same bits.
+//! 5. a CPU without fused multiply-add emulates it in software: slowly, with the same bits.
 //!
 //! # How a pass works
 //! A network becomes chains of operations (`chain`): a convolution (`conv`, `kernels`) with its batch norm, ReLU and
 //! pooling (`activation`, `tail`), a linear layer with its batch norm, ReLU and dropout (`linear`). Each owns its
 //! buffers, which grow to the largest batch and stay: a steady step allocates nothing. Going forward, an operation
 //! leaves in them what its backward pass needs; going backward, it turns ∂L/∂y into ∂L/∂x and hands each gradient to
-//! an `update::Sink`, which moves the weights at once. SimSiam's two views go through as one batch, of which batch norm
-//! sees two groups.
+//! an `update::Sink`, which moves the weights at once. SimSiam's two views go through as one batch, in which batch norm
+//! takes each view on its own.
 //!
-//! Between products, a step waits for memory: a batch's images do not fit into the cache. So what follows a convolution
-//! is done to an image while it is there, by the next convolution, and products fetch what comes after them.
+//! Between products, a step is bound by memory: a batch's images do not fit into the cache. So the next convolution
+//! applies what follows the previous one, image by image while it is in the cache, and products prefetch what comes
+//! after them.
 //!
-//! Images are channels last, [n, rows, columns, channels]: then a pixel's channels are what the CPU does at once.
-//! Features are batch last, [features, n]: then a weight matrix multiplies them as it is stored. Each module says its
-//! backward pass in formulas.
+//! Images are channels last, [n, rows, columns, channels], so that SIMD lanes are channels of one pixel. Features are
+//! batch last, [features, n], so that a weight matrix multiplies them as it is stored. Each module's documentation
+//! derives its backward pass.
 
 mod activation;
 mod chain;
@@ -54,7 +55,7 @@ use update::{ByTensor, Sink, Slots};
 /// A network with its tensors and its optimizer's state.
 pub struct Model {
     specs: Vec<Spec>,
-    /// Those of linear layers in [`slabs`], and so their gradients and the optimizer's state.
+    /// Linear layers' in [`slabs`]; so are their gradients and the optimizer's state.
     weights: Weights,
     rule: Rule,
     steps: u32,
@@ -62,7 +63,7 @@ pub struct Model {
     /// Values of one input.
     input_len: usize,
     trunk: Chain,
-    /// Operations of the trunk's first block.
+    /// Number of operations of the trunk's first block.
     backbone: usize,
     heads: Vec<(&'static str, Chain)>,
     cosines: Cosines,
@@ -72,7 +73,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// `weights` must be in the network's order; `state` as [`Engine::state`] gave it, or the default.
+    /// `weights` must be in the network's order; `state` is one that [`Engine::state`] gave, or the default.
     ///
     /// # Errors
     /// [`Error::Usage`] for a network with layers in an order that the engine does not know.
@@ -120,7 +121,7 @@ impl Model {
         })
     }
 
-    /// How many examples are in `images`.
+    /// The number of examples in `images`.
     fn examples(&self, images: &[f32]) -> Result<usize> {
         let len = self.input_len;
         match images.len() {
@@ -129,7 +130,7 @@ impl Model {
         }
     }
 
-    /// A training pass into `outcome`; the gradients go to `kept`, or move the weights.
+    /// A training pass into `outcome`; the gradients go to `kept`, or update the weights.
     fn pass(
         &mut self,
         objective: &Objective,
@@ -137,7 +138,7 @@ impl Model {
         lr: Rates,
         kept: Option<&mut ByTensor>,
     ) -> Result<()> {
-        let (images, groups, heads) = match objective {
+        let (images, views, heads) = match objective {
             Objective::Classify { images, targets } => (*images, 1, targets.len()),
             Objective::SimSiam { views: [first, second], .. } => {
                 if first.len() != second.len() {
@@ -158,7 +159,7 @@ impl Model {
             Objective::Classify { targets, .. } => targets[at].head,
             Objective::SimSiam { .. } => PREDICTOR,
         };
-        // Before anything moves.
+        // Everything is checked before anything changes.
         let n = self.examples(images)?;
         for at in 0..heads {
             let classes = find(&mut self.heads, name(at))?.features();
@@ -170,14 +171,14 @@ impl Model {
         let weights = &mut weights.arrays;
         let (rule, t) = (self.rule, self.steps + 1);
         let mut kept = kept;
-        trunk.forward(trunk.len(), images, &mut Pass { n, groups, train: Some(dropout), weights });
+        trunk.forward(trunk.len(), images, &mut Pass { n, views, train: Some(dropout), weights });
         let learns = trunk.learns();
         outcome.loss = 0.0;
         let outputs = &mut outcome.outputs;
         for at in 0..heads {
             let head = find(&mut self.heads, name(at))?;
             let (hidden, dh) = trunk.end(n);
-            head.forward(head.len(), hidden, &mut Pass { n, groups, train: Some(dropout), weights });
+            head.forward(head.len(), hidden, &mut Pass { n, views, train: Some(dropout), weights });
             let (out, g) = head.end(n);
             match objective {
                 Objective::Classify { targets, .. } => {
@@ -192,7 +193,7 @@ impl Model {
             }
             let (slots, kept) = (&mut *slots, kept.as_deref_mut());
             let mut sink = Sink { weights, slots, rule, lr: lr.heads, t, kept };
-            head.backward(hidden, learns.then_some(&mut *dh), at > 0, n, groups, &mut sink);
+            head.backward(hidden, learns.then_some(&mut *dh), at > 0, n, views, &mut sink);
             if let Objective::SimSiam { stop_gradient: false, .. } = objective {
                 let (p, _) = head.end(n);
                 cosines.add_gradient_of_z(p, hidden, n / 2, dh);
@@ -208,12 +209,12 @@ impl Model {
             views_into(outputs, z, z, n);
         }
         let mut sink = Sink { weights, slots, rule, lr: lr.trunk, t, kept };
-        trunk.backward(images, None, false, n, groups, &mut sink);
+        trunk.backward(images, None, false, n, views, &mut sink);
         Ok(())
     }
 }
 
-/// A tensor's values, or what belongs to each of them, as the world outside has it: row by row.
+/// An array for the outside, row by row, of a tensor's values, its gradient or an optimizer slot.
 fn array(name: String, spec: &Spec, values: &[f32]) -> Array {
     let values = match spec.shape[..] {
         [_, inputs] => slabs::to_rows(values, inputs),
@@ -236,7 +237,7 @@ fn views_into(outputs: &mut Vec<Vec<f32>>, z: &[f32], p: &[f32], n: usize) {
     }
 }
 
-/// Columns of x [features, n], each as a row.
+/// `columns` of x [features, n], transposed into rows.
 fn rows_of(x: &[f32], n: usize, columns: std::ops::Range<usize>, out: &mut Vec<f32>) {
     let features = x.len() / n;
     out.resize(features * columns.len(), 0.0);
@@ -261,7 +262,7 @@ impl Engine for Model {
     fn predict(&mut self, images: &[f32], heads: &[&str]) -> Result<Vec<Vec<f32>>> {
         let n = self.examples(images)?;
         let weights = &mut self.weights.arrays;
-        let mut pass = Pass { n, groups: 1, train: None, weights };
+        let mut pass = Pass { n, views: 1, train: None, weights };
         self.trunk.forward(self.trunk.len(), images, &mut pass);
         let (hidden, _) = self.trunk.end(n);
         let output = |head: &&str| {
@@ -277,7 +278,7 @@ impl Engine for Model {
     fn features(&mut self, images: &[f32], mode: Mode) -> Result<Vec<f32>> {
         let n = self.examples(images)?;
         let train = (mode == Mode::Train).then_some(DropoutKey { seed: 0, epoch: 0, first: 0 });
-        let mut pass = Pass { n, groups: 1, train, weights: &mut self.weights.arrays };
+        let mut pass = Pass { n, views: 1, train, weights: &mut self.weights.arrays };
         self.trunk.forward(self.backbone, images, &mut pass);
         let mut rows = Vec::new();
         rows_of(self.trunk.out(self.backbone, n), n, 0..n, &mut rows);

@@ -1,10 +1,10 @@
-//! Batch norm's parameters for one batch: what normalises, and what its gradient needs.
+//! Batch norm of one batch: what normalises it, and what the gradient needs.
 //!
 //! Forward (Ioffe and Szegedy, "Batch normalization", 2015, algorithm 1), with μ and σ² over images and pixels of a
 //! channel: x̂ = (x − μ)/√(σ² + ε), y = γ·x̂ + β, computed as
 //! (x − μ)·α + β with α = γ/√(σ² + ε): subtracting first rounds less where μ is large. Backward, with g = ∂L/∂y and
 //! means over the same values: ∂L/∂β = Σ g, ∂L/∂γ = Σ g·x̂, ∂L/∂x = α·(g − mean(g) − x̂·mean(g·x̂)). The gradient of a
-//! shift before batch norm is 0, exactly: μ takes the shift away.
+//! shift before batch norm is exactly 0: μ removes the shift.
 
 use crate::engine::{NORM_EPS, NORM_MOMENTUM};
 use crate::network::Array;
@@ -31,8 +31,8 @@ pub fn inv_std(variance: f64) -> f32 {
     (1.0 / (variance + NORM_EPS).sqrt()) as f32
 }
 
-/// Moves running statistics towards a batch with this mean and sum of squared distances from it over `count` values.
-/// The running variance takes the unbiased one.
+/// Moves running statistics towards a batch of `count` values with this mean and sum of squared deviations. The running
+/// variance takes the unbiased one.
 pub fn move_running(running_mean: &mut f32, running_var: &mut f32, mean: f64, squares: f64, count: f64) {
     let toward = |old: &mut f32, new: f64| {
         *old = ((1.0 - NORM_MOMENTUM) * f64::from(*old) + NORM_MOMENTUM * new) as f32;
@@ -42,7 +42,7 @@ pub fn move_running(running_mean: &mut f32, running_var: &mut f32, mean: f64, sq
 }
 
 impl Norm {
-    /// The identity on `width` channels; whatever was set before is gone.
+    /// Becomes the identity on `width` channels.
     pub fn identity(&mut self, width: usize) {
         for (values, value) in [
             (&mut self.mean, 0.0),
@@ -64,7 +64,7 @@ impl Norm {
     }
 
     /// From the moments of each image, [images, 2, width]: the sum of a channel over `pixels`, and the sum of squared
-    /// distances from its mean. Images are added in order, in double precision (Chan, Golub and LeVeque, "Updating
+    /// deviations from its mean. Images are added in order, in double precision (Chan, Golub and LeVeque, "Updating
     /// formulae and a pairwise algorithm for computing sample variances", 1979). Moves the running statistics.
     /// `tensors`: γ, β, running mean, running variance.
     pub fn set_batch(&mut self, moments: &[f32], width: usize, pixels: usize, tensors: &mut [Array]) {
@@ -105,7 +105,7 @@ impl Norm {
         }
     }
 
-    /// ∂L/∂γ (0) or ∂L/∂β (1) of channel `c`, added up over batches with the same tensors.
+    /// ∂L/∂γ (`which` = 0) or ∂L/∂β (1) of channel `c`, summed over batches with the same tensors.
     pub fn gradient(batches: &[Norm], which: usize, c: usize) -> f32 {
         batches.iter().map(|norm| norm.gradients[which][c]).sum::<f64>() as f32
     }

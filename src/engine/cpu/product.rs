@@ -1,20 +1,19 @@
 //! Matrix products with one fixed order of every sum.
 //!
-//! Each element is a sum over k in blocks of [`BLOCK`]: a chain of fused multiply-adds from +0 in order of k inside a
-//! block, block sums added in order. Everything else (which rows and columns are done together, by how many threads,
-//! with which instructions) leaves that order alone, so it leaves the bits alone. A CPU without fused multiply-add
-//! computes the same chain in software, slowly.
+//! Each element is a sum over k in blocks of [`BLOCK`]: inside a block a chain of fused multiply-adds in order of k,
+//! starting from +0; then the block sums in order. Nothing else (tiling, threads, instruction set) changes that order, so
+//! nothing else changes the bits. A CPU without fused multiply-add computes the same chain in software, slowly.
 //!
-//! The kernel keeps a tile of up to 8 × 32 sums in registers. It is written with arrays: `[f32; 16]` becomes one
-//! AVX-512 register, and measured at 99 % of the multiply-add rate of a Zen 4 core it leaves nothing for intrinsics.
+//! The kernel keeps a tile of up to 8 × 32 sums in registers. It is written with arrays: `[f32; 16]` becomes one AVX-512
+//! register, and at 99 % of the multiply-add rate of a Zen 4 core, as measured, intrinsics would gain nothing.
 
 use super::lanes::rest;
 use crate::simd::simd;
 
-/// Terms in one chain. Shorter chains round less than long ones, and SimSiam's z needs that to stay within 1e-5 of
-/// PyTorch's; below 64 the additions between them begin to cost.
+/// Terms in one chain. Short chains round less than long ones, which SimSiam's z needs to stay within 1e-5 of PyTorch's;
+/// below 64 the additions between chains begin to cost.
 pub const BLOCK: usize = 64;
-/// Columns of B that lie side by side.
+/// Columns of B in a panel.
 pub const PANEL: usize = 32;
 /// Values in a cache line.
 const LINE: usize = 16;
@@ -22,11 +21,11 @@ const LINE: usize = 16;
 /// A: element (i, k) is `values[i * row + k * col]`.
 #[derive(Clone, Copy)]
 pub struct Left<'a> {
-    /// The matrix and perhaps more.
+    /// At least the matrix.
     pub values: &'a [f32],
-    /// From a row to the next, in values.
+    /// Row stride, in values.
     pub row: usize,
-    /// From a column to the next, in values.
+    /// Column stride, in values.
     pub col: usize,
 }
 
@@ -34,11 +33,11 @@ pub struct Left<'a> {
 /// `values[j / PANEL * panel + k * row + j % PANEL]`.
 #[derive(Clone, Copy)]
 pub struct Right<'a> {
-    /// The matrix and perhaps more.
+    /// At least the matrix.
     pub values: &'a [f32],
-    /// From a row to the next inside a panel, in values.
+    /// Row stride inside a panel, in values.
     pub row: usize,
-    /// From a panel to the next, in values.
+    /// Panel stride, in values.
     pub panel: usize,
 }
 
@@ -54,7 +53,7 @@ impl<'a> Right<'a> {
     }
 }
 
-/// C, [m, n] in rows of `stride`, becomes A·B, or C + A·B with `accumulate`; sizes are [m, k, n]. On one thread.
+/// Sets C, [m, n] in rows of `stride` values, to A·B, or to C + A·B with `accumulate`; sizes are [m, k, n]. On one thread.
 ///
 /// # Panics
 /// If A, B or C is shorter than the sizes say, or `stride` less than n.
@@ -62,8 +61,8 @@ pub fn product(c: &mut [f32], stride: usize, a: Left, b: Right, sizes: [usize; 3
     product_ahead(c, stride, a, b, sizes, accumulate, [&[]; 3]);
 }
 
-/// [`product`], which meanwhile brings `ahead`, what is to be read next, from memory into the cache: a tile's sums keep
-/// the CPU too busy to run ahead of them by itself.
+/// [`product`], which meanwhile prefetches `ahead`, what is to be read next: a tile's sums keep the CPU too busy to do so
+/// by itself.
 ///
 /// # Panics
 /// As [`product`].
@@ -92,7 +91,7 @@ pub fn product_ahead(
     blocks(c, stride, a, b, sizes, accumulate, ahead);
 }
 
-/// Whether `len` values hold all of so many `(steps, of so many values)`; no if that is more than can be counted.
+/// Whether `len` values are at least Σ count · size over the pairs (count, size); no if that overflows.
 fn reaches<const N: usize>(len: usize, steps: [(usize, usize); N]) -> bool {
     let end = steps.iter().try_fold(0usize, |end, &(steps, of)| end.checked_add(steps.checked_mul(of)?));
     end.is_some_and(|end| end <= len)
@@ -116,7 +115,7 @@ simd! {
     }
 }
 
-/// Goes through blocks of k, panels and tiles of up to `ROWS` rows, `V` × `L` columns at a time. The sizes have been
+/// Loops over blocks of k, panels, and tiles of up to `ROWS` rows, `V` × `L` columns at a time. The sizes have been
 /// checked.
 #[inline(always)]
 fn all_tiles<const ROWS: usize, const V: usize, const L: usize>(
@@ -128,7 +127,7 @@ fn all_tiles<const ROWS: usize, const V: usize, const L: usize>(
     accumulate: bool,
     ahead: [&[f32]; 3],
 ) {
-    // Tiles of nearly equal height: a last one of one row would take as long as a full one.
+    // Tiles of nearly equal height: a tile of one row takes as long as a full one.
     let tiles = m.div_ceil(ROWS);
     let (height, higher) = (m / tiles, m % tiles);
     let fetches = ahead.iter().any(|ahead| !ahead.is_empty());
@@ -150,7 +149,7 @@ fn all_tiles<const ROWS: usize, const V: usize, const L: usize>(
                 if columns == PANEL {
                     tile_of::<V, L>(rows, terms, a_rows, a.row, a.col, b_panel, b.row, out, stride, add);
                 } else {
-                    // The padding's sums must not be written into C.
+                    // The sums of the padding must not go into C.
                     let mut whole = [0.0; 8 * PANEL];
                     tile_of::<V, L>(rows, terms, a_rows, a.row, a.col, b_panel, b.row, &mut whole, PANEL, false);
                     for (row, sums) in out.chunks_mut(stride).zip(whole.chunks_exact(PANEL)).take(rows) {
@@ -164,13 +163,13 @@ fn all_tiles<const ROWS: usize, const V: usize, const L: usize>(
     }
 }
 
-/// Part `at` of `of` equal ones of `values`, in whole cache lines: what one of so many products fetches ahead.
-pub fn share(values: &[f32], at: usize, of: usize) -> &[f32] {
-    let len = values.len().div_ceil(of).next_multiple_of(LINE);
+/// Chunk `at` of `values` in `count` about equal ones of whole cache lines: what one of `count` products prefetches.
+pub fn share(values: &[f32], at: usize, count: usize) -> &[f32] {
+    let len = values.len().div_ceil(count).next_multiple_of(LINE);
     rest(values, at * len, len)
 }
 
-/// Asks for `values` to be brought into the cache.
+/// Prefetches `values` into the cache.
 #[inline(always)]
 fn fetch(values: &[f32]) {
     for line in values.chunks(LINE) {
@@ -185,7 +184,7 @@ fn fetch(values: &[f32]) {
     }
 }
 
-/// The tile with `rows` rows, as a function compiled for just that number.
+/// A tile of `rows` rows, by a function compiled for that number.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "the arguments of a BLAS kernel")]
 fn tile_of<const V: usize, const L: usize>(
@@ -272,7 +271,7 @@ mod tests {
     use super::*;
     use crate::rng::{Purpose, Stream};
 
-    /// The contract, word by word.
+    /// The contract, literally.
     fn oracle(a: &[f32], b: &[f32], [m, k, n]: [usize; 3], before: Option<&[f32]>) -> Vec<f32> {
         let element = |i: usize, j: usize| {
             let terms: Vec<usize> = (0..k).collect();
@@ -302,7 +301,7 @@ mod tests {
         values.iter().map(|v| v.to_bits()).collect()
     }
 
-    /// Also where the place of a last element is more than can be counted.
+    /// Also where the index of the last element overflows.
     #[test]
     fn matrices_that_are_too_short_are_refused() {
         let values = [0.0; 64];

@@ -1,8 +1,8 @@
-//! Features, batch last: what is done along a row, which is one feature of every example; and how a matrix comes into
-//! panels for [`super::product`].
+//! Features, batch last: operations along a row, which is one feature of every example; and packing a matrix into panels
+//! for [`super::product`].
 //!
-//! Sums along a row are in double precision and in an order that no instruction set changes: [`LANES`] running sums,
-//! then those in pairs.
+//! Sums along a row are in double precision, in an order that does not depend on the instruction set: [`LANES`] running
+//! sums, then those in pairs.
 
 use rayon::prelude::*;
 
@@ -61,7 +61,7 @@ simd! {
         g.iter_mut().zip(x).for_each(|(g, x)| *g = alpha * (*g - mean_g - (x - mean) * pull));
     }
 
-    /// x becomes max(x, 0); a NaN stays one.
+    /// x becomes max(x, 0); NaN stays.
     pub fn rectify(x: &mut [f32]) {
         x.iter_mut().for_each(|x| *x = if *x <= 0.0 { 0.0 } else { *x });
     }
@@ -96,7 +96,7 @@ simd! {
     }
 }
 
-/// Rows of a panel that a task takes.
+/// Rows of a panel per task.
 const TASK: usize = 256;
 
 /// x [rows, n] in panels of [`PANEL`] columns, [n / PANEL, rows, PANEL].

@@ -1,17 +1,16 @@
 //! What follows a convolution, in one pass over each image: batch norm → ReLU → 2×2 max-pooling, any of them absent.
 //!
-//! The forward pass keeps, for each value it gives, the x that it came from (`source`): the first of the largest in its
-//! window. Backward, the sums that batch norm's gradient needs then cost a quarter of a pass, since only the chosen
-//! pixels have a gradient; and ∂L/∂x of all pixels is made right where the convolution's own gradient takes it, by
-//! choosing again.
+//! The forward pass keeps, for each output, the x that it came from (`source`): the first maximum of its window. In the
+//! backward pass the sums for batch norm's gradient then cost a quarter of a pass, since only the chosen pixels have a
+//! gradient; ∂L/∂x of all pixels is computed where the convolution's own gradient needs it, by choosing again.
 //!
-//! x is [side, side, channels]; what comes out has a border of zeros around it, for the convolution that follows.
+//! x is [side, side, channels]; the output has a border of zeros, for the convolution that follows.
 
 use super::lanes::{LANES, Lanes, add, lanes, lanes_mut, mul, sub};
 use super::norm::Norm;
 use crate::simd::simd;
 
-/// What a tail does; the norm may be the identity.
+/// What follows the norm, which may be the identity.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tail {
     pub relu: bool,
@@ -19,13 +18,13 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// Values at or below it become it, and have no gradient (ReLU's at 0 is 0, as in PyTorch). A NaN stays one.
+    /// Values at or below the floor become the floor and get no gradient (ReLU's at 0 is 0, as in PyTorch). NaN stays.
     #[inline(always)]
     fn floor(self) -> f32 {
         if self.relu { 0.0 } else { f32::NEG_INFINITY }
     }
 
-    /// Pixels of a window's side.
+    /// Side of a pooling window, in pixels.
     #[inline(always)]
     pub fn stride(self) -> usize {
         if self.pool { 2 } else { 1 }
@@ -34,16 +33,16 @@ impl Tail {
 
 /// [`Norm`] by lanes.
 #[derive(Clone, Copy)]
-struct Channels<'a> {
+struct NormLanes<'a> {
     mean: &'a [Lanes],
     alpha: &'a [Lanes],
     beta: &'a [Lanes],
 }
 
-impl<'a> Channels<'a> {
+impl<'a> NormLanes<'a> {
     #[inline(always)]
-    fn of(norm: &'a Norm) -> Channels<'a> {
-        Channels { mean: lanes(&norm.mean), alpha: lanes(&norm.alpha), beta: lanes(&norm.beta) }
+    fn of(norm: &'a Norm) -> NormLanes<'a> {
+        NormLanes { mean: lanes(&norm.mean), alpha: lanes(&norm.alpha), beta: lanes(&norm.beta) }
     }
 
     #[inline(always)]
@@ -52,12 +51,12 @@ impl<'a> Channels<'a> {
     }
 }
 
-/// `chosen` becomes `other`, and with it `along` becomes `other_along`, where other is larger: the first of equals
-/// stays. A NaN wins, so that it is seen.
+/// Where `other` is larger, `chosen` becomes `other`, and `along` becomes `other_along`; of equals the first stays. A NaN
+/// wins, so that it is noticed.
 #[inline(always)]
 fn choose(chosen: &mut Lanes, along: &mut Lanes, other: Lanes, other_along: Lanes) {
     for l in 0..LANES {
-        // Without a branch (`||` is one), or the compiler goes lane by lane.
+        // `||` would be a branch, and keep the compiler from vectorising.
         let larger = (other[l] > chosen[l]) | other[l].is_nan();
         chosen[l] = if larger { other[l] } else { chosen[l] };
         along[l] = if larger { other_along[l] } else { along[l] };
@@ -76,16 +75,16 @@ fn masked(mut g: Lanes, v: Lanes, floor: f32) -> Lanes {
 simd! {
     /// From x to `out` [side' + 2, side' + 2, channels], and to `source` [side', side', channels].
     pub fn forward(tail: Tail, norm: &Norm, side: usize, x: &[f32], out: &mut [f32], source: &mut [f32]) {
-        let (norm, x, out, source) = (Channels::of(norm), lanes(x), lanes_mut(out), lanes_mut(source));
-        let (groups, floor, after) = (norm.mean.len(), tail.floor(), side / tail.stride());
+        let (norm, x, out, source) = (NormLanes::of(norm), lanes(x), lanes_mut(out), lanes_mut(source));
+        let (per_pixel, floor, after) = (norm.mean.len(), tail.floor(), side / tail.stride());
         for at in 0..after * after {
             let (row, column) = (at / after, at % after);
-            for c in 0..groups {
-                let corner = (row * tail.stride() * side + column * tail.stride()) * groups + c;
+            for c in 0..per_pixel {
+                let corner = (row * tail.stride() * side + column * tail.stride()) * per_pixel + c;
                 let mut source_x = x[corner];
                 let mut y = norm.apply(c, source_x);
                 if tail.pool {
-                    for next in [groups, side * groups, (side + 1) * groups] {
+                    for next in [per_pixel, side * per_pixel, (side + 1) * per_pixel] {
                         let x = x[corner + next];
                         choose(&mut y, &mut source_x, norm.apply(c, x), x);
                     }
@@ -93,31 +92,30 @@ simd! {
                 for y in &mut y {
                     *y = if *y <= floor { floor } else { *y };
                 }
-                out[((row + 1) * (after + 2) + column + 1) * groups + c] = y;
-                source[at * groups + c] = source_x;
+                out[((row + 1) * (after + 2) + column + 1) * per_pixel + c] = y;
+                source[at * per_pixel + c] = source_x;
             }
         }
     }
 
-    /// Σ g and Σ g·(x − μ) over the pixels of one image, [2, channels]; g = ∂L/∂out has a border that counts for
-    /// nothing.
+    /// Σ g and Σ g·(x − μ) over the pixels of one image, [2, channels]; the border of g = ∂L/∂out is ignored.
     pub fn gradient_sums(tail: Tail, norm: &Norm, side: usize, source: &[f32], g: &[f32], sums: &mut [f32]) {
-        let (norm, source, g, sums) = (Channels::of(norm), lanes(source), lanes(g), lanes_mut(sums));
-        let (groups, floor, after) = (norm.mean.len(), tail.floor(), side / tail.stride());
+        let (norm, source, g, sums) = (NormLanes::of(norm), lanes(source), lanes(g), lanes_mut(sums));
+        let (per_pixel, floor, after) = (norm.mean.len(), tail.floor(), side / tail.stride());
         sums.fill([0.0; LANES]);
         for row in 0..after {
-            for c in 0..groups {
-                // Row by row: sums of few values round less.
+            for c in 0..per_pixel {
+                // Row by row: short sums round less.
                 let mut of_row = [[0.0; LANES]; 2];
                 for column in 0..after {
-                    let x = source[(row * after + column) * groups + c];
-                    let g = g[((row + 1) * (after + 2) + column + 1) * groups + c];
+                    let x = source[(row * after + column) * per_pixel + c];
+                    let g = g[((row + 1) * (after + 2) + column + 1) * per_pixel + c];
                     let g = masked(g, norm.apply(c, x), floor);
                     of_row[0] = add(of_row[0], g);
                     of_row[1] = add(of_row[1], mul(g, sub(x, norm.mean[c])));
                 }
                 sums[c] = add(sums[c], of_row[0]);
-                sums[groups + c] = add(sums[groups + c], of_row[1]);
+                sums[per_pixel + c] = add(sums[per_pixel + c], of_row[1]);
             }
         }
     }
@@ -125,13 +123,13 @@ simd! {
     /// ∂L/∂x of one image, [side, side, channels], from x and g = ∂L/∂out.
     pub fn backward(tail: Tail, norm: &Norm, side: usize, x: &[f32], g: &[f32], dx: &mut [f32]) {
         let (mean_g, pull) = (lanes(&norm.mean_g), lanes(&norm.pull));
-        let (norm, x, g, dx) = (Channels::of(norm), lanes(x), lanes(g), lanes_mut(dx));
-        let (groups, floor, after) = (norm.mean.len(), tail.floor(), side / tail.stride());
+        let (norm, x, g, dx) = (NormLanes::of(norm), lanes(x), lanes(g), lanes_mut(dx));
+        let (per_pixel, floor, after) = (norm.mean.len(), tail.floor(), side / tail.stride());
         for at in 0..after * after {
             let (row, column) = (at / after, at % after);
-            for c in 0..groups {
-                let corner = (row * tail.stride() * side + column * tail.stride()) * groups + c;
-                let g = g[((row + 1) * (after + 2) + column + 1) * groups + c];
+            for c in 0..per_pixel {
+                let corner = (row * tail.stride() * side + column * tail.stride()) * per_pixel + c;
+                let g = g[((row + 1) * (after + 2) + column + 1) * per_pixel + c];
                 let (mean, alpha, mean_g, pull) = (norm.mean[c], norm.alpha[c], mean_g[c], pull[c]);
                 if !tail.pool {
                     let x = x[corner];
@@ -139,8 +137,8 @@ simd! {
                     dx[corner] = mul(alpha, sub(sub(g, mean_g), mul(sub(x, mean), pull)));
                     continue;
                 }
-                let window = [0, groups, side * groups, (side + 1) * groups];
-                // Each candidate carries its place in the window along.
+                let window = [0, per_pixel, side * per_pixel, (side + 1) * per_pixel];
+                // Each candidate carries along its place in the window.
                 let (mut v, mut best) = (norm.apply(c, x[corner]), [0.0; LANES]);
                 for (i, at) in window.into_iter().enumerate().skip(1) {
                     choose(&mut v, &mut best, norm.apply(c, x[corner + at]), [i as f32; LANES]);
@@ -158,27 +156,27 @@ simd! {
         }
     }
 
-    /// The moments of one image x [pixels, channels]: per channel its sum, and its sum of squared distances from its
+    /// The moments of one image x [pixels, channels]: per channel the sum and the sum of squared deviations from the
     /// mean, [2, channels].
     pub fn moments(x: &[f32], channels: usize, moments: &mut [f32]) {
-        let (x, groups) = (lanes(x), channels / LANES);
-        let pixels = x.len() / groups;
-        let (sums, squares) = lanes_mut(moments).split_at_mut(groups);
-        for c in 0..groups {
-            sums[c] = sum_of(x, groups, c, |x| x);
+        let (x, per_pixel) = (lanes(x), channels / LANES);
+        let pixels = x.len() / per_pixel;
+        let (sums, squares) = lanes_mut(moments).split_at_mut(per_pixel);
+        for c in 0..per_pixel {
+            sums[c] = sum_of(x, per_pixel, c, |x| x);
             let mean = mul(sums[c], [1.0 / pixels as f32; LANES]);
-            squares[c] = sum_of(x, groups, c, |x| mul(sub(x, mean), sub(x, mean)));
+            squares[c] = sum_of(x, per_pixel, c, |x| mul(sub(x, mean), sub(x, mean)));
         }
     }
 }
 
-/// Σ f(x) over the pixels of channel group `c`, in runs of 32: sums of few values round less.
+/// Σ f(x) over the pixels, lanes `c`, in runs of 32: short sums round less.
 #[inline(always)]
-fn sum_of(x: &[Lanes], groups: usize, c: usize, f: impl Fn(Lanes) -> Lanes) -> Lanes {
+fn sum_of(x: &[Lanes], per_pixel: usize, c: usize, f: impl Fn(Lanes) -> Lanes) -> Lanes {
     let mut total = [0.0; LANES];
-    for run in x.chunks(32 * groups) {
+    for run in x.chunks(32 * per_pixel) {
         let mut sum = [0.0; LANES];
-        for pixel in run.chunks_exact(groups) {
+        for pixel in run.chunks_exact(per_pixel) {
             sum = add(sum, f(pixel[c]));
         }
         total = add(total, sum);

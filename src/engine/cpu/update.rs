@@ -1,5 +1,5 @@
-//! The update rules of [`crate::optimizer`], each in one pass over parameter, gradient and state, and where gradients
-//! go: into the update at once, so that a large one is never whole in memory, or into a list.
+//! The update rules of [`crate::optimizer`], each in one pass over parameter, gradient and state; and the sink of a
+//! backward pass's gradients: they update the weights at once, so that a large one is never whole in memory, or are kept.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ use crate::simd::simd;
 /// Gradients by tensor index.
 pub type ByTensor = BTreeMap<usize, Vec<f32>>;
 
-/// Per tensor: the rule's state arrays, once it has had a gradient.
+/// Per tensor: the rule's state arrays, empty before its first gradient.
 pub type Slots = Vec<Vec<Vec<f32>>>;
 
-/// What takes the gradients of a backward pass.
+/// Receives the gradients of a backward pass.
 pub struct Sink<'a> {
     pub weights: &'a mut [Array],
     pub slots: &'a mut Slots,
@@ -24,7 +24,7 @@ pub struct Sink<'a> {
     pub lr: f64,
     /// The step, from 1.
     pub t: u32,
-    /// Where gradients are kept; without it they move the weights.
+    /// Keeps the gradients; without it they update the weights.
     pub kept: Option<&'a mut ByTensor>,
 }
 
@@ -32,11 +32,13 @@ impl Sink<'_> {
     /// The whole gradient of a tensor.
     pub fn take(&mut self, tensor: usize, gradient: &[f32]) {
         const SIZE: usize = 1 << 14;
-        self.parts(tensor, SIZE).zip(gradient.par_chunks(SIZE)).for_each(|(mut part, gradient)| part.take(0, gradient));
+        self.chunks(tensor, SIZE)
+            .zip(gradient.par_chunks(SIZE))
+            .for_each(|(mut chunk, gradient)| chunk.take(0, gradient));
     }
 
-    /// A tensor in parts of `size` values, each to be given its gradient, in any order and at any time.
-    pub fn parts(&mut self, tensor: usize, size: usize) -> impl IndexedParallelIterator<Item = Part<'_>> {
+    /// A tensor in chunks of `size` values, each to be given its gradient, in any order and at any time.
+    pub fn chunks(&mut self, tensor: usize, size: usize) -> impl IndexedParallelIterator<Item = Chunk<'_>> {
         let weight = &mut self.weights[tensor].values;
         let (len, count) = (weight.len(), weight.len().div_ceil(size));
         let kept = self.kept.as_mut().map_or(&mut [][..], |kept| {
@@ -57,21 +59,21 @@ impl Sink<'_> {
                 Update::Adam([rate as f32, root as f32])
             }
         };
-        let parts = weight.par_chunks_mut(size).zip(first.zip(second)).zip(chunks_or_none(kept, size, count));
-        parts.map(move |((weight, (first, second)), kept)| Part { weight, slots: [first, second], kept, update })
+        let chunks = weight.par_chunks_mut(size).zip(first.zip(second)).zip(chunks_or_none(kept, size, count));
+        chunks.map(move |((weight, (first, second)), kept)| Chunk { weight, slots: [first, second], kept, update })
     }
 }
 
-/// A rule with its rates.
+/// A rule with its rates of this step.
 #[derive(Clone, Copy)]
 enum Update {
     Sgd([f32; 3]),
     Adam([f32; 2]),
 }
 
-/// Neighbouring values of a tensor that wait for their gradient.
-pub struct Part<'a> {
-    /// The values; those that have had their gradient are the new ones.
+/// Consecutive values of a tensor, to be given their gradient.
+pub struct Chunk<'a> {
+    /// The values; updated where the gradient has been given.
     pub weight: &'a mut [f32],
     /// The rule's state.
     slots: [Option<&'a mut [f32]>; 2],
@@ -79,8 +81,8 @@ pub struct Part<'a> {
     update: Update,
 }
 
-impl Part<'_> {
-    /// All that [`Part::take`] reads or writes of up to `len` values from `at` on: to be fetched meanwhile.
+impl Chunk<'_> {
+    /// What [`Chunk::take`] reads or writes of up to `len` values from `at` on, to be prefetched.
     pub fn ahead(&self, at: usize, len: usize) -> [&[f32]; 3] {
         let [first, second] = self.slots.each_ref().map(|slot| slot.as_deref().unwrap_or_default());
         [self.weight, first, second].map(|all| rest(all, at, len))
@@ -107,7 +109,7 @@ simd! {
     fn sgd(weight: &mut [f32], gradient: &[f32], velocity: &mut [f32], rates: [f32; 3]) {
         let [lr, momentum, weight_decay] = rates;
         for ((w, g), v) in weight.iter_mut().zip(gradient).zip(velocity) {
-            // From 0 the first velocity is the gradient itself.
+            // Starting from 0, the first velocity is the gradient itself.
             *v = momentum * *v + (g + weight_decay * *w);
             *w -= lr * *v;
         }

@@ -10,19 +10,18 @@
 //!      0  1  0 -1         0   0   1
 //! ```
 //!
-//! Summed over input channels, ⊙ is for each of the 16 places a matrix product: M = V·U, with V [tiles, inputs] of the
+//! Summed over input channels, ⊙ is a matrix product for each of the 16 places: M = V·U, with V [tiles, inputs] of the
 //! transformed input and U [inputs, outputs] of the transformed kernels. All maps are linear, so the backward pass is
-//! each one transposed, in reverse: with g = ∂L/∂y
+//! their transposes in reverse order: with g = ∂L/∂y
 //!
 //! - ∂L/∂M = A·g·Aᵀ,
 //! - ∂L/∂U = Vᵀ·∂L/∂M and ∂L/∂w = Gᵀ·∂L/∂U·G,
-//! - ∂L/∂V = ∂L/∂M·Uᵀ and ∂L/∂d = B·∂L/∂V·Bᵀ, added up where tiles overlap.
+//! - ∂L/∂V = ∂L/∂M·Uᵀ and ∂L/∂d = B·∂L/∂V·Bᵀ, summed where tiles overlap.
 //!
-//! The entries of A, B and G are so small that this rounds no more than the definition does (their table 4).
+//! The entries of A, B and G are so small that this rounds no more than the definition (their table 4).
 //!
-//! Images are channels last; V and M are [16, tiles, channels], kernels [9, inputs, outputs]. Between the 16 matrices
-//! of V and M lies a cache line: a transformation that touches one place in each would else find them all in the same
-//! set of the cache.
+//! Images are channels last; V and M are [16, tiles, channels], kernels [9, inputs, outputs]. A cache line separates the
+//! 16 matrices of V and M: a transform touches the same place of each, and they would all be in one cache set.
 
 use super::lanes::{LANES, Lanes, add, lanes, lanes_mut, mul, sub};
 use super::product::PANEL;
@@ -79,8 +78,8 @@ fn g_t([a, b, c, d]: [Lanes; 4]) -> [Lanes; 3] {
     [add(a, sum), difference, add(sum, d)]
 }
 
-/// F·x·Fᵀ for a map F of `$n` values to `$m`, where the expression gives x by row and column. A macro, since all of it
-/// has to stay in registers.
+/// F·x·Fᵀ for a map F of `$n` values to `$m`, where the expression gives x by row and column. A macro, so that all of it
+/// stays in registers.
 macro_rules! both {
     ($f:ident, $n:literal => $m:literal, |$i:ident, $j:ident| $x:expr) => {{
         let mut columns = [[ZERO; $n]; $m];
@@ -103,18 +102,18 @@ macro_rules! both {
 }
 
 simd! {
-    /// V of one image: x [side + 2, side + 2, channels] with its border of zeros. Its tiles are the ones from `first`
-    /// on of `tiles`.
+    /// V of one image x [side + 2, side + 2, channels], with its border of zeros, into the tiles from `first` on of
+    /// `tiles`.
     pub fn transform_input(x: &[f32], side: usize, channels: usize, v: &mut [f32], tiles: usize, first: usize) {
         let (x, v) = (lanes(x), lanes_mut(v));
-        let (groups, wide, half) = (channels / LANES, side + 2, side / 2);
+        let (per_pixel, wide, half) = (channels / LANES, side + 2, side / 2);
         let matrix = matrix_len(tiles, channels) / LANES;
         for tile in 0..half * half {
             let corner = tile / half * 2 * wide + tile % half * 2;
-            for c in 0..groups {
-                let t = both!(b_t, 4 => 4, |i, j| x[(corner + i * wide + j) * groups + c]);
+            for c in 0..per_pixel {
+                let t = both!(b_t, 4 => 4, |i, j| x[(corner + i * wide + j) * per_pixel + c]);
                 for at in 0..16 {
-                    v[at * matrix + (first + tile) * groups + c] = t[at / 4][at % 4];
+                    v[at * matrix + (first + tile) * per_pixel + c] = t[at / 4][at % 4];
                 }
             }
         }
@@ -123,14 +122,14 @@ simd! {
     /// y = Aᵀ·M·A + bias of one image, [side, side, channels].
     pub fn transform_output(m: &[f32], tiles: usize, first: usize, bias: &[f32], side: usize, y: &mut [f32]) {
         let (m, y, bias) = (lanes(m), lanes_mut(y), lanes(bias));
-        let (groups, half) = (bias.len(), side / 2);
-        let matrix = matrix_len(tiles, groups * LANES) / LANES;
+        let (per_pixel, half) = (bias.len(), side / 2);
+        let matrix = matrix_len(tiles, per_pixel * LANES) / LANES;
         for tile in 0..half * half {
             let corner = tile / half * 2 * side + tile % half * 2;
-            for c in 0..groups {
-                let out = both!(a_t, 4 => 2, |i, j| m[(i * 4 + j) * matrix + (first + tile) * groups + c]);
+            for c in 0..per_pixel {
+                let out = both!(a_t, 4 => 2, |i, j| m[(i * 4 + j) * matrix + (first + tile) * per_pixel + c]);
                 for at in 0..4 {
-                    y[(corner + at / 2 * side + at % 2) * groups + c] = add(out[at / 2][at % 2], bias[c]);
+                    y[(corner + at / 2 * side + at % 2) * per_pixel + c] = add(out[at / 2][at % 2], bias[c]);
                 }
             }
         }
@@ -139,14 +138,14 @@ simd! {
     /// ∂L/∂M = A·g·Aᵀ of one image, from g = ∂L/∂y.
     pub fn transform_gradient(g: &[f32], side: usize, channels: usize, m: &mut [f32], tiles: usize, first: usize) {
         let (g, m) = (lanes(g), lanes_mut(m));
-        let (groups, half) = (channels / LANES, side / 2);
+        let (per_pixel, half) = (channels / LANES, side / 2);
         let matrix = matrix_len(tiles, channels) / LANES;
         for tile in 0..half * half {
             let corner = tile / half * 2 * side + tile % half * 2;
-            for c in 0..groups {
-                let t = both!(a, 2 => 4, |i, j| g[(corner + i * side + j) * groups + c]);
+            for c in 0..per_pixel {
+                let t = both!(a, 2 => 4, |i, j| g[(corner + i * side + j) * per_pixel + c]);
                 for at in 0..16 {
-                    m[at * matrix + (first + tile) * groups + c] = t[at / 4][at % 4];
+                    m[at * matrix + (first + tile) * per_pixel + c] = t[at / 4][at % 4];
                 }
             }
         }
@@ -156,14 +155,14 @@ simd! {
     pub fn fold_gradient(v: &[f32], tiles: usize, first: usize, side: usize, channels: usize, dx: &mut [f32]) {
         dx.fill(0.0);
         let (v, dx) = (lanes(v), lanes_mut(dx));
-        let (groups, wide, half) = (channels / LANES, side + 2, side / 2);
+        let (per_pixel, wide, half) = (channels / LANES, side + 2, side / 2);
         let matrix = matrix_len(tiles, channels) / LANES;
         for tile in 0..half * half {
             let corner = tile / half * 2 * wide + tile % half * 2;
-            for c in 0..groups {
-                let d = both!(b, 4 => 4, |i, j| v[(i * 4 + j) * matrix + (first + tile) * groups + c]);
+            for c in 0..per_pixel {
+                let d = both!(b, 4 => 4, |i, j| v[(i * 4 + j) * matrix + (first + tile) * per_pixel + c]);
                 for at in 0..16 {
-                    let to = &mut dx[(corner + at / 4 * wide + at % 4) * groups + c];
+                    let to = &mut dx[(corner + at / 4 * wide + at % 4) * per_pixel + c];
                     *to = add(*to, d[at / 4][at % 4]);
                 }
             }
@@ -173,12 +172,12 @@ simd! {
     /// U = G·w·Gᵀ, from kernels [9, rows, width] to 16 matrices [rows, width] in packed panels.
     pub fn transform_kernels(taps: &[f32], rows: usize, width: usize, u: &mut [f32]) {
         let (taps, u) = (lanes(taps), lanes_mut(u));
-        let (groups, panel) = (width / LANES, PANEL / LANES);
+        let (per_row, panel) = (width / LANES, PANEL / LANES);
         for row in 0..rows {
-            for c in 0..groups {
-                let t = both!(g, 3 => 4, |i, j| taps[((i * 3 + j) * rows + row) * groups + c]);
+            for c in 0..per_row {
+                let t = both!(g, 3 => 4, |i, j| taps[((i * 3 + j) * rows + row) * per_row + c]);
                 for at in 0..16 {
-                    u[at * rows * groups + (c / panel * rows + row) * panel + c % panel] = t[at / 4][at % 4];
+                    u[at * rows * per_row + (c / panel * rows + row) * panel + c % panel] = t[at / 4][at % 4];
                 }
             }
         }

@@ -1,24 +1,24 @@
 //! The layers as differentiable candle operations, with PyTorch's gradients.
 //!
-//! Where candle 0.11 is right it is used (products, cross-entropy, `detach`). It is not for
-//! - max-pooling: its gradient multiplies by the *averaged* mask, a quarter of the true one, and shares ties;
-//! - ReLU at 0, where its gradient is 1;
-//! - the backward pass of its convolution: right, but a transposed convolution without matrix products.
+//! candle 0.11's own operations are used where they fit (products, cross-entropy, `detach`). These do not:
+//! - max-pooling: its gradient multiplies by the *averaged* mask, a quarter of the true one, and is shared among ties;
+//! - ReLU: its gradient at 0 is 1;
+//! - convolution: its backward pass is right but slow, a transposed convolution without matrix products.
 
 use candle_core::{DType, Result, Tensor, Var};
 
 use crate::engine::{COSINE_EPS, NORM_EPS, NORM_MOMENTUM};
 
-/// Products are computed in double precision on the CPU. In single precision SimSiam's z strays up to 1.3e-5 from
-/// PyTorch's, which is itself up to 7e-6 from the true value: batch norm over a small batch magnifies both.
-/// GPUs are too slow in double precision for that.
+/// Double precision for products on the CPU. In single precision SimSiam's z is up to 1.3e-5 from PyTorch's, which is
+/// itself up to 7e-6 from the exact value: batch norm over a small batch magnifies both errors. GPUs are too slow in
+/// double precision.
 fn widen(x: &Tensor) -> Result<Tensor> {
     x.to_dtype(if x.device().is_cpu() { DType::F64 } else { DType::F32 })
 }
 
 /// 3×3 convolution with padding 1: x [n, c, h, w], weight [o, c, 3, 3], bias \[o\] to [n, o, h, w].
 ///
-/// Columns [n, c·9, h·w] of every pixel's neighbourhood, times the weights [o, c·9].
+/// Computed as the weights [o, c·9] times the columns [n, c·9, h·w] of every pixel's neighbourhood.
 pub fn conv3x3(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
     let o = weight.dim(0)?;
@@ -39,10 +39,10 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     widen(x)?.matmul(&widen(weight)?.t()?)?.to_dtype(x.dtype())?.broadcast_add(bias)
 }
 
-/// Batch norm over dimension 1; in training it also moves `running` (mean, variance).
+/// Batch norm over dimension 1; training also updates `running` (mean, variance).
 ///
-/// Not candle-nn's: that sums all pixels of a channel in one chain, which costs a digit. Here the sums go over the
-/// pixels of an image, then over the images.
+/// Not candle-nn's, which sums all pixels of a channel in one chain and so loses a digit. Here sums are over the pixels of
+/// an image, then over the images.
 pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, running: [&Var; 2], train: bool) -> Result<Tensor> {
     let channels = weight.elem_count();
     let per_channel =
@@ -71,7 +71,7 @@ pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, running: [&Var; 2]
 
 /// max(x, 0), with gradient 0 at 0.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
-    // Asked this way round, a NaN stays a NaN.
+    // Compared this way round, NaN stays NaN.
     x.le(0f32)?.where_cond(&x.zeros_like()?, x)
 }
 

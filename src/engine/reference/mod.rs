@@ -1,4 +1,4 @@
-//! Candle's autograd: the plain engine that others are checked against, and the way to a GPU.
+//! Candle's autograd: the plain engine that tests compare with, and the engine for GPUs.
 
 mod layers;
 mod update;
@@ -26,7 +26,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// `weights` must be in the network's order; `state` as [`Engine::state`] gave it, or the default.
+    /// `weights` must be in the network's order; `state` is one that [`Engine::state`] gave, or the default.
     ///
     /// # Errors
     /// candle's, where the device fails or a shape does not fit.
@@ -43,7 +43,7 @@ impl Model {
     fn differentiate(&self, objective: &Objective, dropout: DropoutKey) -> Result<(Outcome, Vec<Moved>)> {
         let (loss, outputs) = self.loss(objective, dropout)?;
         let store = loss.backward()?;
-        // Nothing reaches a frozen block: its output is detached.
+        // No gradient reaches a frozen block: its output is detached.
         let moved = self.tensors.iter().filter(|(spec, _)| spec.role.is_parameter());
         let gradients = moved.filter_map(|(spec, var)| Some((spec.name.clone(), var.clone(), store.get(var)?.clone())));
         let outcome = Outcome {
@@ -99,7 +99,7 @@ impl Model {
         found.ok_or_else(|| candle_core::Error::Msg(format!("the network has no head {name}")))
     }
 
-    /// All trunk blocks; in train mode with the dropout masks of `train`, in eval mode without.
+    /// All trunk blocks, in train mode with the dropout masks of `train`, else in eval mode.
     fn trunk(&self, x: &Tensor, train: Option<DropoutKey>) -> Result<Tensor> {
         self.network.trunk.iter().try_fold(x.clone(), |x, block| self.forward(block, &x, train))
     }

@@ -12,12 +12,12 @@ use crate::optimizer::{BETA1, BETA2, EPS, Rule, State, adam_corrections};
 pub struct Optimizer {
     rule: Rule,
     steps: u32,
-    /// By parameter name: the rule's slots, once the parameter has had a gradient.
+    /// By parameter name: the rule's slots, from the parameter's first gradient on.
     slots: BTreeMap<String, Vec<Tensor>>,
 }
 
 impl Optimizer {
-    /// Goes on from `state`.
+    /// Continues from `state`.
     pub fn new(rule: Rule, state: &State, device: &Device) -> Result<Optimizer> {
         let mut slots: BTreeMap<String, Vec<Tensor>> = BTreeMap::new();
         for slot in rule.slots() {
@@ -31,7 +31,7 @@ impl Optimizer {
         Ok(Optimizer { rule, steps: state.steps, slots })
     }
 
-    /// Moves every (name, parameter, gradient); `lr` gives the rate of a name.
+    /// Updates every (name, parameter, gradient); `lr` gives a name's learning rate.
     pub(super) fn step(&mut self, gradients: &[Moved], lr: impl Fn(&str) -> f64) -> Result<()> {
         self.steps += 1;
         for (name, parameter, gradient) in gradients {

@@ -1,5 +1,5 @@
-//! What the batches of a stage are made of: images or, before a frozen backbone in eval mode, their features, which
-//! never change and are computed once.
+//! What the batches of a stage are made of: images, or their features behind a backbone frozen in eval mode, which never
+//! change and are computed once.
 
 use crate::augment::plain_batch;
 use crate::data::{Dataset, IMAGE};
@@ -11,9 +11,9 @@ use crate::network::Mode;
 pub const EVAL_BATCH: usize = 128;
 
 /// Images of a data set, or their features.
-pub(super) struct Source<'a> {
+pub(super) struct Inputs<'a> {
     pub content: Content<'a>,
-    /// Which of the content.
+    /// The inputs, as indices into the content.
     pub indices: Vec<u32>,
 }
 
@@ -27,17 +27,17 @@ pub(super) enum Content<'a> {
     },
 }
 
-impl<'a> Source<'a> {
-    pub fn images(data: &'a Dataset, indices: &[u32]) -> Source<'a> {
-        Source { content: Content::Images(data), indices: indices.to_vec() }
+impl<'a> Inputs<'a> {
+    pub fn images(data: &'a Dataset, indices: &[u32]) -> Inputs<'a> {
+        Inputs { content: Content::Images(data), indices: indices.to_vec() }
     }
 
-    /// The features that `model` gives of the images, in their order.
-    pub fn features(data: &Dataset, indices: &[u32], model: &mut dyn Engine) -> Result<Source<'a>> {
+    /// The features of the images by `model`, in their order.
+    pub fn features(data: &Dataset, indices: &[u32], model: &mut dyn Engine) -> Result<Inputs<'a>> {
         let values = features(data, indices, model)?;
         let labels = indices.iter().map(|&index| data.labels[index as usize]).collect();
         let content = Content::Features { width: values.len() / indices.len().max(1), values, labels };
-        Ok(Source { content, indices: (0..indices.len() as u32).collect() })
+        Ok(Inputs { content, indices: (0..indices.len() as u32).collect() })
     }
 }
 
@@ -57,7 +57,7 @@ impl Content<'_> {
         }
     }
 
-    /// Network input without augmentation, in `out`.
+    /// Network input without augmentation, into `out`.
     pub fn plain_batch(&self, indices: &[u32], out: &mut [f32]) {
         match self {
             Content::Images(data) => plain_batch(data, indices, out),
