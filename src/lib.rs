@@ -1,7 +1,7 @@
-//! Learning image classification from few labels, compared in a way that can be checked: the same experiment and
-//! seed give the same weights, to the last bit, on any number of threads of any CPU.
+//! Benchmarks of learning image classification from few labels that anyone can check: the same experiment and seed give
+//! the same weights, to the last bit, on any number of threads of any CPU.
 //!
-//! Data flows down this list; a module uses those above it, but for a fresh run, which takes its old report away.
+//! Data flows down this list: a module uses those above it. (The one exception: a fresh run removes its old report.)
 //!
 //! | module | what lives there |
 //! | --- | --- |
@@ -10,15 +10,15 @@
 //! | [`data`] | CIFAR-10, the synthetic set, labelled subsets, epoch orders |
 //! | [`augment`] | SimSiam's views and the pretext tasks' images, on `u8` pixels |
 //! | [`network`] | networks as descriptions, their weights, initialisation |
-//! | [`optimizer`] | update rules, schedules, savable state |
+//! | [`optimizer`] | update rules, schedules, optimizer state |
 //! | [`engine`] | forward and backward passes: explicit on the CPU, candle's autograd as the reference |
 //! | [`neighbors`], [`evaluate`] | nearest neighbours; accuracy, cross-entropy, kNN, the collapse measure |
 //! | [`train`] | the one loop, its progress and its checkpoints |
 //! | [`statistics`] | intervals, paired differences, verdicts, equivalence |
 //! | [`experiment`] | the YAML file, its stages, the run directory, the result table |
 //! | [`golden`] | manifests compared: bit for bit, or within a margin |
-//! | [`umap`] | features as a map |
-//! | [`report`] | the figures, the page |
+//! | [`umap`] | maps of features |
+//! | [`report`] | figures and the HTML report |
 //!
 //! [`engine::cpu`] states the numeric contract. A run in a few lines:
 //!
@@ -43,8 +43,6 @@
 #![warn(missing_docs)]
 
 pub mod augment;
-#[cfg(test)]
-mod damage;
 pub mod data;
 pub mod engine;
 pub mod error;

@@ -151,4 +151,4 @@ pub(super) fn check_parts(source: &Source, parts: &[Part]) -> Result<Vec<FileRep
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+pub(super) mod tests;

@@ -12,7 +12,7 @@ use crate::data::CLASSES;
 use crate::files::sha256;
 
 /// The contents of three small files with two, three and two records, and the list that describes them.
-pub(crate) fn tiny() -> (Vec<Part>, Vec<Vec<u8>>) {
+pub(in crate::data) fn tiny() -> (Vec<Part>, Vec<Vec<u8>>) {
     let names = [("data_batch_1.bin", 2), ("data_batch_2.bin", 3), ("test_batch.bin", 2)];
     let mut state = 1u32;
     let mut pixel = || {
@@ -29,7 +29,7 @@ pub(crate) fn tiny() -> (Vec<Part>, Vec<Vec<u8>>) {
 }
 
 /// A gzipped tar archive of `files`, inside [`FOLDER`].
-pub(crate) fn packed<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
+pub(in crate::data) fn packed<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Vec<u8> {
     let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
     for (name, contents) in files {
         let mut header = tar::Header::new_gnu();
@@ -61,7 +61,7 @@ fn tiny_folder() -> (tempfile::TempDir, Source, Vec<Part>, Vec<Vec<u8>>) {
     (place, source, parts, contents)
 }
 
-pub(crate) fn load_archive(bytes: &[u8], parts: &[Part]) -> Result<Data> {
+fn load_archive(bytes: &[u8], parts: &[Part]) -> Result<Data> {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), bytes).unwrap();
     load_parts(&Source::Archive(file.path().to_owned()), parts)
@@ -179,6 +179,24 @@ fn faults_of_an_archive_are_named() {
     starts(&packed(zip(&parts, &changed)), "test_batch.bin: SHA-256 is ");
     changed[2].push(0);
     starts(&packed(zip(&parts, &changed)), "test_batch.bin: 6147 bytes long, expected 6146");
+}
+
+/// A flipped bit or a missing end anywhere: an error, or the same images, since a few bytes of gzip and tar mean nothing.
+#[test]
+fn a_damaged_archive_is_refused_or_holds_the_same_images() {
+    let (parts, contents) = tiny();
+    let whole = packed(zip(&parts, &contents));
+    let original = load_archive(&whole, &parts).unwrap();
+    let ends = (0..700).chain(whole.len() - 100..whole.len());
+    for at in ends.chain((700..whole.len() - 100).step_by(23)) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 1 << (at % 8);
+        for damaged in [&flipped, &whole[..at]] {
+            if let Ok(data) = load_archive(damaged, &parts) {
+                assert!(data == original, "other images are accepted: byte {at}");
+            }
+        }
+    }
 }
 
 /// A tar header with the claimed length, and no contents after it.
