@@ -1,5 +1,5 @@
-//! Throughput of training steps, evaluation and augmentation, in images per second (a SimSiam image is two views), and of
-//! their parts.
+//! Throughput of training steps, evaluation and augmentation, in images per second (a SimSiam image is two views), and
+//! of their parts.
 
 use std::hint::black_box;
 

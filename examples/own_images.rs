@@ -1,5 +1,5 @@
-//! Trains SimSiam on a folder of one's own images, without their labels, and uses its features: what is most like each
-//! of some test images?
+//! Trains SimSiam on a folder of your own images, without their labels, and uses its features: which training images
+//! are most similar to a test image?
 //!
 //!     cargo run --release --example own_images -- my-images runs/own
 //!
@@ -24,7 +24,7 @@ fn main() -> fewlabel::Result<()> {
     let mut args = std::env::args_os().skip(1).map(PathBuf::from);
     let (Some(images), Some(out)) = (args.next(), args.next()) else {
         return Err(fewlabel::Error::Usage(
-            "own_images IMAGES OUT: the folder of images, and where to write".to_owned(),
+            "usage: own_images IMAGES OUT, the folder of images and the run directory".to_owned(),
         ));
     };
     let data = folder::load(&images)?;
@@ -44,7 +44,7 @@ stages:
     let experiment = Experiment::parse("own_images".as_ref(), &yaml)?;
     run(&experiment, &Options { data_dir: Some(images), output: Output::Text, ..Options::new(&out) })?;
 
-    // The backbone alone, with the weights that it has learnt.
+    // The trained backbone alone.
     let simsiam = &experiment.stages[0];
     let trained = Weights::load(&out.join("simsiam/weights.safetensors"), &experiment.network(simsiam))?;
     let backbone = Network::backbone(&experiment.widths());
@@ -64,7 +64,7 @@ stages:
             .iter()
             .map(|&(cosine, row)| format!("{} ({cosine:.2})", class(data.train.labels[row as usize])))
             .collect();
-        println!("a test image of {}: most like {}", class(data.test.labels[*query as usize]), near.join(", "));
+        println!("a test image of {}: most similar are {}", class(data.test.labels[*query as usize]), near.join(", "));
     }
     Ok(())
 }

@@ -1,10 +1,10 @@
-//! An own way to pre-train, in the library's terms: which quarter turn has an image gone through? (RotNet: Gidaris,
-//! Singh and Komodakis, "Unsupervised representation learning by predicting image rotations", 2018.) Its backbone is
-//! then fine-tuned on few labels, beside the same network from random weights.
+//! A pre-training method of your own, in terms of the library: by which quarter turn was an image rotated? (RotNet:
+//! Gidaris, Singh and Komodakis, "Unsupervised representation learning by predicting image rotations", 2018.) Its
+//! backbone is then fine-tuned on few labels, and compared with the same network from random weights.
 //!
 //!     cargo run --release --example own_method
 //!
-//! On these drawn shapes so short a pre-training does not pay: 30.7 % against 55.1 % (seed 0, one run each).
+//! On these drawn shapes so short a pre-training does not pay off: 30.7 % against 55.1 % (seed 0, one run each).
 
 use candle_core::Device;
 use fewlabel::augment::{quarter_turns, to_input};
@@ -20,7 +20,7 @@ const SEED: u64 = 0;
 const EPOCHS: u32 = 5;
 const BATCH: usize = 64;
 
-/// The recipe of what follows, as in an experiment file.
+/// The fine-tuning, as in an experiment file.
 const FINETUNING: &str = "
 name: own-method
 dataset: {name: synthetic, train: 4000, test: 1000}
@@ -29,7 +29,7 @@ network: {channels: [16, 32, 64], hidden: 128}
 stages:
   - {name: finetune, method: finetune, from: random, epochs: 15, batch: 64}";
 
-/// The method: all images, turned at random; the labels are the turns.
+/// The method: all images, rotated at random; the labels are the quarter turns.
 fn rotation(data: &Data, network: &Network) -> fewlabel::Result<Weights> {
     let weights = Weights::init(network, SEED);
     let mut model = engine::open(&Device::Cpu, network.clone(), weights, Rule::Adam, &State::default())?;
@@ -65,7 +65,7 @@ fn main() -> fewlabel::Result<()> {
     let pretrained = rotation(&data, &Network::pretext(&experiment.widths()))?;
     for (name, from) in [("random weights", None), ("rotation", Some(&pretrained))] {
         let mut weights = Weights::init(&recipe.network, SEED);
-        // By name: the backbone and the hidden layer are taken over, the classifier is new.
+        // By name: the backbone and the hidden layer; the classifier stays as initialised.
         from.iter().for_each(|from| weights.transfer(from));
         let trained = train(&recipe, &data, &examples, Progress::start(weights), &Device::Cpu, &mut ())?;
         let last = &trained.history[trained.history.len() - 1].metrics;

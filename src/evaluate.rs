@@ -1,8 +1,9 @@
-//! What is measured on a network's outputs, on the host, in double precision and in a fixed order.
+//! Metrics of a network's outputs, on the host, in double precision and in a fixed order.
 
 use crate::neighbors::{Neighbor, nearest, normalized};
 
-/// How many rows of `logits` [n, classes] have their largest value, the first of several, at their label; n labels.
+/// The number of right predictions: rows of `logits` [n, classes] whose largest value, the first of several, is at
+/// their label; n labels.
 pub fn correct(logits: &[f32], labels: &[u8]) -> u32 {
     let hit = |(row, &label): (&[f32], &u8)| u32::from(argmax(row) == usize::from(label));
     rows(logits, labels.len()).zip(labels).map(hit).sum()
@@ -22,7 +23,7 @@ pub fn cross_entropy_sum(logits: &[f32], labels: &[u8]) -> f64 {
     rows(logits, labels.len()).zip(labels).map(loss).sum()
 }
 
-/// How a kNN classifier weighs its neighbours.
+/// A weighted kNN classifier.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Knn {
     /// Neighbours that vote.
@@ -31,10 +32,10 @@ pub struct Knn {
     pub temperature: f64,
 }
 
-/// The class that a weighted kNN classifier takes each row of `queries` for: that with the most votes among the nearest
-/// rows of `bank`, of equal ones the first (Wu et al., "Unsupervised feature learning via non-parametric instance
-/// discrimination", 2018, §3.4; the monitor of Chen and He, 2021, §4.1 and appendix D). `queries` is [n, width] and
-/// `bank` [m, width], with m labels; rows are divided by their length here. None where the bank is empty.
+/// The predictions of a weighted kNN classifier: for each row of `queries` the class with the most votes among the
+/// nearest rows of `bank`, of equal ones the first (Wu et al., "Unsupervised feature learning via non-parametric
+/// instance discrimination", 2018, §3.4; the monitor of Chen and He, 2021, §4.1 and appendix D). `queries` is
+/// [n, width] and `bank` [m, width], with m labels; rows are normalised here. Empty where the bank is empty.
 ///
 /// # Panics
 /// If `width` is 0, or `bank` has fewer labels than rows.
@@ -46,7 +47,7 @@ pub fn knn_predictions(queries: Vec<f32>, bank: Vec<f32>, bank_labels: &[u8], wi
     let class = |near: &[Neighbor]| {
         let mut votes = vec![0.0f64; classes];
         for &(cosine, row) in near {
-            // Divided by the largest vote there can be, so that none overflows.
+            // Relative to the largest possible vote, so that none overflows.
             let vote = libm::exp((f64::from(cosine) - 1.0) / knn.temperature);
             votes[usize::from(bank_labels[row as usize])] += vote;
         }
@@ -57,7 +58,7 @@ pub fn knn_predictions(queries: Vec<f32>, bank: Vec<f32>, bank_labels: &[u8], wi
 
 /// The collapse measure (Chen and He, 2021, §4.1 and figure 2): the standard deviation over the batch (divided by n,
 /// not n − 1) of each component of z/max(‖z‖, 1e-12), averaged over the d components. Near 1/√d for outputs spread over
-/// the sphere, 0 for collapsed ones. `z` is [n, d]. `moments` is room for the sums, whatever it holds.
+/// the sphere, 0 for collapsed ones. `z` is [n, d]. `moments` is scratch memory.
 ///
 /// # Panics
 /// If `n` is 0.

@@ -5,14 +5,13 @@ use rayon::prelude::*;
 use crate::engine::cpu::product::{Left, PANEL, Right, product};
 use crate::engine::cpu::rows::pack_transposed;
 
-/// Queries that one product takes.
+/// Queries per matrix product.
 const QUERIES: usize = 64;
 
-/// A query's similarity with a row of the bank, and that row.
+/// The cosine similarity of a query and a row of the bank, and the row's index.
 pub type Neighbor = (f32, u32);
 
-/// The rows of `features` [n, width], each divided by its length, in place: their products are cosines. A row of zeros
-/// stays one.
+/// The rows of `features` [n, width] scaled to length 1, in place: their products are cosines. A row of zeros stays.
 ///
 /// # Panics
 /// If `width` is 0.

@@ -1,7 +1,7 @@
-//! How parameters move: the rules' constants, the learning-rate schedules, and the state that a checkpoint keeps.
+//! Update rules and their constants, learning-rate schedules, and the optimizer state that a checkpoint keeps.
 //!
 //! The rules are PyTorch's `torch.optim.SGD` and `torch.optim.Adam` (single-tensor form). An engine applies them; a
-//! parameter that gets no gradient is left as it is, its state too.
+//! parameter without a gradient stays as it is, and so does its state.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,13 +13,13 @@ pub enum Rule {
     /// g ← g + weight_decay·w; v ← momentum·v + g (v = g at first); w ← w − lr·v (`torch.optim.SGD` without dampening
     /// and Nesterov).
     Sgd {
-        /// The share of the last velocity that stays.
+        /// The share of the previous velocity that is kept.
         momentum: f32,
         /// λ in g + λ·w.
         weight_decay: f32,
     },
     /// Kingma and Ba, "Adam", 2015, algorithm 1, with [`BETA1`], [`BETA2`] and [`EPS`]. t counts the optimizer's steps,
-    /// in PyTorch the parameter's: the same where every step moves the same parameters.
+    /// in PyTorch the parameter's: the same where every step updates the same parameters.
     Adam,
 }
 
@@ -46,12 +46,13 @@ pub(crate) fn adam_corrections(lr: f64, t: u32) -> (f64, f64) {
     (lr / correction(BETA1), correction(BETA2).sqrt())
 }
 
-/// State of an optimizer on the host; the default is that before the first step.
+/// An optimizer's state on the host; the default is the state before the first step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
     /// Steps taken.
     pub steps: u32,
-    /// For each moved parameter and slot ([`Rule::slots`]) an array called `slot/parameter`, of the parameter's shape.
+    /// For each updated parameter and slot ([`Rule::slots`]) an array called `slot/parameter`, of the parameter's
+    /// shape.
     pub arrays: Vec<Array>,
 }
 
@@ -59,7 +60,7 @@ pub struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
-    /// lr at every step.
+    /// lr in every step.
     Constant,
     /// lr/2 · (1 + cos(π·step/steps)): to 0 over the stage, step by step (Loshchilov and Hutter, "SGDR", 2017,
     /// equation 5; PyTorch's `CosineAnnealingLR` with `T_max` = all steps).

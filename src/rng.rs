@@ -1,10 +1,10 @@
 //! Counter-based random streams: every draw is a function of (seed, purpose, epoch, index) and of nothing else.
 //!
-//! A draw never depends on which thread asks or on how many draws were made elsewhere, so parallel augmentation,
+//! A draw does not depend on the thread that asks, nor on how many draws were made elsewhere, so parallel augmentation,
 //! resumed runs and reordered stages all see the same values. The generator is Philox-4×32-10 (Salmon, Moraes,
 //! Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011): the seed is its key, and purpose, epoch,
-//! index and a running block number are its counter. All of a stream's values are part of the results: changing
-//! how one is drawn changes weights, and is value-breaking.
+//! index and a running block number are its counter. A stream's values are part of the results: a change of how one is
+//! drawn changes weights, and is value-breaking.
 
 /// What a stream is drawn for. The numbers are part of every result; never reuse one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +30,12 @@ pub enum Purpose {
     SyntheticTrain = 9,
     /// The synthetic test images; index: the image.
     SyntheticTest = 10,
-    /// Which of the labelled images validate; epoch and index 0.
+    /// Which labelled images are for validation; epoch and index 0.
     Validation = 11,
-    /// The pairs that push each other apart in a map of features; epoch: the map's. Epoch 2³² − 1, with seed 0: where
-    /// the search for principal components starts; index: the axis.
+    /// UMAP's negative samples; epoch: the layout's. Epoch 2³² − 1, with seed 0: the start of the search for principal
+    /// components; index: the axis.
     Umap = 12,
-    /// The training images among which a report seeks the nearest; epoch and index 0.
+    /// The training images among which a report searches nearest neighbours; epoch and index 0.
     Bank = 13,
 }
 
@@ -67,7 +67,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// From its first value on.
+    /// The stream, at its first value.
     pub fn new(seed: u64, purpose: Purpose, epoch: u32, index: u32) -> Stream {
         let key = [seed as u32, (seed >> 32) as u32];
         Stream { key, counter: [0, index, epoch, purpose as u32], block: [0; 4], used: 4 }
@@ -92,7 +92,7 @@ impl Stream {
         (self.bits() >> 8) as f32 * (1.0 / (1 << 24) as f32)
     }
 
-    /// Uniform from `low` to `high`, which only rounding can reach.
+    /// Uniform from `low` to `high`, which is reached only by rounding.
     pub fn uniform(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.unit()
     }
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(philox(pi, [0xa409_3822, 0x299f_31d0]), answer);
     }
 
-    /// The counter's layout is part of every result.
+    /// The layout of the counter is part of every result.
     #[test]
     fn the_key_fills_the_counter_in_a_fixed_order() {
         let mut stream = Stream::new(0xDEAD_BEEF_0BAD_CAFE, Purpose::Order, 5, 9);
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(drawn, [block(0), block(1)].concat());
     }
 
-    /// Values of this crate's own first release, kept so that a change is noticed.
+    /// Values of this crate's first release, so that a change is noticed.
     #[test]
     fn derived_draws_are_stable() {
         let stream = || Stream::new(7, Purpose::View1, 1, 2);

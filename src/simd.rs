@@ -1,11 +1,11 @@
 //! One source for several instruction sets.
 
-/// Compiles each function for AVX-512, for AVX2 with FMA, and for the build's own target (64-bit Arm has all it needs
-/// there); the first that the CPU supports is taken at run time. Helpers that they call must be `#[inline(always)]`.
+/// Compiles each function for AVX-512, for AVX2 with FMA, and for the build's own target (on 64-bit Arm that has all it
+/// needs); the first that the CPU supports is chosen at run time. Helpers that they call must be `#[inline(always)]`.
 ///
-/// The bits are the same in each: the compiler may do several values at once, but never reorders a sum, and it fuses
-/// only where `mul_add` is written. By AVX-512 `multiversion` means that of Ice Lake and Zen 4: older CPUs, which slow
-/// down for it, get AVX2.
+/// The bits are the same in each: the compiler may vectorise, but never reorders a sum, and it fuses only where
+/// `mul_add` is written. `multiversion`'s AVX-512 is that of Ice Lake and Zen 4: older CPUs, which slow down for it,
+/// get AVX2.
 macro_rules! simd {
     ($($item:item)*) => {
         $(#[multiversion::multiversion(targets("x86_64+avx512f", "x86_64+avx2+fma"))] $item)*
@@ -13,12 +13,12 @@ macro_rules! simd {
 }
 pub(crate) use simd;
 
-/// Whether this CPU multiplies and adds in software: it has none of what [`simd`] compiles for.
+/// Whether this CPU emulates fused multiply-add in software: it lacks what [`simd`] compiles for.
 pub fn is_slow() -> bool {
     cfg!(target_arch = "x86_64") && !["avx2", "fma"].iter().all(|feature| features().contains(feature))
 }
 
-/// Of AVX2, FMA and AVX-512F, those that this CPU has; [`simd`] uses AVX-512 only with Ice Lake's extensions.
+/// Which of AVX2, FMA and AVX-512F this CPU has; [`simd`] uses AVX-512 only with Ice Lake's extensions.
 pub fn features() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
     return [

@@ -1,6 +1,6 @@
-//! What several seeds say: means with intervals, paired differences, verdicts, equivalence.
+//! Statistics over seeds: means with intervals, paired differences, verdicts, equivalence.
 //!
-//! Seeds are taken as independent draws of a nearly normal accuracy, as is usual for repeated training runs.
+//! Accuracies of several seeds are taken as independent and nearly normal, as is usual for repeated training runs.
 
 use std::fmt;
 
@@ -21,13 +21,13 @@ pub struct Estimate {
     pub n: usize,
     /// In the values' unit, as is the half-width.
     pub mean: f64,
-    /// t₀.₉₇₅ with n − 1 degrees of freedom, times s/√n (Student, "The probable error of a mean", 1908); none of a
-    /// single value, or of equal ones, which do not say how much they vary.
+    /// t₀.₉₇₅ with n − 1 degrees of freedom, times s/√n (Student, "The probable error of a mean", 1908); `None` for a
+    /// single value, and for equal ones, which do not show how much they vary.
     pub half_width: Option<f64>,
 }
 
 impl Estimate {
-    /// The mean of `values` and its interval; none without values.
+    /// The mean of `values` and its interval; `None` without values.
     pub fn of(values: &[f64]) -> Option<Estimate> {
         let (n, mean, variance) = moments(values)?;
         let half_width = variance
@@ -36,10 +36,10 @@ impl Estimate {
         Some(Estimate { n: values.len(), mean, half_width })
     }
 
-    /// Of the differences a − b, pair by pair: what the seeds have in common (labels, initial weights) drops out.
+    /// Of the paired differences a − b: what both have of a seed (labels, initial weights) cancels out.
     ///
     /// # Panics
-    /// If there are not as many values on both sides.
+    /// If the numbers of values differ.
     pub fn of_differences(a: &[f64], b: &[f64]) -> Option<Estimate> {
         assert_eq!(a.len(), b.len(), "pairs");
         Estimate::of(&a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<_>>())
@@ -62,7 +62,7 @@ pub enum Verdict {
     Supported,
     /// It is below 0.
     Refuted,
-    /// It holds 0, or there is none.
+    /// It contains 0, or there is none.
     Undecided,
 }
 
@@ -77,9 +77,9 @@ impl fmt::Display for Verdict {
 }
 
 /// The p value of two one-sided tests that the means of two samples differ by less than `margin`, in the values' unit:
-/// the larger of the two (Schuirmann, "A comparison of the two one-sided tests procedure …", 1987), each a t test for
+/// the larger one (Schuirmann, "A comparison of the two one-sided tests procedure …", 1987), each a t test for
 /// unequal variances (Welch, "The generalization of 'Student's' problem …", 1947). Below 0.05 they count as equivalent.
-/// None with fewer than two values in a sample, where neither varies, or with values whose variance is no number.
+/// `None` with fewer than two values in a sample, where neither sample varies, or where a variance is not finite.
 pub fn equivalence(a: &[f64], b: &[f64], margin: f64) -> Option<f64> {
     let (n_a, mean_a, Some(var_a)) = moments(a)? else { return None };
     let (n_b, mean_b, Some(var_b)) = moments(b)? else { return None };
@@ -90,7 +90,7 @@ pub fn equivalence(a: &[f64], b: &[f64], margin: f64) -> Option<f64> {
     if !(error > 0.0 && error.is_finite() && freedom.is_finite() && freedom > 0.0) {
         return None;
     }
-    // The chance of so small a value, or a smaller one, were the difference at the margin.
+    // The probability of a value at most this large if the true difference were at the margin.
     let below = |distance: f64| student(freedom).cdf(distance / error);
     Some(below(difference - margin).max(below(-difference - margin)))
 }
@@ -98,7 +98,7 @@ pub fn equivalence(a: &[f64], b: &[f64], margin: f64) -> Option<f64> {
 /// A variance of accuracies below this is rounding: they are equal.
 const ROUNDING: f64 = 1e-20;
 
-/// How many, their mean, and their unbiased variance: none of a single value, 0 of equal ones.
+/// The number of values, their mean, and their unbiased variance: `None` for a single value, 0 for equal ones.
 fn moments(values: &[f64]) -> Option<(f64, f64, Option<f64>)> {
     let n = values.len() as f64;
     let mean = (n > 0.0).then(|| values.iter().sum::<f64>() / n)?;

@@ -1,10 +1,10 @@
 //! UMAP: a map of features in the plane that keeps neighbours together (McInnes, Healy and Melville, "UMAP: Uniform
-//! manifold approximation and projection for dimension reduction", 2018). Constants are those of the authors' umap-learn
-//! with its defaults, `metric="cosine"` and `init="pca"`; unlike there, the neighbours are exact, the principal components
-//! are of the normalised rows, and the start has no noise.
+//! manifold approximation and projection for dimension reduction", 2018). Constants are those of the authors'
+//! umap-learn with its defaults, `metric="cosine"` and `init="pca"`; unlike there, the neighbours are exact, the
+//! principal components are of the normalised rows, and the start has no noise.
 //!
-//! A [`Graph`] joins every row to its nearest neighbours; [`Graph::layout`] pulls joined points together and pushes random
-//! pairs apart, one after the other, so that the same seed gives the same bits on any number of threads.
+//! A [`Graph`] joins every row to its nearest neighbours; [`Graph::layout`] pulls joined points together and pushes
+//! random pairs apart, one after the other, so that the same seed gives the same bits on any number of threads.
 
 use std::collections::BTreeMap;
 
@@ -47,8 +47,8 @@ impl Graph {
         Graph { edges: edges(&near, NEIGHBORS.min(n)), start: principal_components(&rows, width) }
     }
 
-    /// A point (x, y) for every row, in arbitrary units: the start is 10 wide and high. `seed` draws the negative samples
-    /// (the paper's algorithm 5). 500 epochs for up to 10,000 rows, else 200, as in umap-learn.
+    /// A point (x, y) for every row, in arbitrary units: the start is 10 wide and high. `seed` draws the negative
+    /// samples (the paper's algorithm 5). 500 epochs for up to 10,000 rows, else 200, as in umap-learn.
     pub fn layout(&self, seed: u64) -> Vec<[f32; 2]> {
         let mut points = self.start.clone();
         let n = points.len();

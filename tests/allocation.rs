@@ -1,4 +1,4 @@
-//! A steady training step allocates nothing, nor does the loop around it: every buffer has grown to its size before.
+//! Neither a steady training step nor the loop around it allocates: every buffer has reached its size before.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,12 +12,12 @@ use fewlabel::network::{Network, Weights, Widths};
 use fewlabel::optimizer::{Rule, State};
 use fewlabel::train::{Observer, Position, Progress, train};
 
-/// Counts what every thread allocates.
+/// Counts the allocations of all threads.
 struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: all is left to the system's allocator.
+// SAFETY: everything is left to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
@@ -34,7 +34,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// One test at a time: the count is of all threads.
+/// One test at a time: the count is over all threads.
 fn alone() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
@@ -65,7 +65,7 @@ fn a_steady_step_allocates_nothing() {
         for threads in [1, 2] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
-                // Often enough that every thread has had every kind of task.
+                // Often enough for every thread to have run every kind of task.
                 (0..200).for_each(|_| assert!(model.step(&objective, key, 0.01.into()).is_ok()));
                 let before = ALLOCATIONS.load(Ordering::Relaxed);
                 (0..10).for_each(|_| assert!(model.step(&objective, key, 0.01.into()).is_ok()));
@@ -75,7 +75,7 @@ fn a_steady_step_allocates_nothing() {
     }
 }
 
-/// What the loop around the step does is counted too: batches, losses, accuracies, the collapse measure.
+/// The loop around the step is counted too: batches, losses, accuracies, the collapse measure.
 #[test]
 fn a_steady_training_loop_allocates_nothing() {
     struct Counter(Vec<usize>);

@@ -1,4 +1,4 @@
-//! What holds for every image and every draw.
+//! Properties of every image and every draw.
 
 use fewlabel::augment::{self, CropBox, Pretext, SHEARS, View};
 use fewlabel::data::{Dataset, IMAGE, SIDE};
@@ -41,7 +41,7 @@ proptest! {
         prop_assert_eq!(turned(&turned(&image, a), b), turned(&image, (a + b) % 4));
         prop_assert_eq!(turned(&image, 0), image.clone());
         prop_assert_eq!(sorted(&turned(&image, a)), sorted(&image));
-        // Counter-clockwise: the right edge comes to the top.
+        // Counter-clockwise: the right edge becomes the top.
         prop_assert_eq!(turned(&image, 1)[0], image[SIDE - 1]);
     }
 
@@ -60,7 +60,7 @@ proptest! {
         prop_assert_eq!(&gray[..PLANE], &gray[PLANE..2 * PLANE]);
         prop_assert_eq!(&gray[..PLANE], &gray[2 * PLANE..]);
         prop_assert_eq!(changed(&gray, augment::grayscale), gray.clone());
-        // A gray level lies between the pixel's channels.
+        // A gray level is between the pixel's channels.
         for i in 0..PLANE {
             let channels = [image[i], image[PLANE + i], image[2 * PLANE + i]];
             prop_assert!((*channels.iter().min().unwrap()..=*channels.iter().max().unwrap()).contains(&gray[i]));
@@ -79,7 +79,7 @@ proptest! {
         prop_assert_eq!(changed(&image, |i| augment::brightness(i, 1.0)), image.clone());
         prop_assert_eq!(changed(&image, |i| augment::contrast(i, 1.0)), image.clone());
         prop_assert_eq!(changed(&image, |i| augment::saturation(i, 1.0)), image.clone());
-        // Hue goes through 8-bit HSV: the largest channel comes back exactly.
+        // Hue passes through 8-bit HSV, which keeps the largest channel exactly.
         let same = changed(&image, |i| augment::hue(i, 0.0));
         for i in 0..PLANE {
             let max = |image: &[u8]| image[i].max(image[PLANE + i]).max(image[2 * PLANE + i]);
@@ -104,7 +104,7 @@ proptest! {
     #[test]
     fn shear_moves_rows_and_keeps_the_first(image in image(), which in 0usize..3) {
         let sheared = filled(|out| augment::shear_x(&image, SHEARS[which], out));
-        // Row 0 moves by shear / 2 of a pixel: not at all.
+        // Row 0 moves by shear / 2 pixels, which rounds to 0.
         prop_assert_eq!(&sheared[..SIDE], &image[..SIDE]);
         for (y, (ours, row)) in sheared.chunks(SIDE).zip(image.chunks(SIDE)).enumerate() {
             // The nearest pixel; where two are equally near, 16.16 fixed point decides.
@@ -150,7 +150,7 @@ proptest! {
 
     #[test]
     fn the_same_key_gives_the_same_draw_and_another_key_another(seed in any::<u64>(), epoch in 0u32..100) {
-        // Two views alone may be equal by chance: without jitter little is left to draw.
+        // Two views may be equal by chance: without jitter little is drawn.
         let view = |purpose, epoch, index| {
             let mut stream = Stream::new(seed, purpose, epoch, index);
             [0; 4].map(|_| View::draw(&mut stream))
@@ -162,7 +162,7 @@ proptest! {
     }
 }
 
-/// The distributions of the seed protocol, over 20,000 draws: five standard deviations of slack.
+/// The study's distributions over 20,000 draws, within five standard deviations.
 #[test]
 fn draws_have_the_probabilities_of_the_protocol() {
     let n = 20_000;

@@ -1,14 +1,14 @@
-//! The augmentations' bits, pinned: SHA-256 of what the crate's first, scalar and unoptimised code made of them.
+//! The augmentations' bits, pinned by SHA-256.
 //!
-//! The hashes were recorded from that code, before any of it was made fast. Another hash is value-breaking: it
-//! changes every weight that any experiment trains.
+//! The hashes are of the crate's first, scalar and unoptimised code. Another hash is value-breaking: it changes every
+//! weight that any experiment trains.
 
 use fewlabel::augment::{self, CropBox, Pretext, View};
 use fewlabel::data::{Dataset, IMAGE, SIDE};
 use fewlabel::files::sha256;
 use fewlabel::rng::{Purpose, Stream};
 
-/// Noise and two-dimensional ramps (smooth, with wrap-around edges), taking turns.
+/// Noise and two-dimensional ramps (smooth, with wrap-around edges), alternating.
 fn images() -> Vec<Vec<u8>> {
     let mut stream = Stream::new(11, Purpose::Init, 0, 0);
     let noise = |stream: &mut Stream| (0..IMAGE).map(|_| stream.bits() as u8).collect();
@@ -23,7 +23,7 @@ fn images() -> Vec<Vec<u8>> {
     (0..64).map(|i| if i % 2 == 0 { noise(&mut stream) } else { ramp(&mut stream) }).collect()
 }
 
-/// The hash of `apply(i, image, out)` for `n` values of i, the images taking turns.
+/// The hash of the outputs of `apply(i, image, out)` for `n` values of i, cycling through the images.
 fn hash(n: u32, apply: impl Fn(u32, &[u8], &mut [u8])) -> String {
     let images = images();
     let mut all = vec![0; n as usize * IMAGE];
@@ -49,7 +49,8 @@ fn pretext_images_keep_their_bits() {
     assert_eq!(hash, "645996b1e150fb4ea5a8b40d78ee0dbb991d8a74ce057dd6504c2f35d60840d4");
 }
 
-/// Each function by itself, with parameters that no protocol draws: negative shears, factors outside 0..=2, any box.
+/// Each function by itself, also with parameters that no protocol draws: negative shears, factors outside 0..=2, any
+/// box.
 #[test]
 fn every_function_keeps_its_bits_for_any_parameter() {
     let hash = hash(20_000, |i, image, out| {

@@ -1,4 +1,4 @@
-//! What keeps SimSiam from collapsing, on the embedded images (Chen and He, 2021, §4.1 and §4.2).
+//! What keeps SimSiam from collapsing, on the synthetic images (Chen and He, 2021, §4.1 and §4.2).
 
 use fewlabel::experiment::{Experiment, Options, run};
 

@@ -244,8 +244,9 @@ proptest! {
     }
 
     /// Every network, of any width, in each of its modes, on batches of any size: after one step both engines have the
-    /// same outputs, gradients, weights and running statistics up to rounding, and then the same predictions and features.
-    /// By SGD: Adam's first step is ±lr, even where the gradient is rounding of either sign; the parity tests cover Adam.
+    /// same outputs, gradients, weights and running statistics up to rounding, and then the same predictions and
+    /// features. By SGD: Adam's first step is ±lr, even where the gradient is rounding of either sign; the parity tests
+    /// cover Adam.
     #[test]
     fn engines_agree_on_every_network(
         channels in [1usize..12, 1..12, 1..12], hidden in 1usize..40, projector in 2usize..40,
@@ -326,8 +327,8 @@ fn any_number_of_threads_gives_the_same_weights() {
     }
 }
 
-/// Two steps, a new engine with the first one's weights and state, and two more steps equal four in a row: that is all that
-/// a checkpoint needs.
+/// Two steps, a new engine with the first one's weights and state, and two more steps equal four in a row: that is all
+/// that a checkpoint needs.
 #[test]
 fn weights_and_state_are_all_there_is_to_resume_from() {
     type Resume = fn(Network, Weights, Rule, &State) -> Box<dyn Engine>;

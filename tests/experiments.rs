@@ -1,10 +1,10 @@
-//! Experiment files: any that is valid is read, is the same after it has been written, and runs each stage once.
+//! Experiment files: every valid one is read, survives being written and read again, and runs each stage once.
 
 use fewlabel::experiment::{Experiment, Manifest};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-/// `key: value`, or nothing: what a file may leave out.
+/// `key: value`, or nothing, for keys that a file may leave out.
 fn perhaps(
     key: &'static str,
     values: impl Strategy<Value = Value> + 'static,
@@ -16,17 +16,17 @@ fn one_of(values: &[Value]) -> BoxedStrategy<Value> {
     proptest::sample::select(values.to_vec()).boxed()
 }
 
-/// Keys that a stage of the method may have, without its name and source.
+/// Keys that a stage of the method may have beside its name and source.
 fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
     let mut keys = vec![];
     if method != "knn" {
         keys.push(perhaps("epochs", (1..100u32).prop_map(Value::from)));
-        // Left out it is the study's, larger than the few labels here.
+        // Left out, it is the study's, larger than the few labels here.
         keys.push((2..16u32).prop_map(|batch| Some(("batch".to_owned(), json!(batch)))).boxed());
         keys.push(perhaps("lr", (1e-6..1.0f64).prop_map(Value::from)));
         keys.push(perhaps("schedule", one_of(&[json!("constant"), json!("cosine")])));
         keys.push(perhaps("optimizer", one_of(&[json!("adam"), json!("sgd")])));
-        // Single precision holds these as they are.
+        // These are exact in single precision.
         keys.push(perhaps("momentum", (0..64u32).prop_map(|i| json!(f64::from(i) / 64.0))));
         keys.push(perhaps("weight_decay", (0..64u32).prop_map(|i| json!(f64::from(i) / 1024.0))));
     }
@@ -58,7 +58,7 @@ fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
     keys.prop_map(stage).boxed()
 }
 
-/// A stage, and a number that says which of the stages before it is its source.
+/// A stage, and a number that picks its source among the stages before it.
 fn stage() -> BoxedStrategy<(Map<String, Value>, usize)> {
     let method = proptest::sample::select(vec!["supervised", "pretext", "simsiam", "finetune", "probe", "knn"]);
     let of = |method: &'static str| {
@@ -108,7 +108,7 @@ fn experiment() -> impl Strategy<Value = Value> {
                     "predictor": predictor, "dropout": dropout},
                 "stages": listed,
             });
-            // What is the default is left out when it is written.
+            // Defaults are left out in writing.
             if seeds > 1 {
                 file["seeds"] = json!(seeds);
             }
@@ -123,7 +123,7 @@ fn experiment() -> impl Strategy<Value = Value> {
     )
 }
 
-/// Whether `written` says all that `file` says, and perhaps more.
+/// Whether `written` has everything that `file` has, and perhaps more.
 fn is_in(file: &Value, written: &Value) -> bool {
     match (file, written) {
         (Value::Object(file), Value::Object(written)) => {
@@ -158,7 +158,7 @@ proptest! {
     }
 }
 
-/// The golden manifests are of the experiments that lie beside them.
+/// The golden manifests are of the repository's experiments.
 #[test]
 fn golden_manifests_are_of_the_experiments_of_their_names() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));

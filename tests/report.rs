@@ -1,4 +1,4 @@
-//! The report: one file that needs no other, figures beside it, tables that scripts can read.
+//! The report: one self-contained file, figures beside it, tables for scripts.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ fn files(folder: &Path, end: &str) -> Vec<String> {
 
 const SMOKE: &str = include_str!("../experiments/smoke.yaml");
 
-/// All counts of a stage's confusion matrix, and the share on its diagonal.
+/// The counts of a stage's confusion matrix, and the share on its diagonal.
 fn counted(out: &Path, stage: &str) -> (u32, f64) {
     let svg = std::fs::read_to_string(out.join(format!("confusion-{stage}.svg"))).unwrap();
     let [mut all, mut right] = [0, 0];
@@ -73,7 +73,7 @@ fn a_run_gets_a_page_with_every_figure_beside_it() {
     for id in expected {
         assert!(html.contains(&format!("<figure id=\"{id}\"")), "{id}");
     }
-    // What a page fetches is named by src, href or url(): anchors, files beside it, and what it carries itself.
+    // A page fetches by src, href and url(): here only anchors, files beside it, and embedded data.
     for (attribute, end) in [("src=\"", '"'), ("href=\"", '"'), ("url(", ')')] {
         for part in html.split(attribute).skip(1) {
             let target = part.split(end).next().unwrap();
@@ -83,20 +83,20 @@ fn a_run_gets_a_page_with_every_figure_beside_it() {
     }
     let experiment = Experiment::parse("smoke.yaml".as_ref(), SMOKE).unwrap();
     assert!(html.contains(&experiment.sha256()));
-    // The counts of a confusion matrix are the test images; those on its diagonal are right.
+    // A confusion matrix counts the test images; right predictions are on its diagonal.
     let manifest = fewlabel::experiment::Manifest::load(&out.join("manifest.json")).unwrap();
     for stage in ["baseline", "pretext-finetune", "simsiam-probe", "simsiam-linear"] {
         let top1 = manifest.result[stage].last.metrics["test_top1"];
         assert_eq!(counted(&out, stage), (40, top1), "{stage}");
     }
     assert!(html.contains(&format!("fewlabel report {} ", out.display())) && html.contains("fewlabel run smoke.yaml "));
-    // Accuracies in the CSV are those of the manifest.
+    // The CSV has the manifest's accuracies.
     let csv = std::fs::read_to_string(out.join("results.csv")).unwrap();
     let top1 = manifest.result["baseline"].last.metrics["test_top1"];
     let line = csv.lines().find(|line| line.contains(",baseline,")).unwrap();
     assert!(line.starts_with("smoke,0,baseline,supervised,40,") && line.ends_with(&format!(",{top1},,")), "{line}");
     assert_eq!(csv.lines().count(), 1 + 6);
-    // Again gives the same page, but for the time in the manifest, which is not written again.
+    // Written again it is the same page: the time is the manifest's, which does not change.
     let again = report::write(std::slice::from_ref(&out), None, &out, &mut |_| {}).unwrap();
     assert!(std::fs::read_to_string(again).unwrap() == html, "the same report");
 }
@@ -131,7 +131,7 @@ claims: [{{better: large, than: small}}]"
         html.contains("<h2>All runs</h2>") && html.contains("<th scope=\"row\">b: large</th>"),
         "one table of both"
     );
-    // One command makes this page, one of each runs its experiment.
+    // The page names the command that makes it, and for each run the one that repeats it.
     let [a, b, both] = [&runs[0], &runs[1], &out].map(|path| path.display());
     for command in
         [format!("fewlabel report {a} {b} --out {both} "), "fewlabel run a.yaml ".into(), "fewlabel run b.yaml ".into()]
@@ -141,16 +141,16 @@ claims: [{{better: large, than: small}}]"
     let csv = std::fs::read_to_string(out.join("results.csv")).unwrap();
     assert_eq!(csv.lines().count(), 1 + 2 * 2 * 3);
     assert!(csv.lines().any(|line| line.starts_with("a,1,small,supervised,40,")), "{csv}");
-    // kNN takes images for classes too.
+    // kNN has a confusion matrix too.
     report::write(std::slice::from_ref(&runs[0]), None, &runs[0], &mut |_| {}).unwrap();
     let manifest = fewlabel::experiment::Manifest::load(&runs[0].join("manifest.json")).unwrap();
     let top1 = manifest.result["seed-0/votes"].last.metrics["test_top1"];
     assert_eq!(counted(&runs[0], "votes"), (20, top1));
-    // Two runs of one name have figures of their own.
+    // Runs of the same name have their own figures.
     let twice = folder.path().join("twice");
     report::write(&[runs[0].clone(), runs[0].clone()], None, &twice, &mut |_| {}).unwrap();
     assert!(files(&twice, ".svg").iter().any(|id| id == "a-2.views") && twice.join("a.views.svg").exists());
-    // Stages that differ in their labels alone are one curve.
+    // Stages that differ only in their labels are one curve.
     assert!(files(&out, ".svg").contains(&"label-curve".to_owned()), "a has 20 and 40 labels");
 }
 
@@ -172,7 +172,7 @@ stages: [{name: one, method: supervised, epochs: 1, batch: 4}]";
     report::write(std::slice::from_ref(&out), None, &out, &mut |_| {}).unwrap();
     assert_eq!(files(&out, ".png"), before.into_iter().filter(|id| id != "confusion-one").collect::<Vec<_>>());
     assert!(!files(&out, ".svg").contains(&"confusion-one".to_owned()));
-    // A run that starts over leaves no report; a page of somebody else is not touched, nor what it may name.
+    // A run that starts over removes its report, but no page of someone else, nor files that such a page names.
     let experiment = Experiment::parse("a.yaml".as_ref(), yaml).unwrap();
     let fresh = Options { fresh: true, ..Options::new(&out) };
     run(&experiment, &fresh).unwrap();
@@ -186,7 +186,7 @@ stages: [{name: one, method: supervised, epochs: 1, batch: 4}]";
     assert!(out.join("confusion-mine.svg").exists());
 }
 
-/// A run folder that holds a manifest of `golden/` and nothing else.
+/// A run directory with nothing but a manifest of `golden/`.
 fn golden(folder: &Path, name: &str) -> PathBuf {
     let out = folder.join(name);
     std::fs::create_dir(&out).unwrap();
@@ -252,7 +252,7 @@ stages: [{{name: a, method: supervised, epochs: 1, batch: 4}}]"
         format!(r"fewlabel verify '{}/it'\''s mine/manifest.json' --data-dir {images} ", folder.path().display())
     };
     assert!(html.contains(&verify(&images.display().to_string())));
-    // Two classes are two queries.
+    // Of two classes there are two queries.
     assert!(html.contains("then those 10 of the 16 training images"));
     let neighbors = std::fs::read_to_string(out.join("neighbors-random.svg")).unwrap();
     assert_eq!(neighbors.matches("<image").count(), 2 * (1 + 10));

@@ -1,4 +1,4 @@
-//! What a kill at any moment leaves behind: a run that goes on to the same bits.
+//! A run that is killed at any moment resumes to the same bits.
 #![cfg(unix)]
 
 use std::io::Write;
@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use fewlabel::rng::{Purpose, Stream};
 
-/// Everything that a checkpoint has to hold: Adam and SGD, a cosine, running statistics, dropout, the best epoch so
-/// far, a stage that takes another's weights. Some hundred steps.
+/// Everything that a checkpoint must hold: Adam and SGD, a cosine schedule, running statistics, dropout, the best epoch
+/// so far, a stage that starts from another's weights. Some hundred steps.
 const EXPERIMENT: &str = "name: killed
 dataset: {name: synthetic, train: 320, test: 40}
 labels: {count: 60, choose: stratified, validation: 0.2}
@@ -38,7 +38,7 @@ fn result(folder: &Path, out: &str) -> serde_json::Value {
 
 const STAGES: [&str; 5] = ["simsiam", "pretext", "finetune", "linear", "mlp"];
 
-/// Stages in the manifest of the run, none before it is there.
+/// Finished stages in the run's manifest; 0 before there is one.
 fn finished_stages(folder: &Path, out: &str) -> usize {
     if !folder.join(out).join("manifest.json").exists() {
         return 0;
@@ -46,7 +46,7 @@ fn finished_stages(folder: &Path, out: &str) -> usize {
     result(folder, out).as_object().unwrap().len()
 }
 
-/// What the folders of the stages hold beside `known`, and unfinished files in the run directory.
+/// Files in the stages' folders beside the `known` ones, and unfinished files in the run directory.
 fn files(out: &Path, known: &[&str]) -> Vec<String> {
     let names = |folder: &Path| -> Vec<String> {
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
@@ -77,13 +77,13 @@ fn twenty_kills_change_no_bit() {
     let mut stream = Stream::new(0, Purpose::Init, 0, 0);
     let (mut kills, mut runs) = (0, 0);
     while kills < 20 {
-        // A checkpoint after every step: most kills fall into a write.
+        // A checkpoint after every step: most kills hit a write.
         let out = format!("killed-{runs}");
-        // On a slow machine the first step may take longer than the waits: they grow from kill to kill.
+        // On a slow machine the first step may take longer than the wait, which therefore grows from kill to kill.
         for patience in 1.. {
             let mut child = start(folder, &out, "0").spawn().unwrap();
             std::thread::sleep(Duration::from_millis(20 + u64::from(stream.below(240 + 10 * patience))));
-            // What follows the last stage, the report, takes longer than the waits do.
+            // The report, after the last stage, takes longer than the waits.
             if finished_stages(folder, &out) == STAGES.len() {
                 assert!(child.wait().unwrap().success(), "run {runs} after {kills} kills");
                 break;
@@ -109,7 +109,7 @@ fn twenty_kills_change_no_bit() {
     }
 }
 
-/// A run that a kill ended in its first stage, after a checkpoint: where that lies, and its bytes.
+/// A run killed in its first stage, after a checkpoint: the checkpoint's path and bytes.
 fn killed(folder: &Path, out: &str) -> (PathBuf, Vec<u8>) {
     let checkpoint = folder.join(out).join("simsiam/checkpoint");
     let mut child = start(folder, out, "0").spawn().unwrap();
@@ -123,7 +123,7 @@ fn killed(folder: &Path, out: &str) -> (PathBuf, Vec<u8>) {
     (checkpoint, bytes)
 }
 
-/// A limit on the size of a file fails a write as a full disk does.
+/// A limit on file sizes makes a write fail as a full disk does.
 #[test]
 fn a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole() {
     let folder = tempfile::tempdir().unwrap();
@@ -145,7 +145,7 @@ fn a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole() {
     assert_eq!(result(folder, "full"), result(folder, "whole"));
 }
 
-/// Nothing can be written into the stage's folder any more: a new checkpoint needs a new file there.
+/// The stage's folder becomes read-only: a new checkpoint needs a new file there.
 #[test]
 fn a_read_only_folder_stops_the_run_and_leaves_the_last_checkpoint_whole() {
     use std::os::unix::fs::{PermissionsExt, chown};
@@ -154,7 +154,7 @@ fn a_read_only_folder_stops_the_run_and_leaves_the_last_checkpoint_whole() {
     let folder = folder.path();
     let (checkpoint, before) = killed(folder, "shut");
     let stage = folder.join("shut/simsiam");
-    // What the kill cut short would be swept up first.
+    // A file that the kill cut short would be removed first.
     for entry in std::fs::read_dir(&stage).unwrap().map(|entry| entry.unwrap()) {
         if entry.file_name().to_string_lossy().starts_with(".fewlabel-") {
             std::fs::remove_file(entry.path()).unwrap();
@@ -164,7 +164,7 @@ fn a_read_only_folder_stops_the_run_and_leaves_the_last_checkpoint_whole() {
     allow(0o555);
     let mut command = start(folder, "shut", "0");
     if std::fs::write(stage.join("probe"), "").is_ok() {
-        // The superuser may write everywhere: then as nobody, who owns all but this folder.
+        // The superuser may write anywhere: run as nobody, who owns everything but this folder.
         const NOBODY: u32 = 65534;
         std::fs::remove_file(stage.join("probe")).unwrap();
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();

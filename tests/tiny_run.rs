@@ -69,8 +69,8 @@ stages: [{name: baseline, method: supervised, epochs: 12, batch: 10, lr: 3e-3}]"
     assert_eq!(short.chosen, result.chosen);
 }
 
-/// The study's probe leaves batch norm in train mode: the weights are frozen, the running statistics change. In eval mode
-/// nothing of the backbone changes.
+/// The study's probe leaves batch norm in train mode: the weights are frozen, the running statistics change. In eval
+/// mode nothing of the backbone changes.
 #[test]
 fn a_frozen_backbone_keeps_its_weights() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Maps of real features beside umap-learn's. `UMAP_DIR=folder` takes another pair of features and figures, as
-//! `golden/umap/make_umap.py` writes them.
+//! Maps of real features compared with umap-learn's. `UMAP_DIR=folder` takes other features and figures, as written by
+//! `golden/umap/make_umap.py`.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use candle_core::{DType, Device, safetensors};
 use fewlabel::neighbors::{nearest, normalized};
 use fewlabel::umap::Graph;
 
-/// Neighbours that a good map keeps.
+/// The number of neighbours that is compared.
 const K: usize = 15;
 
 fn folder() -> PathBuf {
@@ -22,7 +22,7 @@ fn features() -> (Vec<f32>, usize) {
     (features.flatten_all().unwrap().to_vec1().unwrap(), width)
 }
 
-/// The rows from the nearest to the farthest of each point, itself left out.
+/// For each point the other rows, from the nearest to the farthest.
 fn order_in_plane(points: &[[f32; 2]], of: usize) -> Vec<usize> {
     let square = |a: [f32; 2]| {
         let [x, y] = [0, 1].map(|axis| f64::from(a[axis]) - f64::from(points[of][axis]));
@@ -34,8 +34,8 @@ fn order_in_plane(points: &[[f32; 2]], of: usize) -> Vec<usize> {
     others
 }
 
-/// Trustworthiness (Venna and Kaski, 2001, as `sklearn.manifold.trustworthiness` computes it) and the share of the
-/// nearest that are nearest on the map too.
+/// Trustworthiness (Venna and Kaski, 2001, as in `sklearn.manifold.trustworthiness`), and the share of nearest
+/// neighbours that are nearest on the map too.
 fn kept(features: Vec<f32>, width: usize, points: &[[f32; 2]]) -> (f64, f64) {
     let rows = normalized(features, width);
     let n = points.len();
@@ -66,7 +66,7 @@ fn a_map_keeps_as_many_neighbours_as_umap_learn() {
     let theirs: serde_json::Value = serde_json::from_str(&text).unwrap();
     let theirs = ["trustworthiness", "recall"].map(|name| theirs[name].as_f64().unwrap());
     println!("{} points: {trustworthiness:.4} {recall:.4}, umap-learn {theirs:.4?}", points.len());
-    // The margin is this project's own demand; a better map is no fault.
+    // The margin is this project's own; the map may be better.
     assert!(trustworthiness > theirs[0] - 0.02, "trustworthiness {trustworthiness}, umap-learn {}", theirs[0]);
     assert!(recall > theirs[1] - 0.02, "recall {recall}, umap-learn {}", theirs[1]);
 }
@@ -88,6 +88,6 @@ fn the_same_seed_gives_the_same_bits_on_any_number_of_threads() {
         return;
     }
     let bytes: Vec<u8> = one.iter().flatten().flat_map(|x| x.to_le_bytes()).collect();
-    // Of this crate's own first map, so that a change is noticed.
+    // This crate's first map, so that a change is noticed.
     insta::assert_snapshot!(fewlabel::files::sha256(&bytes), @"81badd61c174e659abad30395afd1c99997a8f5f5c3afe4a939c05c612ef4669");
 }

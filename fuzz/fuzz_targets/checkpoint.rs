@@ -1,5 +1,5 @@
-//! A checkpoint's readers behind its hash, which is made to fit: they get what no disk would give them. Either any bytes,
-//! or a whole checkpoint with any of its bytes changed.
+//! A checkpoint's reader behind the check of its hash, which is made to match: either any bytes, or a whole checkpoint
+//! with any of its bytes changed.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -18,7 +18,7 @@ static WHOLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     body
 });
 
-/// Three bytes an edit: where, and what is put there; the last edit cuts off the end.
+/// Three bytes per edit: a position of two, and the new byte; a byte left over is how many to cut off the end.
 fn edited(edits: &[u8]) -> Vec<u8> {
     let mut body = WHOLE.clone();
     for edit in edits.chunks_exact(3) {

@@ -1,4 +1,4 @@
-//! Any bytes as CIFAR-10's archive, or as the tar file in it: never the data, never a panic.
+//! Any bytes as CIFAR-10's archive, or as the tar file in it: never accepted, never a panic.
 #![no_main]
 
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! Any text: an experiment that can be written and read again, or an error.
+//! Any text as an experiment: it survives being written and read again, or is an error.
 #![no_main]
 
 use std::path::Path;

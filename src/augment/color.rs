@@ -7,7 +7,7 @@ simd! {
     /// All three channels become the luma (`ImageOps.grayscale`, ITU-R 601-2). `image` is [3, 32, 32].
     ///
     /// # Panics
-    /// If it is not.
+    /// If `image` has another length.
     pub fn grayscale(image: &mut [u8]) {
         pixels(image, |r, g, b| [luma(r, g, b); 3]);
     }
@@ -25,7 +25,7 @@ simd! {
     /// Towards the rounded mean luma for factors below 1 (`ImageEnhance.Contrast`). `image` is [3, 32, 32].
     ///
     /// # Panics
-    /// If it is not.
+    /// If `image` has another length.
     pub fn contrast(image: &mut [u8], factor: f32) {
         let [red, green, blue] = channels(image);
         let lumas = red.iter().zip(green).zip(blue).map(|((r, g), b)| u32::from(luma(*r, *g, *b)));
@@ -36,7 +36,7 @@ simd! {
     /// Towards the grayscale image for factors below 1 (`ImageEnhance.Color`). `image` is [3, 32, 32].
     ///
     /// # Panics
-    /// If it is not.
+    /// If `image` has another length.
     pub fn saturation(image: &mut [u8], factor: f32) {
         pixels(image, |r, g, b| {
             let l = luma(r, g, b);
@@ -50,7 +50,7 @@ fn channels(image: &mut [u8]) -> &mut [Plane; 3] {
     planes_mut(image).as_mut_array().expect("an image has three planes")
 }
 
-/// Replaces the three channels of every pixel by what `f` makes of them.
+/// Applies `f` to the three channels of every pixel.
 #[inline(always)]
 pub(super) fn pixels(image: &mut [u8], f: impl Fn(u8, u8, u8) -> [u8; 3]) {
     let [red, green, blue] = channels(image);
@@ -65,19 +65,19 @@ fn luma(r: u8, g: u8, b: u8) -> u8 {
     ((u32::from(r) * 19595 + u32::from(g) * 38470 + u32::from(b) * 7471 + 0x8000) >> 16) as u8
 }
 
-/// `base` + `factor` · (x − `base`), truncated and cut to 0..=255: Pillow's `Image.blend` in single precision.
+/// `base` + `factor` · (x − `base`), truncated and clamped to 0..=255: Pillow's `Image.blend` in single precision.
 #[inline(always)]
 fn blend(base: u8, x: u8, factor: f32) -> u8 {
     let base = i32::from(base);
-    // A larger factor leaves 0..=255 as well.
+    // A larger factor would leave 0..=255 all the same.
     let factor = factor.clamp(-8192.0, 8192.0);
     floor(base as f32 + factor * (i32::from(x) - base) as f32).clamp(0, 255) as u8
 }
 
-/// Added to a float of magnitude below 2²², it rounds it to the nearest integer and leaves that in the low bits.
+/// Added to a float of magnitude below 2²², this rounds it to the nearest integer, which is then in the low bits.
 pub(super) const ROUND: f32 = 12_582_912.0; // 1.5 · 2²³
 
-/// ⌊x⌋ for magnitudes below 2²². A cast, which would have to saturate, does not vectorise.
+/// ⌊x⌋ for magnitudes below 2²². A cast does not vectorise, since it must saturate.
 #[inline(always)]
 fn floor(x: f32) -> i32 {
     let nearest = x + ROUND;

@@ -23,8 +23,8 @@ impl CropBox {
     /// The whole image.
     pub const WHOLE: CropBox = CropBox { top: 0, left: 0, height: SIDE, width: SIDE };
 
-    /// torchvision's `RandomResizedCrop.get_params`: an area of 0.2 to 1 of the image and a log-uniform ratio of
-    /// 3/4 to 4/3; after ten boxes that do not fit, the centre (of a square image: all of it).
+    /// torchvision's `RandomResizedCrop.get_params`: an area of 0.2 to 1 of the image and a log-uniform aspect ratio of
+    /// 3/4 to 4/3; after ten boxes that do not fit, the centre, which is all of a square image.
     pub fn draw(stream: &mut Stream) -> CropBox {
         let area = (SIDE * SIDE) as f64;
         let log_ratio = libm::logf(4.0 / 3.0);
@@ -53,7 +53,7 @@ simd! {
         let CropBox { top, left, height, width } = crop;
         assert!(height > 0 && width > 0 && top + height <= SIDE && left + width <= SIDE, "{crop:?} is not inside");
         for (plane, out) in planes(image).iter().zip(planes_mut(out)) {
-            // Whole rows at a time in both passes: the first goes along x, so it sees the plane transposed.
+            // Both passes work on whole rows: the first is along x, so it gets the plane transposed.
             let mut columns = [0; PLANE];
             resample_rows(&transpose(plane), left, width, &mut columns);
             resample_rows(&transpose(&columns), top, height, out);
@@ -61,7 +61,7 @@ simd! {
     }
 }
 
-/// Makes 32 rows from the `from` rows that begin at `start`.
+/// Resamples the `from` rows from `start` on to 32.
 #[inline(always)]
 fn resample_rows(plane: &Plane, start: usize, from: usize, out: &mut Plane) {
     let rows = &plane.as_chunks::<SIDE>().0[start..][..from];
@@ -73,13 +73,13 @@ fn resample_rows(plane: &Plane, start: usize, from: usize, out: &mut Plane) {
     }
 }
 
-/// The two source pixels of result `i` of 32 and their weights, in 64ths.
+/// The two source pixels of output `i` of 32 and their weights, in 64ths.
 ///
-/// From at most 32 pixels to 32, Pillow's triangle filter is plain interpolation between pixel centres, and these are
-/// a whole number of 64ths apart: of its weights' 22 bits, the upper 6 hold everything.
+/// From at most 32 pixels to 32, Pillow's triangle filter is plain interpolation between pixel centres, whose distances
+/// are whole 64ths: of the weights' 22 bits, the upper 6 suffice.
 #[inline(always)]
 fn taps(i: usize, from: usize) -> ([usize; 2], [u16; 2]) {
-    // The result's centre, seen from the first source pixel's.
+    // The output's centre, relative to the first source pixel's.
     let center = ((2 * i + 1) * from).saturating_sub(32);
     let (first, beyond) = (center / 64, (center % 64) as u16);
     ([first, (first + 1).min(from - 1)], [64 - beyond, beyond])

@@ -1,4 +1,4 @@
-//! Quarter turns, shear and flip: pixels moved, never mixed.
+//! Quarter turns, shear and flip: pixels are moved, never interpolated.
 
 use super::{PLANE, Plane, planes, planes_mut};
 use crate::data::SIDE;
@@ -34,12 +34,12 @@ simd! {
     pub fn shear_x(image: &[u8], shear: f64, out: &mut [u8]) {
         let fixed = |v: f64| (v * 65536.0 + 0.5).floor() as i64;
         let (step, start) = (fixed(shear), fixed(0.5 + shear * 0.5));
-        // A row moves as a whole, and no further than out of sight.
+        // A row moves as a whole, at most out of the image.
         const SIGHT: i64 = SIDE as i64;
         let moves: [i64; SIDE] = std::array::from_fn(|y| ((start + step * y as i64) >> 16).clamp(-SIGHT, SIGHT));
         let inside: [[bool; SIDE]; SIDE] =
             moves.map(|by| std::array::from_fn(|x| (0..SIDE as i8).contains(&(x as i8 + by as i8))));
-        // A row's width before and after the plane, so that every moved row can be read.
+        // Padded by a row on either side, so that every moved row can be read.
         let mut padded = [0; SIDE + PLANE + SIDE];
         for (plane, out) in planes(image).iter().zip(planes_mut(out)) {
             padded[SIDE..][..PLANE].copy_from_slice(plane);
@@ -61,10 +61,10 @@ fn upside_down(plane: &Plane) -> Plane {
     out
 }
 
-/// Rows become columns.
+/// The transpose.
 ///
-/// An element's index is 5 bits of y and 5 bits of x. A perfect shuffle of the plane (its halves merged, element by
-/// element) turns these ten bits left by one; five shuffles exchange y and x. Each is a loop that vectorises.
+/// An element's index is 5 bits of y and 5 bits of x. A perfect shuffle of the plane (its halves interleaved) rotates
+/// these ten bits left by one; five shuffles exchange y and x. Each is a loop that vectorises.
 #[inline(always)]
 pub(super) fn transpose(plane: &Plane) -> Plane {
     let shuffled = |from: &Plane| {

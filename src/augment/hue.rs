@@ -1,8 +1,8 @@
 //! Hue: torchvision's `adjust_hue` on Pillow images, through Pillow's 8-bit HSV.
 //!
-//! Pillow mixes single and double precision and branches on the largest channel. Here the same values come from a
-//! few single-precision operations without a branch, so that the loop vectorises; the tests compare all 2²⁴ colours
-//! either way with a transcription of Pillow's code.
+//! Pillow mixes single and double precision and branches on the largest channel. Here a few single-precision operations
+//! without branches give the same values, so that the loop vectorises; the tests compare all 2²⁴ colours, in both
+//! directions, with a transcription of Pillow's code.
 
 use super::color::{ROUND, pixels};
 use crate::simd::simd;
@@ -34,8 +34,8 @@ fn floor_255(q: f32) -> f32 {
     if q * 256.0 - nearest < q { nearest - 1.0 } else { nearest }
 }
 
-/// Pillow's conversion (`rgb2hsv_row` in its `Convert.c`); the results are integers in 0..=255. The hue of a gray is
-/// any, its saturation 0.
+/// Pillow's conversion (`rgb2hsv_row` in its `Convert.c`); the results are integers in 0..=255. A gray has
+/// saturation 0 and an arbitrary hue.
 #[inline(always)]
 fn rgb_to_hsv(r: u8, g: u8, b: u8) -> [f32; 3] {
     let (low, high) = (r.min(g), r.max(g));

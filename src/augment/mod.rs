@@ -1,7 +1,7 @@
 //! Augmentations: draws as plain values, applied by pure functions to `u8` images with Pillow's arithmetic.
 //!
-//! An image is [3, 32, 32]: three planes of 32 rows. A [`View`] or a [`Pretext`] says all that is done to one image;
-//! drawing it takes a random stream, applying it takes none.
+//! An image is [3, 32, 32]: three planes of 32 rows. A [`View`] or a [`Pretext`] describes all that is done to one
+//! image; drawing it takes a random stream, applying it does not.
 
 mod color;
 mod crop;
@@ -46,19 +46,19 @@ simd! {
     }
 }
 
-/// The images at `indices`, as network input, in `out`, [n, 3, 32, 32].
+/// Writes the images at `indices` as network input into `out`, [n, 3, 32, 32].
 ///
 /// # Panics
-/// If `out` does not hold just as many images, or an index is none of the data's.
+/// If `out` is not for as many images, or an index is out of range.
 pub fn plain_batch(data: &Dataset, indices: &[u32], out: &mut [f32]) {
     batch(indices, out, |index, out| to_input(data.image(index as usize), out)).collect()
 }
 
-/// One SimSiam view of each image at `indices`, as network input, in `out`, [n, 3, 32, 32]; `purpose` says the first
-/// or the second.
+/// Writes one SimSiam view of each image at `indices` as network input into `out`, [n, 3, 32, 32]; `purpose` says
+/// whether it is the first or the second view.
 ///
 /// # Panics
-/// If `out` does not hold just as many images, or an index is none of the data's.
+/// If `out` is not for as many images, or an index is out of range.
 pub fn view_batch(data: &Dataset, indices: &[u32], seed: u64, purpose: Purpose, epoch: u32, out: &mut [f32]) {
     batch(indices, out, |index, out| {
         let mut image = [0; IMAGE];
@@ -68,11 +68,12 @@ pub fn view_batch(data: &Dataset, indices: &[u32], seed: u64, purpose: Purpose, 
     .collect()
 }
 
-/// The pretext draw of each image at `indices`, in `draws`, which is cleared first, and the transformed images as
-/// network input, in `out`, [n, 3, 32, 32]; `purpose` is [`Purpose::Pretext`] or [`Purpose::PretextTest`].
+/// Draws a pretext transformation for each image at `indices`, into `draws`, which is cleared first, and writes the
+/// transformed images as network input into `out`, [n, 3, 32, 32]. `purpose` is [`Purpose::Pretext`] or
+/// [`Purpose::PretextTest`].
 ///
 /// # Panics
-/// If `out` does not hold just as many images, or an index is none of the data's.
+/// If `out` is not for as many images, or an index is out of range.
 pub fn pretext_batch(
     data: &Dataset,
     indices: &[u32],
@@ -95,13 +96,13 @@ pub fn pretext_batch(
 /// `make(index, out)` for each of `indices`, in parallel; each writes only its own image.
 ///
 /// # Panics
-/// If `out` does not hold just as many images.
+/// If `out` is not for as many images.
 fn batch<T: Send>(
     indices: &[u32],
     out: &mut [f32],
     make: impl Fn(u32, &mut [f32]) -> T + Sync + Send,
 ) -> impl IndexedParallelIterator<Item = T> {
     assert_eq!(out.len(), indices.len() * IMAGE, "a batch of {} images", indices.len());
-    // An image takes some microseconds, about as long as it takes to wake a thread.
+    // An image takes some microseconds, about as long as waking a thread.
     indices.par_iter().zip(out.par_chunks_exact_mut(IMAGE)).with_min_len(8).map(move |(&index, out)| make(index, out))
 }

@@ -1,4 +1,4 @@
-//! The pretext tasks' image: rotated, then sheared, then recoloured; which, is what the network must tell.
+//! The pretext tasks' transformation: rotated, then sheared, then recoloured. The network must tell each of the three.
 
 use super::{color, geometry};
 use crate::data::IMAGE;
@@ -23,7 +23,7 @@ impl Color {
     pub const ALL: [Color; 3] = [Color::Original, Color::Grayscale, Color::Inverted];
 }
 
-/// All that is done to one image; its parts are the labels of the three tasks.
+/// The transformation of one image; its parts are the labels of the three tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pretext {
     /// Counter-clockwise quarter turns, 0..4.
@@ -35,7 +35,7 @@ pub struct Pretext {
 }
 
 impl Pretext {
-    /// Each part uniform.
+    /// Each part drawn uniformly.
     pub fn draw(stream: &mut Stream) -> Pretext {
         Pretext {
             quarter_turns: stream.below(4) as u8,

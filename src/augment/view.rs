@@ -28,10 +28,10 @@ impl Adjustment {
     }
 }
 
-/// The four adjustments in the order in which they are made.
+/// The four adjustments in the order in which they are applied.
 pub type Jitter = [Adjustment; 4];
 
-/// All that is done to an image to make one view of it.
+/// All that is done to an image for one view of it.
 ///
 /// ```
 /// use fewlabel::augment::View;
@@ -46,18 +46,18 @@ pub type Jitter = [Adjustment; 4];
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct View {
-    /// What is cut out, and resized to the whole.
+    /// The box that is cropped and resized to the whole image.
     pub crop: CropBox,
-    /// Whether left and right change places.
+    /// Whether it is flipped horizontally.
     pub flip: bool,
-    /// The changes of colour, if there are any.
+    /// The colour jitter, if any.
     pub jitter: Option<Jitter>,
-    /// Whether it ends up gray.
+    /// Whether it is turned gray at the end.
     pub gray: bool,
 }
 
 impl View {
-    /// The seed protocol's distribution, which is Chen and He's (2021, appendix A) without the blur, as on CIFAR-10
+    /// The study's distribution, which is Chen and He's (2021, appendix A) without the blur, as on CIFAR-10
     /// (appendix D): crop of 0.2 to 1 of the area, flip with probability 0.5, with 0.8 a jitter of brightness, contrast
     /// and saturation 0.4 and hue 0.1 in random order, grayscale with 0.2.
     pub fn draw(stream: &mut Stream) -> View {

@@ -1,7 +1,7 @@
 //! CIFAR-100 with its fine labels, from the official binary archive, verified before use.
 //!
-//! A record is a coarse label, a fine label, and an image as in CIFAR-10. The authors publish the archive's MD5 and no
-//! other checksum, so the archive is read as a whole: it guards against accidents, not malice.
+//! A record is a coarse label, a fine label, and an image as in CIFAR-10. The authors publish only the archive's MD5,
+//! so the whole archive is checked; this guards against accidents, not malice.
 
 use std::io::Read;
 use std::path::Path;
@@ -85,7 +85,7 @@ fn load_archive(path: &Path, md5: &str, sizes: [usize; 2]) -> Result<Data> {
 mod tests {
     use super::*;
 
-    /// An archive of the same make with few records, at a path, and its MD5.
+    /// A small archive in the same format, and its MD5.
     fn archive(folder: &Path, train: &[u8], test: &[u8], names: &str) -> (std::path::PathBuf, String) {
         let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(vec![], flate2::Compression::fast()));
         for (name, contents) in FILES.iter().zip([train, test, names.as_bytes()]) {

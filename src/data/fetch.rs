@@ -1,4 +1,4 @@
-//! Downloads CIFAR-10 into a folder, so that afterwards it is there whole and verified, or not at all.
+//! Downloads CIFAR-10 into a folder: afterwards it is there whole and verified, or not at all.
 //!
 //! The body streams through gunzip and untar; each file is verified in memory before it is written, into a partial
 //! folder that takes the final name in one rename. No archive is kept.
@@ -13,20 +13,20 @@ use super::cifar10::{ARCHIVE, FOLDER, Source, URL, check_parts, official};
 use crate::error::{Error, Result};
 use crate::files::sync_folder;
 
-/// Everything unfinished lies in this folder, so that one removal clears up after any failure.
+/// Everything unfinished is in this folder, so that one removal cleans up after any failure.
 const PARTIAL: &str = ".fewlabel-fetch";
 const LOCK: &str = ".fewlabel-fetch.lock";
 
-/// Where to download from, and how patiently.
+/// Where to download from, and the patience with it.
 #[derive(Clone, Debug)]
 pub struct Fetch {
     /// The archive's address; what it sends is verified, so a mirror will do.
     pub url: String,
-    /// Tries in all; at least one is made.
+    /// Attempts in all, at least one.
     pub attempts: u32,
-    /// A try ends after this time without a byte. A slow connection is no stall: there is no limit on the total.
+    /// An attempt ends after this time without a byte. There is no limit on the total: a slow connection is no stall.
     pub stall: Duration,
-    /// Wait before the second try; before the third it is twice as long, and so on.
+    /// The wait before the second attempt; before the third it is twice as long, and so on.
     pub pause: Duration,
 }
 
@@ -36,16 +36,16 @@ impl Default for Fetch {
     }
 }
 
-/// Makes `folder`/[`FOLDER`] exist, verified; creates `folder`. Returns without a download if all is there already (all
-/// is hashed, stamp or not) and replaces a damaged one.
+/// Makes sure that `folder`/[`FOLDER`] is there and verified; creates `folder`. Downloads nothing if it is whole
+/// already (every file is hashed, stamp or not), and replaces a damaged one.
 ///
-/// `progress` gets the bytes received in this try and the length of the archive if the server tells. What may pass
-/// (connection, stall, truncation, damaged contents, status 408, 429 or 5xx) is tried again.
+/// `progress` gets the bytes received in this attempt, and the length of the archive if the server gives it. Transient
+/// faults (connection, stall, truncation, damaged contents, status 408, 429 or 5xx) are tried again.
 ///
 /// # Errors
-/// [`Error::Download`] after the last try and for any other answer of the server; [`Error::Usage`] for what is no
-/// address; [`Error::Io`] at once for a disk that refuses; [`Error::Data`] for a folder that cannot be made, and where
-/// another fetch is at work.
+/// [`Error::Download`] after the last attempt and for any other answer of the server; [`Error::Usage`] for an invalid
+/// address; [`Error::Io`], without another attempt, for a fault of the disk; [`Error::Data`] for a folder that cannot
+/// be created, and while another fetch is writing into it.
 pub fn fetch(folder: &Path, settings: &Fetch, progress: &mut dyn FnMut(u64, Option<u64>)) -> Result<()> {
     fetch_parts(folder, settings, &official(), progress)
 }
@@ -56,7 +56,8 @@ fn fetch_parts(
     parts: &[Part],
     progress: &mut dyn FnMut(u64, Option<u64>),
 ) -> Result<()> {
-    let cannot = |e| Error::data(folder, format!("this folder cannot be made: {e}"), "choose another with --data-dir");
+    let cannot =
+        |e| Error::data(folder, format!("this folder cannot be created: {e}"), "choose another with --data-dir");
     fs::create_dir_all(folder).map_err(cannot)?;
     let workplace = Workplace::claim(folder)?;
     let target = folder.join(FOLDER);
@@ -75,7 +76,7 @@ fn fetch_parts(
     while let Err(failure) = attempt(&fresh, settings, parts, progress) {
         match failure {
             Failure::Passing(_) if tried < settings.attempts => {}
-            Failure::Passing(cause) => return Err(failed(format!("{cause} (the last of {tried} tries)"))),
+            Failure::Passing(cause) => return Err(failed(format!("{cause} (attempt {tried} of {tried})"))),
             Failure::Lasting(cause) => return Err(failed(cause)),
             Failure::Here(error) => return Err(error),
         }
@@ -87,17 +88,17 @@ fn fetch_parts(
     sync_folder(folder)
 }
 
-/// Why a try ended.
+/// Why an attempt failed.
 enum Failure {
-    /// The network or the server, and it may pass.
+    /// The network or the server, perhaps for the moment.
     Passing(String),
-    /// The network or the server, and it will not pass.
+    /// The network or the server, for good.
     Lasting(String),
     /// This machine.
     Here(Error),
 }
 
-/// Downloads once into the existing folder `fresh`; files of an earlier try are overwritten.
+/// One download into the existing folder `fresh`; files of an earlier attempt are overwritten.
 fn attempt(
     fresh: &Path,
     settings: &Fetch,
@@ -114,7 +115,7 @@ fn attempt(
         .timeout_per_write(stall);
     let response = ureq::Agent::new_with_config(config.build()).get(&settings.url).call().map_err(|e| match e {
         ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => {
-            Failure::Here(Error::Usage(format!("{}: this is no address to fetch from: {e}", settings.url)))
+            Failure::Here(Error::Usage(format!("{}: not an address to download from: {e}", settings.url)))
         }
         _ => Failure::Passing(e.to_string()),
     })?;
@@ -144,7 +145,7 @@ fn write_synced(path: &Path, contents: &[u8]) -> Result<()> {
     file.sync_all().map_err(Error::io("sync", path))
 }
 
-/// Puts `fresh` in the place of `target`; what was there goes to `replaced`, and back if that fails.
+/// Moves `fresh` to `target`; what was there goes to `replaced`, and back if that fails.
 fn install(fresh: &Path, target: &Path, replaced: &Path) -> Result<()> {
     match fs::rename(target, replaced) {
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io("replace", target)(e)),
@@ -156,7 +157,7 @@ fn install(fresh: &Path, target: &Path, replaced: &Path) -> Result<()> {
     })
 }
 
-/// A body that reports every read, and a stall in words.
+/// A body that reports its progress, and a stall by a clear message.
 struct Counted<'a, R> {
     body: R,
     received: u64,
@@ -177,7 +178,7 @@ impl<R: Read> Read for Counted<'_, R> {
     }
 }
 
-/// The right to fetch into a folder; when it goes, so does everything unfinished there.
+/// The lock on a folder to fetch into; dropping it removes everything unfinished there.
 struct Workplace {
     partial: PathBuf,
     lock: PathBuf,
@@ -185,19 +186,19 @@ struct Workplace {
 }
 
 impl Workplace {
-    /// Also clears up what a killed fetch has left behind.
+    /// Also removes what a killed fetch has left.
     fn claim(folder: &Path) -> Result<Workplace> {
         let (partial, lock) = (folder.join(PARTIAL), folder.join(LOCK));
         let file = File::create(&lock).map_err(Error::io("create", &lock))?;
         let free = match file.try_lock() {
             Ok(()) => is_at(&file, &lock),
             Err(TryLockError::WouldBlock) => false,
-            // Some network file systems have no locks; a fetch there is better than none.
+            // Some network file systems have no locks; fetching without one is better than not at all.
             Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => true,
             Err(TryLockError::Error(e)) => return Err(Error::io("lock", &lock)(e)),
         };
         if !free {
-            let problem = "another `fewlabel data fetch` is at work in this folder";
+            let problem = "another `fewlabel data fetch` is writing into this folder";
             return Err(Error::data(folder, problem, "wait until it is done, then run the command again"));
         }
         match fs::remove_dir_all(&partial) {
@@ -210,15 +211,15 @@ impl Workplace {
 impl Drop for Workplace {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.partial);
-        // Elsewhere `is_at` cannot tell an orphaned lock, so there the file stays.
+        // Elsewhere `is_at` cannot detect an orphaned lock, so the file stays.
         if cfg!(unix) {
             let _ = fs::remove_file(&self.lock);
         }
     }
 }
 
-/// Whether `file` is still the one at `path`: a fetch that ends between our opening and locking the lock file removes
-/// it, and then our lock would keep nobody out.
+/// Whether `file` is still the one at `path`: a fetch that ends between our opening and locking of the lock file
+/// removes it, and our lock would then exclude nobody.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;

@@ -1,16 +1,16 @@
 //! The embedded data set: ten shapes, drawn in code from the seed.
 //!
 //! An image shows one shape (drop, open ring, house, triangle, latin cross, Y, half disc, arrow, T, L) at a random
-//! place, size and tilt, in random colours on a two-coloured background, with a stroke and a spot, under noise.
-//! What tells the classes apart is form alone: colour, place and size say nothing. Every shape has an upright
-//! position, so that its rotation can be told. Few labels then leave room for methods that learn form without them.
+//! place, size and tilt, in random colours on a two-coloured background, with a stroke and a spot, under noise. Only
+//! form tells the classes apart, not colour, place or size. Every shape has an upright position, so that its rotation
+//! can be told. Few labels then leave room for methods that learn form without them.
 
 use rayon::prelude::*;
 
 use super::{CHANNELS, CLASSES, Data, Dataset, IMAGE, SIDE};
 use crate::rng::{Purpose, Stream};
 
-/// `train` and `test` images drawn from `seed`, the classes taking turns.
+/// `train` and `test` images drawn from `seed`, cycling through the classes.
 pub fn synthetic(train: usize, test: usize, seed: u64) -> Data {
     Data {
         train: draw(train, seed, Purpose::SyntheticTrain),
@@ -66,7 +66,7 @@ fn paint(image: &mut [u8], class: u8, stream: &mut Stream) {
     }
 }
 
-/// A colour that differs from both of the background's by [`CONTRAST`] in sum, if one of eight draws does.
+/// A colour that differs from both background colours by [`CONTRAST`] in sum, if one of eight draws does.
 fn contrasting(stream: &mut Stream, background: [Rgb; 2], color: impl Fn(&mut Stream) -> Rgb) -> Rgb {
     let far_enough =
         |ink: &Rgb| background.iter().all(|b| ink.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f32>() >= CONTRAST);
@@ -97,7 +97,7 @@ fn stroke(canvas: &mut [Rgb], stream: &mut Stream, color: impl Fn(&mut Stream) -
     over(canvas, ink, |x, y| (x * cos + y * sin - offset).abs() - half_width);
 }
 
-/// Signed distance, about, from the outline of the class's shape of radius 1; negative inside. y points down.
+/// Approximate signed distance from the outline of the class's shape of radius 1, negative inside. y points down.
 fn shape(class: u8, x: f32, y: f32) -> f32 {
     let bar = |x: f32, y: f32, w: f32, h: f32| (x.abs() - w).max(y.abs() - h);
     // Pointing up, its centre of mass at 0.
@@ -127,7 +127,7 @@ fn turn(angle: f32) -> (f32, f32) {
     (libm::sinf(angle), libm::cosf(angle))
 }
 
-/// Mixes from `from` (0) to `to` (1) over the canvas; (0, 0) is the image's centre.
+/// Fills the canvas with a gradient from `from` (share 0) to `to` (1); (0, 0) is the image's centre.
 fn fill(canvas: &mut [Rgb], share: impl Fn(f32, f32) -> f32, from: Rgb, to: Rgb) {
     for (i, pixel) in canvas.iter_mut().enumerate() {
         let (x, y) = centre(i);
@@ -145,7 +145,7 @@ fn over(canvas: &mut [Rgb], ink: Rgb, distance: impl Fn(f32, f32) -> f32) {
     }
 }
 
-/// Pixel `i`'s centre, seen from the image's.
+/// Pixel `i`'s centre, relative to the image's.
 fn centre(i: usize) -> (f32, f32) {
     let at = |i: usize| i as f32 + 0.5 - SIDE as f32 / 2.0;
     (at(i % SIDE), at(i / SIDE))
@@ -155,7 +155,7 @@ fn centre(i: usize) -> (f32, f32) {
 mod tests {
     use super::*;
 
-    /// This crate's own first release: the images are part of every result on them.
+    /// Those of this crate's first release: the images are part of every result on them.
     #[test]
     fn images_are_stable() {
         let data = synthetic(20, 10, 7);
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(data.train.labels[..12], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]);
     }
 
-    /// Colour says nothing: a class's mean colour lies within the scatter of the others'.
+    /// Colour does not tell classes apart: mean colours differ no more than by chance.
     #[test]
     fn classes_share_their_colours() {
         let data = synthetic(2000, 1, 0).train;

@@ -27,11 +27,11 @@ pub trait Engine: Send {
     /// One training pass (running statistics are updated), and the objective's gradient for every parameter that it
     /// depends on outside frozen blocks.
     fn gradients(&mut self, objective: &Objective, dropout: DropoutKey) -> Result<(Outcome, Gradients)>;
-    /// The outputs of `heads` in eval mode, each [n, classes], row by row. Here and in a step, a network without a trunk
-    /// takes features for `images`, as [`Engine::features`] gives them.
+    /// The outputs of `heads` in eval mode, each [n, classes], row by row. Here and in a step, a network without a
+    /// trunk takes features for `images`, as [`Engine::features`] gives them.
     fn predict(&mut self, images: &[f32], heads: &[&str]) -> Result<Vec<Vec<f32>>>;
-    /// The features [n, c·h·w] that the trunk's first block gives in `mode`, or in eval mode if it is frozen in that. Train
-    /// mode updates running statistics. Only for networks with a trunk.
+    /// The features [n, c·h·w] that the trunk's first block gives in `mode`, or in eval mode if it is frozen in that.
+    /// Train mode updates running statistics. Only for networks with a trunk.
     fn features(&mut self, images: &[f32], mode: Mode) -> Result<Vec<f32>>;
     /// The current weights.
     fn weights(&self) -> Result<Weights>;
@@ -39,8 +39,8 @@ pub trait Engine: Send {
     fn state(&self) -> Result<State>;
 }
 
-/// The engine for `device`: [`cpu`] on the CPU, [`reference`](mod@reference) elsewhere. `weights` must be in the network's
-/// order, as all [`Weights`] of that network are; `state` is one that [`Engine::state`] gave, or the default.
+/// The engine for `device`: [`cpu`] on the CPU, [`reference`](mod@reference) elsewhere. `weights` must be in the
+/// network's order, as all [`Weights`] of that network are; `state` is one that [`Engine::state`] gave, or the default.
 ///
 /// # Errors
 /// [`Error::Usage`] for an order of layers that the CPU engine does not know,

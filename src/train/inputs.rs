@@ -1,5 +1,5 @@
-//! What the batches of a stage are made of: images, or their features behind a backbone frozen in eval mode, which never
-//! change and are computed once.
+//! What the batches of a stage are made of: images, or their features behind a backbone frozen in eval mode, which
+//! never change and are computed once.
 
 use crate::augment::plain_batch;
 use crate::data::{Dataset, IMAGE};

@@ -116,8 +116,8 @@ pub(super) struct Batch {
 }
 
 impl Recipe {
-    /// Makes the batch of the images `indices`, the first of which is at `first` in the order of `epoch`. `purpose` keys
-    /// the pretext draws.
+    /// Makes the batch of the images `indices`, the first of which is at `first` in the order of `epoch`. `purpose`
+    /// keys the pretext draws.
     fn fill(&self, batch: &mut Batch, from: &Content, indices: &[u32], first: usize, purpose: Purpose, epoch: u32) {
         (batch.len, batch.first) = (indices.len(), first);
         let views = if let Method::SimSiam { .. } = self.method { 2 } else { 1 };

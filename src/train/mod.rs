@@ -87,9 +87,9 @@ pub struct Position {
     pub top1: Option<(&'static str, f64)>,
 }
 
-/// Called by the training loop. After every step it calls `step`, then `interrupted` and `checkpoint_due`, and `save` if
-/// one of them is true; after every epoch `epoch`, then likewise `checkpoint_due` and `save`. An error ends the training
-/// and is returned. `()` never stops and saves nothing.
+/// Called by the training loop. After every step it calls `step`, then `interrupted` and `checkpoint_due`, and `save`
+/// if one of them is true; after every epoch `epoch`, then likewise `checkpoint_due` and `save`. An error ends the
+/// training and is returned. `()` never stops and saves nothing.
 pub trait Observer {
     /// After every step.
     fn step(&mut self, _at: Position) {}
@@ -128,12 +128,12 @@ pub struct Trained {
 /// Trains from `start` to the recipe's last epoch.
 ///
 /// # Errors
-/// [`Error::Interrupted`] when the observer asks to stop (the progress is saved), [`Error::Diverged`], the observer's own
-/// errors, and those of the engine ([`engine::open`]).
+/// [`Error::Interrupted`] when the observer asks to stop (the progress is saved), [`Error::Diverged`], the observer's
+/// own errors, and those of the engine ([`engine::open`]).
 ///
 /// # Panics
-/// If a frozen backbone has changed, which would be a fault of the engine; with a batch of 0 images; with [`Test::Once`]
-/// and 0 epochs; and for pretext tasks or SimSiam on a backbone frozen in eval mode.
+/// If a frozen backbone has changed, which would be a fault of the engine; with a batch of 0 images; with
+/// [`Test::Once`] and 0 epochs; and for pretext tasks or SimSiam on a backbone frozen in eval mode.
 pub fn train(
     recipe: &Recipe,
     data: &Data,

@@ -47,8 +47,8 @@ pub struct Recipe {
 pub enum Test {
     /// After every epoch, as in the study.
     EveryEpoch,
-    /// Once: after the epoch that is best on the validation images (the first of several), or after the last where there
-    /// are none.
+    /// Once: after the epoch that is best on the validation images (the first of several), or after the last where
+    /// there are none.
     Once,
 }
 
@@ -115,9 +115,10 @@ impl Recipe {
     }
 }
 
-/// An epoch's metrics by name. `train_…` are over the epoch's steps, `test_…` and `validation_…` over those images after
-/// it; `…top1` are accuracies as shares of 1, `…loss` means per image (cross-entropy in nats, for the pretext tasks the
-/// sum of three; SimSiam's negative cosine), and `output_std` is the collapse measure of SimSiam's z of the first view.
+/// An epoch's metrics by name. `train_…` are over the epoch's steps, `test_…` and `validation_…` over those images
+/// after it; `…top1` are accuracies as shares of 1, `…loss` means per image (cross-entropy in nats, for the pretext
+/// tasks the sum of three; SimSiam's negative cosine), and `output_std` is the collapse measure of SimSiam's z of the
+/// first view.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// From 1; 0 for a kNN classifier, which trains nothing.

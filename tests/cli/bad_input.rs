@@ -95,7 +95,7 @@ fn wrong_arguments_are_bad_use() {
     assert_eq!(place.files(), Vec::<String>::new());
 }
 
-/// A path need not be text, and a reader may go away.
+/// A path need not be text, and a reader may close the pipe.
 #[test]
 #[cfg(unix)]
 fn names_that_are_no_text_and_closed_pipes_are_no_fault() {
@@ -115,7 +115,7 @@ network: {channels: [2, 3, 4], hidden: 8}\nstages: [{name: a, method: supervised
     assert!(place.good(&["runs", "--json"]).contains("\"experiment\":\"q\""));
     for (args, code) in [(&["completions", "bash"][..], 0), (&["runs"], 0), (&["run", "nowhere.yaml"], 2)] {
         let mut child = place.command(args);
-        // A pipe that nobody reads.
+        // A pipe without a reader.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let status = child.stdout(writer.try_clone().unwrap()).stderr(writer).status().unwrap();

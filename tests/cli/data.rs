@@ -1,4 +1,4 @@
-//! Data sets: CIFAR-10 in all states, one's own images.
+//! Data sets: CIFAR-10 in all states, and own images.
 
 use std::io::Write;
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::place::{Place, smoke};
 
-/// Twelve epochs of a tiny SimSiam stage: long enough to be interrupted. With Adam and a cosine, whose steps depend on
-/// how many were made before.
+/// Twelve epochs of a tiny SimSiam stage: long enough to be interrupted. Its updates by Adam and a cosine schedule
+/// depend on the number of steps before.
 const LONG: &str = "name: long
 dataset: {name: synthetic, train: 400, test: 20}
 labels: {count: 20, choose: first}
@@ -16,7 +16,7 @@ stages:
   - {name: probe, method: probe, from: simsiam, epochs: 2, batch: 10}
 ";
 
-/// Starts the long experiment into `out`, and interrupts it once its second epoch is done.
+/// Starts the long experiment into `out`, and interrupts it after its second epoch.
 #[cfg(unix)]
 fn interrupted(place: &Place, out: &str) {
     let file = place.write("long.yaml", LONG);
@@ -51,7 +51,7 @@ fn ctrl_c_leaves_a_run_that_goes_on_to_the_same_bits() {
     assert!(!place.path("broken/simsiam/checkpoint").exists());
 }
 
-/// A verification that is told to stop leaves none of its temporary files.
+/// An interrupted verification removes its temporary files.
 #[cfg(unix)]
 #[test]
 fn sigterm_ends_a_verification_that_leaves_nothing() {
@@ -85,7 +85,7 @@ fn damaged_or_foreign_files_of_a_run_are_refused() {
         assert!(message.contains("checkpoint") && message.contains("--fresh"), "{what}: {message}");
         assert_eq!(std::fs::read(&checkpoint).unwrap(), bad, "{what}: left as it is");
     }
-    // The checkpoint of another experiment: of the same one with another seed.
+    // The checkpoint of another experiment, which has another seed.
     place.good(&["run", "long.yaml", "--out", "other", "--seed", "9"]);
     std::fs::write(place.path("other/simsiam/checkpoint"), &bytes).unwrap();
     let manifest = place.path("other/manifest.json");
@@ -95,7 +95,7 @@ fn damaged_or_foreign_files_of_a_run_are_refused() {
     let message = place.bad(&["run", "long.yaml", "--out", "other", "--seed", "9"], 2);
     assert!(message.contains("belongs to stage simsiam of experiment"), "{message}");
 
-    // Weights that are not the recorded ones are not trained on.
+    // Weights other than the recorded ones are not trained on.
     std::fs::write(&checkpoint, &bytes).unwrap();
     place.good(&["run", "long.yaml", "--out", "run", "--only", "simsiam"]);
     let foreign = std::fs::read(place.path("other/simsiam/weights.safetensors")).unwrap();
@@ -120,7 +120,7 @@ fn files_that_were_deleted_are_made_again_and_fresh_starts_over() {
     assert_eq!(std::fs::read(&weights).unwrap(), bytes);
     assert_eq!(place.manifest("runs/smoke")["result"], whole["result"]);
 
-    // A checkpoint that cannot be read, and no manifest: --fresh gets over it, and keeps what is not the run's.
+    // An unreadable checkpoint and no manifest: --fresh starts over, and keeps files that are not the run's.
     std::fs::remove_file(place.path("runs/smoke/manifest.json")).unwrap();
     place.write("runs/smoke/baseline/checkpoint", "junk");
     place.write("runs/smoke/baseline/notes.txt", "mine");
@@ -158,7 +158,7 @@ fn results_that_were_changed_are_noticed() {
         }
     }
     place.write("runs/smoke/manifest.json", whole.to_string());
-    // The manifest has the history: the file is put right. Weights are nowhere else.
+    // The manifest has the history, so the file is restored. Weights are nowhere else.
     for (file, is_refused) in [("history.json", false), ("weights.safetensors", true)] {
         let file = place.path("runs/smoke/baseline").join(file);
         let bytes = std::fs::read(&file).unwrap();

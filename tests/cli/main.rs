@@ -1,4 +1,4 @@
-//! The binary from outside: its contract, and what it makes of bad input.
+//! The binary from outside: its contract, and how it handles bad input.
 
 mod bad_input;
 mod data;

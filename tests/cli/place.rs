@@ -29,9 +29,9 @@ impl Place {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("fewlabel"));
         command.args(args).current_dir(self.0.path()).env_remove("FEWLABEL_DATA");
-        // Temporary files beside the rest, where they are seen.
+        // Temporary files go beside the rest, where `files` finds them.
         command.env("TMPDIR", self.0.path());
-        // No proxy between the program and a server of the test.
+        // No proxy between the program and the test's own server.
         command.env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
         command
     }
@@ -40,14 +40,14 @@ impl Place {
         self.command(args).output().unwrap()
     }
 
-    /// Runs, and gives standard output of a success.
+    /// Runs, asserts success, and gives standard output.
     pub fn good(&self, args: &[&str]) -> String {
         let output = self.run(args);
         assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
         text(&output.stdout)
     }
 
-    /// Runs, and gives the one message of a failure with `code`.
+    /// Runs, asserts a failure with `code`, and gives its one message.
     pub fn bad(&self, args: &[&str], code: i32) -> String {
         let output = self.run(args);
         let message = text(&output.stderr);
@@ -62,7 +62,7 @@ impl Place {
         serde_json::from_slice(&std::fs::read(self.path(run).join("manifest.json")).unwrap()).unwrap()
     }
 
-    /// Every file below the place, by its path.
+    /// The paths of all files below the place.
     pub fn files(&self) -> Vec<String> {
         fn walk(folder: &Path, root: &Path, files: &mut Vec<String>) {
             for entry in std::fs::read_dir(folder).unwrap() {

@@ -107,7 +107,7 @@ fn a_report_can_be_written_again_and_elsewhere() {
     assert!(message.contains("nowhere/manifest.json"), "{message}");
 }
 
-/// What the report lacks, the same command adds.
+/// The same command adds what a report lacks.
 #[test]
 fn a_report_that_is_not_whole_is_written_again() {
     let place = Place::new();
@@ -133,7 +133,7 @@ fn a_report_that_is_not_whole_is_written_again() {
     assert_eq!(written(), before, "a whole one is left alone");
 }
 
-/// Of one run's stage and another's no two figures have the same name.
+/// No figures of two runs' stages share a name.
 #[test]
 fn figures_of_several_runs_have_names_of_their_own() {
     let place = Place::new();
@@ -157,7 +157,7 @@ network: {{channels: [1, 2, 3], hidden: 4}}\nstages: [{stages}]"
     assert_eq!(place.files().iter().filter(|file| file.starts_with("both/") && file.ends_with(".svg")).count(), n);
 }
 
-/// A script that reads half of what was to be said must not take it for all.
+/// A script must not take half of the output for all of it.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_behind_standard_output_is_a_fault() {
@@ -190,7 +190,7 @@ fn only_takes_the_stages_named_and_those_they_need() {
     assert!(!place.path("there").exists());
 }
 
-/// However the number of threads is set, the bits are the same.
+/// The bits are the same however the number of threads is set.
 #[test]
 fn threads_set_in_any_way_change_no_bit() {
     let place = Place::new();

@@ -1,8 +1,8 @@
-//! `fewlabel verify` and `run --reuse`: what others, or other runs, have computed.
+//! `fewlabel verify` and `run --reuse`: results of others, or of other runs.
 
 use crate::place::{EXPERIMENTS, Place, text};
 
-/// Runs the smoke experiment, and gives its manifest.
+/// Runs the smoke experiment and gives its manifest.
 fn smoke(place: &Place) -> serde_json::Value {
     place.good(&["run", &crate::place::smoke(), "--quiet"]);
     place.manifest("runs/smoke")
@@ -69,7 +69,7 @@ fn a_manifest_that_cannot_be_verified_is_bad_input() {
     };
     bad(b"{}", "not a manifest");
     bad(b"\xff\x00", "not a manifest");
-    // Nothing may be called identical without being compared.
+    // Nothing is called identical without being compared.
     manifest["result"] = serde_json::json!({"baseline": manifest["result"]["baseline"]});
     std::fs::write(place.path("part.json"), serde_json::to_vec(&manifest).unwrap()).unwrap();
     let done = place.run(&["verify", "part.json", "--only", "pretext"]);
@@ -89,7 +89,7 @@ fn a_manifest_that_cannot_be_verified_is_bad_input() {
     bad(&serde_json::to_vec(&manifest).unwrap(), "no result");
     manifest["experiment"]["seed"] = 5.into();
     bad(&serde_json::to_vec(&manifest).unwrap(), "the hash does not match");
-    // With the hash made to fit: an experiment that no file could have given is refused all the same.
+    // With a matching hash: an experiment that no file could describe is refused all the same.
     let crafted = |change: &dyn Fn(&mut serde_json::Value), expected: &str| {
         let mut manifest = smoke(&place);
         change(&mut manifest["experiment"]);
@@ -102,7 +102,8 @@ fn a_manifest_that_cannot_be_verified_is_bad_input() {
     crafted(&|experiment| experiment["stages"] = serde_json::json!([]), "cannot be run");
 }
 
-/// Where bits may differ, the means over the seeds are compared: the same seeds are equivalent, one seed shows nothing.
+/// Where bits may differ, means over the seeds are compared: the same seeds are equivalent, a single seed shows
+/// nothing.
 #[test]
 fn within_a_margin_seeds_are_compared_by_their_means() {
     let place = Place::new();
@@ -168,7 +169,8 @@ fn what_another_run_has_finished_is_taken_over() {
     assert!(text(&done.stderr).contains("not the weights"), "{}", text(&done.stderr));
 }
 
-/// What is in the folder already is compared as it is, and the verdict says so; a run is not compared with itself.
+/// Results that are already in the folder are compared as they are, and the verdict says so; a run is not compared with
+/// itself.
 #[test]
 fn a_verification_says_what_it_has_not_run_again() {
     let place = Place::new();
@@ -187,7 +189,7 @@ fn a_verification_says_what_it_has_not_run_again() {
     let message = place.bad(&["verify", "part.json", "--seed", "3"], 2);
     assert!(message.contains("--seed: of that the manifest has no result; it has: 0\n"), "{message}");
 
-    // Of two values for one thing people may read the one, and the program the other.
+    // Of duplicate keys people may read one, and the program the other.
     let twice = manifest.to_string().replacen("\"simsiam\":", "\"simsiam\":{\"final\":{\"epoch\":9}},\"simsiam\":", 1);
     place.write("twice.json", twice);
     place.bad(&["verify", "twice.json"], 2);

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 /// Values by tensor name.
 pub type Tensors = BTreeMap<String, Vec<f32>>;
 
-/// A matrix product's element: in blocks of 64 terms, each a chain of fused multiply-adds from +0, blocks added in order
-/// to `start`.
+/// A matrix product's element: in blocks of 64 terms, each a chain of fused multiply-adds from +0, blocks added in
+/// order to `start`.
 pub fn dot(terms: impl Iterator<Item = (f32, f32)>, start: Option<f32>) -> f32 {
     let terms: Vec<(f32, f32)> = terms.collect();
     let chains = terms.chunks(64).map(|block| block.iter().fold(0.0f32, |sum, (x, y)| x.mul_add(*y, sum)));

@@ -5,20 +5,20 @@ use fewlabel::data::IMAGE;
 
 use crate::fixture::Fixture;
 
-/// At most so many levels of difference in one pixel, and so much on average.
+/// The largest difference of a pixel, in levels, and the largest mean difference.
 struct Tolerance {
     worst: u8,
     mean: f64,
 }
 
 const EXACT: Tolerance = Tolerance { worst: 0, mean: 0.0 };
-/// Of hue, and so of whole views: its shift is truncated to 1/255 of a circle, and rounding the stored factor to `f32` may
-/// move it by one. No fixture that is kept has such a factor.
+/// For hue, and so for whole views: the shift is truncated to 1/255 of a circle, and rounding the stored factor to
+/// `f32` may change it by one. No fixture in the repository has such a factor.
 fn of_hue() -> Tolerance {
     if std::env::var_os("PARITY_DIR").is_none() { EXACT } else { Tolerance { worst: 2, mean: 0.1 } }
 }
 
-/// Makes image `i`'s result from the image.
+/// Transforms image `i`.
 type Apply<'a> = &'a dyn Fn(usize, &[u8], &mut [u8]);
 
 pub fn all(fixture: &Fixture) {

@@ -71,7 +71,7 @@ impl Fixture {
     }
 }
 
-/// The larger value; NaN if either is.
+/// The larger value; NaN if either is NaN.
 pub fn nan_max(a: f64, b: f64) -> f64 {
     if a > b || a.is_nan() { a } else { b }
 }

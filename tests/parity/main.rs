@@ -1,7 +1,7 @@
 //! Parity with PyTorch and Pillow over every fixture in the folder `PARITY_DIR` (default `golden/parity`).
 //!
-//! `golden/parity/README.md` says what the arrays hold and which tolerance a port must meet; here crops and adjustments of
-//! colour must be exact too. `golden/parity/make_parity.py` writes fixtures for fresh seeds.
+//! `golden/parity/README.md` says what the arrays hold and which tolerance a port must meet; here crops and adjustments
+//! of colour must be exact too. `golden/parity/make_parity.py` writes fixtures for fresh seeds.
 
 mod augment;
 mod fixture;

@@ -7,10 +7,10 @@ use fewlabel::optimizer::{Rule, Schedule, State};
 
 use crate::fixture::{Fixture, magnitude, rms};
 
-/// The fixtures have no dropout, so that any key serves.
+/// The fixtures have no dropout, so any key will do.
 const KEY: DropoutKey = DropoutKey { seed: 0, epoch: 0, first: 0 };
 
-/// Their true gradient is zero, since batch norm follows and takes any shift away; what is computed is rounding.
+/// Their true gradient is zero, since the batch norm that follows removes any shift; what is computed is rounding.
 const SHIFTS_BEFORE_NORM: [&str; 8] = [
     "backbone.0.bias",
     "backbone.4.bias",
@@ -51,7 +51,7 @@ fn weights(fixture: &Fixture, network: &Network, prefix: &str) -> Weights {
     Weights { arrays: network.tensors().map(array).collect() }
 }
 
-/// Which engine a parity test runs on.
+/// The engine of a parity test.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     Cpu,

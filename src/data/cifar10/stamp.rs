@@ -1,4 +1,4 @@
-//! The stamp of a verified folder: how its files looked when their contents were verified.
+//! The stamp of a verified folder: the metadata of its files when their contents were verified.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
@@ -12,15 +12,15 @@ use crate::files::write_atomically;
 /// File name of the stamp, in the folder that it is about.
 pub const NAME: &str = ".fewlabel-verified.json";
 
-/// File names with what was seen.
+/// What was seen, by file name.
 pub type Stamp = BTreeMap<String, Seen>;
 
-/// The stamp of `folder`; one that is absent or not ours vouches for nothing.
+/// The stamp of `folder`; empty where it is absent or not ours.
 pub fn read(folder: &Path) -> Stamp {
     fs::read(folder.join(NAME)).ok().and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()
 }
 
-/// Stamps `folder`, if it lets itself be written: the stamp only saves time, so a read-only folder does without.
+/// Stamps `folder`, if it is writable: the stamp only saves time, so a read-only folder does without.
 pub fn write(folder: &Path, stamp: &Stamp) {
     let _ = serde_json::to_vec_pretty(stamp).map(|json| write_atomically(&folder.join(NAME), &[&json]));
 }
@@ -58,7 +58,7 @@ impl Seen {
         Seen { bytes: metadata.len(), mtime, ctime: None, inode: None, sha256: part.sha256.clone() }
     }
 
-    /// Whether `old` saw the same and so vouches for the contents. Without an mtime there is too little to go by.
+    /// Whether `old` saw the same, and so vouches for the contents. Without an mtime there is too little to go by.
     pub fn is_in(&self, old: &Stamp, part: &Part) -> bool {
         self.mtime.is_some() && old.get(part.name) == Some(self)
     }

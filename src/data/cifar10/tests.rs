@@ -181,7 +181,8 @@ fn faults_of_an_archive_are_named() {
     starts(&packed(zip(&parts, &changed)), "test_batch.bin: 6147 bytes long, expected 6146");
 }
 
-/// A flipped bit or a missing end anywhere: an error, or the same images, since a few bytes of gzip and tar mean nothing.
+/// A flipped bit or a missing end anywhere: an error, or the same images, since a few bytes of gzip and tar mean
+/// nothing.
 #[test]
 fn a_damaged_archive_is_refused_or_holds_the_same_images() {
     let (parts, contents) = tiny();

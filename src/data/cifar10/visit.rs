@@ -1,4 +1,4 @@
-//! Goes through the files of a folder or an archive and says of each whether it is what it must be.
+//! Visits the files of a folder or an archive, and checks each.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -17,7 +17,7 @@ pub const RECORD: usize = 1 + IMAGE;
 pub const REMEDY: &str =
     "`fewlabel data fetch` downloads CIFAR-10; --data-dir DIR or FEWLABEL_DATA names the folder that holds it";
 
-/// What one file must be. The official list is [`super::official`]; tests bring a smaller one.
+/// The specification of one file. The official list is [`super::official`]; tests use a smaller one.
 pub struct Part {
     pub name: &'static str,
     pub records: usize,
@@ -107,9 +107,9 @@ pub fn visit_archive(archive: impl Read, place: &Path, parts: &[Part], each: Eac
     missing.into_iter().try_for_each(|index| each(index, 0, Err("missing from the archive".to_owned())))
 }
 
-/// Room for the longest part, and at least 32 MiB, of which what is not used costs nothing: blocks of that size glibc gives
-/// back when they are freed, but after a smaller one, like a file's 31 MB, it keeps all that is smaller still, and the
-/// report after a training would come on top of the training's own memory.
+/// A buffer for the longest part, of more than 32 MiB, untouched pages of which cost nothing. glibc returns blocks of
+/// that size to the system when they are freed; freeing a smaller one, like a file's 31 MB, makes it keep every block
+/// up to that size from then on, and the report after a training would add to the training's memory.
 fn buffer_for(parts: &[Part]) -> Vec<u8> {
     Vec::with_capacity(parts.iter().map(Part::bytes).max().unwrap_or(0).max(33 << 20) as usize)
 }

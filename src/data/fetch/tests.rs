@@ -141,7 +141,7 @@ fn the_last_failure_is_the_cause() {
         let place = tempfile::tempdir().unwrap();
         let (result, connections) = run(place.path(), &[Busy, HangUp, fault, Serve]);
         let Err(Error::Download { problem, remedy, .. }) = result else { panic!("{result:?}") };
-        assert!(problem.contains(cause) && problem.ends_with("(the last of 3 tries)"), "{problem}");
+        assert!(problem.contains(cause) && problem.ends_with("(attempt 3 of 3)"), "{problem}");
         assert!(remedy.contains(place.path().to_str().unwrap()));
         assert_eq!(connections, 3);
         assert!(names(place.path()).is_empty());

@@ -128,8 +128,8 @@ impl Conv {
         after.set_batch(pass.weights);
     }
 
-    /// From the gradient of the output to the gradients of all tensors and, where it is wanted, to ∂L/∂x in `dx`. `x` is
-    /// the input of the forward pass.
+    /// From the gradient of the output to the gradients of all tensors and, where it is wanted, to ∂L/∂x in `dx`. `x`
+    /// is the input of the forward pass.
     pub fn backward(&mut self, x: &[f32], dx: Option<&mut [f32]>, n: usize, sink: &mut Sink) {
         self.gradients(x, dx, None, n, sink);
     }
@@ -194,8 +194,8 @@ impl Conv {
     }
 }
 
-/// The gradients of up to [`PARTIAL`] images: their sum of ∂L/∂W, ∂L/∂b of each, and ∂L/∂x with the sums that the convolution before
-/// needs: (its tails, the x's that they chose, the sums).
+/// The gradients of up to [`PARTIAL`] images: their sum of ∂L/∂W, ∂L/∂b of each, and ∂L/∂x with the sums that the
+/// convolution before needs: (its tails, the x's that they chose, the sums).
 #[allow(clippy::too_many_arguments, reason = "one call, the body of a parallel loop")]
 fn partial_backward(
     kernels: &Kernels,

@@ -4,9 +4,9 @@
 //! ∂L/∂x = Wᵀ∗g. On images (3 channels) the sums are products with rows of pixels as they are stored; inner layers use
 //! [`winograd`].
 //!
-//! A chunk is small enough for all its steps to stay in the cache. While its products keep the CPU busy, the next chunk's
-//! data are prefetched (`ahead`): a batch does not fit into the cache, and waiting for it took a tenth of the products'
-//! time.
+//! A chunk is small enough for all its steps to stay in the cache. While its products keep the CPU busy, the next
+//! chunk's data are prefetched (`ahead`): a batch does not fit into the cache, and waiting for it took a tenth of the
+//! products' time.
 
 use rayon::prelude::*;
 
@@ -147,8 +147,8 @@ impl Kernels {
         if self.first { 0 } else { PLACES * self.inputs * padded(self.outputs) }
     }
 
-    /// From x and g = ∂L/∂y of a chunk to ∂L/∂x and ∂L/∂W: in the first layer directly in `dw`, in inner layers in `du`,
-    /// which [`Kernels::fold`] turns into it. Added to what is there with `accumulate`.
+    /// From x and g = ∂L/∂y of a chunk to ∂L/∂x and ∂L/∂W: in the first layer directly in `dw`, in inner layers in
+    /// `du`, which [`Kernels::fold`] turns into it. Added to what is there with `accumulate`.
     #[allow(clippy::too_many_arguments, reason = "one call, the body of a parallel loop")]
     pub fn backward(
         &self,

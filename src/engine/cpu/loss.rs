@@ -5,8 +5,8 @@ use rayon::prelude::*;
 use crate::engine::COSINE_EPS;
 use crate::simd::simd;
 
-/// The mean over examples of −ln softmax(logits)\[label\], and in `g` its gradient (softmax − one-hot)/n. Logits and `g`
-/// are [classes, n].
+/// The mean over examples of −ln softmax(logits)\[label\], and in `g` its gradient (softmax − one-hot)/n. Logits and
+/// `g` are [classes, n].
 pub fn cross_entropy(logits: &[f32], labels: &[u8], g: &mut [f32]) -> f64 {
     let n = labels.len();
     let mut loss = 0.0;

@@ -2,10 +2,11 @@
 //!
 //! # The numeric contract
 //! The same experiment and seed give the same weights, to the last bit, for any number of threads and on any CPU:
-//! 1. a matrix product sums in blocks of [`product::BLOCK`] along k: a chain of fused multiply-adds inside a block, then
-//!    the blocks in order ([`product`]); in a linear layer the sum starts from the bias. A convolution is such products:
-//!    of rows of pixels in the first layer (`kernels`), between Winograd transforms in the others (`winograd`);
-//! 2. every other sum is split by data, never by thread: lanes, rows, images, a fixed number of images, in order;
+//! 1. a matrix product sums in blocks of [`product::BLOCK`] along k: a chain of fused multiply-adds inside a block,
+//!    then the blocks in order ([`product`]); in a linear layer the sum starts from the bias. A convolution is such
+//!    products: of rows of pixels in the first layer (`kernels`), between Winograd transforms in the others
+//!    (`winograd`);
+//! 2. every other sum is split by data (lanes, rows, images, runs of images), never by thread, and added in order;
 //! 3. +, −, ×, ÷, √ and comparisons are the CPU's; all other functions (exp, ln, cos, pow …) come from `libm`;
 //! 4. random values are keyed ([`crate::rng`]);
 //! 5. a CPU without fused multiply-add emulates it in software: slowly, with the same bits.

@@ -1,17 +1,17 @@
 //! Matrix products with one fixed order of every sum.
 //!
 //! Each element is a sum over k in blocks of [`BLOCK`]: inside a block a chain of fused multiply-adds in order of k,
-//! starting from +0; then the block sums in order. Nothing else (tiling, threads, instruction set) changes that order, so
-//! nothing else changes the bits. A CPU without fused multiply-add computes the same chain in software, slowly.
+//! starting from +0; then the block sums in order. Nothing else (tiling, threads, instruction set) changes that order,
+//! so nothing else changes the bits. A CPU without fused multiply-add computes the same chain in software, slowly.
 //!
-//! The kernel keeps a tile of up to 8 × 32 sums in registers. It is written with arrays: `[f32; 16]` becomes one AVX-512
-//! register, and at 99 % of the multiply-add rate of a Zen 4 core, as measured, intrinsics would gain nothing.
+//! The kernel keeps a tile of up to 8 × 32 sums in registers. It is written with arrays: `[f32; 16]` becomes one
+//! AVX-512 register, and at 99 % of the multiply-add rate of a Zen 4 core, as measured, intrinsics would gain nothing.
 
 use super::lanes::rest;
 use crate::simd::simd;
 
-/// Terms in one chain. Short chains round less than long ones, which SimSiam's z needs to stay within 1e-5 of PyTorch's;
-/// below 64 the additions between chains begin to cost.
+/// Terms in one chain. Short chains round less than long ones, which SimSiam's z needs to stay within 1e-5 of
+/// PyTorch's; below 64 the additions between chains begin to cost.
 pub const BLOCK: usize = 64;
 /// Columns of B in a panel.
 pub const PANEL: usize = 32;
@@ -53,7 +53,8 @@ impl<'a> Right<'a> {
     }
 }
 
-/// Sets C, [m, n] in rows of `stride` values, to A·B, or to C + A·B with `accumulate`; sizes are [m, k, n]. On one thread.
+/// Sets C, [m, n] in rows of `stride` values, to A·B, or to C + A·B with `accumulate`; sizes are [m, k, n]. On one
+/// thread.
 ///
 /// # Panics
 /// If A, B or C is shorter than the sizes say, or `stride` less than n.
@@ -61,8 +62,8 @@ pub fn product(c: &mut [f32], stride: usize, a: Left, b: Right, sizes: [usize; 3
     product_ahead(c, stride, a, b, sizes, accumulate, [&[]; 3]);
 }
 
-/// [`product`], which meanwhile prefetches `ahead`, what is to be read next: a tile's sums keep the CPU too busy to do so
-/// by itself.
+/// [`product`], which meanwhile prefetches `ahead`, what is to be read next: a tile's sums keep the CPU too busy to do
+/// so by itself.
 ///
 /// # Panics
 /// As [`product`].

@@ -1,5 +1,5 @@
-//! Features, batch last: operations along a row, which is one feature of every example; and packing a matrix into panels
-//! for [`super::product`].
+//! Features, batch last: operations along a row, which is one feature of every example; and packing a matrix into
+//! panels for [`super::product`].
 //!
 //! Sums along a row are in double precision, in an order that does not depend on the instruction set: [`LANES`] running
 //! sums, then those in pairs.

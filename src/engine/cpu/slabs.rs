@@ -1,6 +1,6 @@
-//! The layout of a linear layer's weights in the engine: slabs of [`BLOCK`] inputs, [inputs / BLOCK, outputs, BLOCK], the
-//! last one as narrow as what is left. Row by row, neighbouring outputs of W [outputs, inputs] are kilobytes apart, on
-//! different pages and in the same few cache sets; in slabs every product reads memory in one stream.
+//! The layout of a linear layer's weights in the engine: slabs of [`BLOCK`] inputs, [inputs / BLOCK, outputs, BLOCK],
+//! the last one as narrow as what is left. Row by row, neighbouring outputs of W [outputs, inputs] are kilobytes apart,
+//! on different pages and in the same few cache sets; in slabs every product reads memory in one stream.
 
 use super::product::BLOCK;
 

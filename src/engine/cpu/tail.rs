@@ -51,8 +51,8 @@ impl<'a> NormLanes<'a> {
     }
 }
 
-/// Where `other` is larger, `chosen` becomes `other`, and `along` becomes `other_along`; of equals the first stays. A NaN
-/// wins, so that it is noticed.
+/// Where `other` is larger, `chosen` becomes `other`, and `along` becomes `other_along`; of equals the first stays. A
+/// NaN wins, so that it is noticed.
 #[inline(always)]
 fn choose(chosen: &mut Lanes, along: &mut Lanes, other: Lanes, other_along: Lanes) {
     for l in 0..LANES {

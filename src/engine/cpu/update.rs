@@ -1,5 +1,6 @@
 //! The update rules of [`crate::optimizer`], each in one pass over parameter, gradient and state; and the sink of a
-//! backward pass's gradients: they update the weights at once, so that a large one is never whole in memory, or are kept.
+//! backward pass's gradients: they update the weights at once, so that a large one is never whole in memory, or are
+//! kept.
 
 use std::collections::BTreeMap;
 

@@ -20,8 +20,8 @@
 //!
 //! The entries of A, B and G are so small that this rounds no more than the definition (their table 4).
 //!
-//! Images are channels last; V and M are [16, tiles, channels], kernels [9, inputs, outputs]. A cache line separates the
-//! 16 matrices of V and M: a transform touches the same place of each, and they would all be in one cache set.
+//! Images are channels last; V and M are [16, tiles, channels], kernels [9, inputs, outputs]. A cache line separates
+//! the 16 matrices of V and M: a transform touches the same place of each, and they would all be in one cache set.
 
 use super::lanes::{LANES, Lanes, add, lanes, lanes_mut, mul, sub};
 use super::product::PANEL;
@@ -78,8 +78,8 @@ fn g_t([a, b, c, d]: [Lanes; 4]) -> [Lanes; 3] {
     [add(a, sum), difference, add(sum, d)]
 }
 
-/// F·x·Fᵀ for a map F of `$n` values to `$m`, where the expression gives x by row and column. A macro, so that all of it
-/// stays in registers.
+/// F·x·Fᵀ for a map F of `$n` values to `$m`, where the expression gives x by row and column. A macro, so that all of
+/// it stays in registers.
 macro_rules! both {
     ($f:ident, $n:literal => $m:literal, |$i:ident, $j:ident| $x:expr) => {{
         let mut columns = [[ZERO; $n]; $m];

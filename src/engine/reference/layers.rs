@@ -41,8 +41,8 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
 
 /// Batch norm over dimension 1; training also updates `running` (mean, variance).
 ///
-/// Not candle-nn's, which sums all pixels of a channel in one chain and so loses a digit. Here sums are over the pixels of
-/// an image, then over the images.
+/// Not candle-nn's, which sums all pixels of a channel in one chain and so loses a digit. Here sums are over the pixels
+/// of an image, then over the images.
 pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, running: [&Var; 2], train: bool) -> Result<Tensor> {
     let channels = weight.elem_count();
     let per_channel =
