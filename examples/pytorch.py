@@ -1,7 +1,7 @@
 """Loads what a run has trained into PyTorch, and asks it about a picture.
 
     pip install torch safetensors numpy pillow
-    python examples/pytorch.py runs/seed/baseline/weights.safetensors picture.png airplane automobile bird …
+    python examples/pytorch.py runs/study/baseline/weights.safetensors picture.png airplane automobile bird …
 
 The names of the classes may be left out: then their numbers are printed.
 """

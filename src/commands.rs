@@ -1,5 +1,6 @@
 //! What each command does and prints.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -22,7 +23,7 @@ static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 pub fn run(options: Run) -> Result<()> {
     let mut experiment = match &options.experiment {
-        Some(path) => Experiment::load(path)?,
+        Some(path) => Experiment::load(&renamed(path, options.how.output()))?,
         None => Experiment::quick(),
     };
     if let Some(seed) = options.seed {
@@ -45,6 +46,19 @@ pub fn run(options: Run) -> Result<()> {
         }
         experiment::log(&out, &format!("The report: {}", page.display()))
     })
+}
+
+/// Where what was called `seed` is now, with a hint: the study's experiment has borne the study's name since.
+fn renamed(path: &Path, output: Output) -> PathBuf {
+    let is_of = |name: &str| path.file_stem().is_some_and(|stem| stem == name);
+    let now = path.with_file_name("study").with_extension(path.extension().unwrap_or_default());
+    if path.exists() || !is_of("seed") || !now.is_file() {
+        return path.to_owned();
+    }
+    if output != Output::Nothing {
+        let _ = writeln!(std::io::stderr(), "{} is now {}", path.display(), now.display());
+    }
+    now
 }
 
 /// Whether `file` is there and was written after `other`.
@@ -92,9 +106,10 @@ fn print_report(out: &Path, output: Output) -> Result<()> {
 
 /// Runs the manifest's stages again and compares them.
 pub fn verify(options: Verify) -> Result<()> {
-    let mut expected = Manifest::load_claim(&options.manifest)?;
+    let path = renamed(&options.manifest, options.how.output());
+    let mut expected = Manifest::load_claim(&path)?;
     if expected.result.is_empty() {
-        return Err(Error::run(&options.manifest, "has no result to verify", "run its experiment to the end first"));
+        return Err(Error::run(&path, "has no result to verify", "run its experiment to the end first"));
     }
     let temporary = tempfile::tempdir().map_err(Error::io("create a folder in", &std::env::temp_dir()))?;
     let out = options.out.as_deref().unwrap_or(temporary.path());
@@ -102,10 +117,10 @@ pub fn verify(options: Verify) -> Result<()> {
     let all = expected.experiment.plan(&[])?;
     if let Some(key) = expected.result.keys().find(|key| all.iter().all(|job| job.key != **key)) {
         let problem = format!("has a result of {key}, which its experiment does not have");
-        return Err(Error::run(&options.manifest, problem, "it was changed: take it from its source again"));
+        return Err(Error::run(&path, problem, "it was changed: take it from its source again"));
     }
     if let Some(out) = &options.out
-        && files::is_same(&out.join("manifest.json"), &options.manifest)
+        && files::is_same(&out.join("manifest.json"), &path)
     {
         let problem = "is the run that the manifest tells of, and would be compared with itself";
         return Err(Error::run(out, problem, "choose another folder with --out"));

@@ -23,14 +23,14 @@ const EXAMPLES: &str = "\
 Examples:
   fewlabel run                                   the quick experiment, about a minute
   fewlabel data fetch                            CIFAR-10, verified, into data/
-  fewlabel run experiments/seed.yaml             the study's comparison
+  fewlabel run experiments/study.yaml            the study's comparison
   fewlabel run mine.yaml --only baseline         one stage, and what it needs
   fewlabel verify golden/quick.json              the same bits again
-  fewlabel report runs/seed runs/strict          two runs in one page";
+  fewlabel report runs/study runs/strict         two runs in one page";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
-  fewlabel run experiments/seed.yaml --data-dir ~/cifar     CIFAR-10 from elsewhere
+  fewlabel run experiments/study.yaml --data-dir ~/cifar    CIFAR-10 from elsewhere
   fewlabel run experiments/strict.yaml --only seed-1        one of its seeds
   fewlabel run experiments/labels.yaml --reuse runs/strict  what another run has finished is taken over
   fewlabel run mine.yaml --seed 3 --out runs/mine-3         another seed, beside the first
@@ -40,13 +40,13 @@ const VERIFY_EXAMPLES: &str = "\
 Examples:
   fewlabel verify golden/quick.json                         the same bits
   fewlabel verify golden/strict.json --only seed-0          of one of its seeds
-  fewlabel verify golden/seed.json --out runs/check         may be interrupted
+  fewlabel verify golden/study.json --out runs/check        may be interrupted
   fewlabel verify golden/strict.json --device cuda --within 2";
 
 const REPORT_EXAMPLES: &str = "\
 Examples:
   fewlabel report runs/quick
-  fewlabel report runs/seed runs/strict --out comparison    two runs in one page";
+  fewlabel report runs/study runs/strict --out comparison   two runs in one page";
 
 #[derive(Subcommand)]
 enum Command {
@@ -110,7 +110,7 @@ struct Run {
     /// Start over: throw away what the run directory holds of an earlier run.
     #[arg(long)]
     fresh: bool,
-    /// Take over what another run has finished, where it would be the same bits: SimSiam of `seed` for `strict`, say.
+    /// Take over what another run has finished, where it would be the same bits: SimSiam of `study` for `strict`, say.
     #[arg(long, value_name = "DIR")]
     reuse: Vec<PathBuf>,
     /// Longest time between two checkpoints: what a kill may cost.

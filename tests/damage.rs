@@ -126,7 +126,7 @@ fn a_damaged_checkpoint_is_refused() {
 fn a_damaged_manifest_is_refused_or_of_the_same_experiment() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("manifest.json");
-    let golden = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/seed.json")).unwrap();
+    let golden = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/study.json")).unwrap();
     let read = |bytes: &[u8], load: fn(&Path) -> Result<Manifest>| {
         std::fs::write(&path, bytes).unwrap();
         load(&path)

@@ -1,23 +1,18 @@
 //! The study on the real CIFAR-10: its headline accuracies, each within its band. A program, not a list of tests, so
 //! that its progress is seen.
 //!
-//! `FEWLABEL_SEEDS=n` runs the seeds 0 to n − 1 and judges their means. It goes on where it was interrupted, in a folder
-//! of `target/full-run/` that is this build's own: what another has computed says nothing of this one.
+//! `FEWLABEL_SEEDS=n` runs the seeds 0 to n − 1 and judges their means. `FEWLABEL_DEVICE=cuda` trains on a GPU, in a
+//! build with `--features full-run,cuda`; the bands are the same. An interrupted run resumes, in a folder of
+//! `target/full-run/` that belongs to this build and device: what another has computed says nothing of this one.
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use candle_core::Device;
-use fewlabel::augment::view_batch;
-use fewlabel::data::{IMAGE, cifar10, synthetic};
-use fewlabel::engine::{self, DropoutKey, Objective};
+use fewlabel::data::cifar10;
 use fewlabel::experiment::table::results;
 use fewlabel::experiment::{Experiment, Options, Output, Seeds, StageResult, run};
 use fewlabel::files::sha256;
-use fewlabel::network::{Network, Weights, Widths};
-use fewlabel::optimizer::{Rule, State};
-use fewlabel::rng::Purpose;
 use fewlabel::train::Record;
 use fewlabel::{Error, Result};
 
@@ -50,21 +45,33 @@ fn main() -> ExitCode {
     }
 }
 
+/// The device that `FEWLABEL_DEVICE` names, and its name.
+fn device() -> Result<(Device, String)> {
+    let name = std::env::var("FEWLABEL_DEVICE").ok().filter(|name| !name.is_empty()).unwrap_or("cpu".to_owned());
+    let device = match &*name {
+        "cpu" => Device::Cpu,
+        "cuda" => Device::new_cuda(0).map_err(|e| Error::Usage(format!("FEWLABEL_DEVICE=cuda: {e}")))?,
+        _ => return Err(Error::Usage(format!("FEWLABEL_DEVICE: `{name}` is neither cpu nor cuda"))),
+    };
+    Ok((device, name))
+}
+
 fn full_run() -> Result<bool> {
+    let (device, device_name) = device()?;
     let seeds = std::env::var("FEWLABEL_SEEDS").map_or(Ok(1), |text| text.parse().map_err(|_| text));
     let seeds = seeds.ok().filter(|seeds| (1..=1000).contains(seeds));
     let seeds = seeds.ok_or_else(|| Error::Usage("FEWLABEL_SEEDS: a number of seeds from 1 to 1000".to_owned()))?;
     // Without the data this says how to get it.
     cifar10::locate(None)?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut experiment = Experiment::load(&root.join("experiments/seed.yaml"))?;
+    let mut experiment = Experiment::load(&root.join("experiments/study.yaml"))?;
     experiment.seeds = Seeds(seeds);
     let program =
         std::env::current_exe().and_then(std::fs::read).map_err(Error::io("read", Path::new("this program")))?;
-    let out = root.join(format!("target/full-run/{}-{seeds}", &sha256(&program)[..12]));
-    println!("The seed protocol for {seeds} seeds into {}", out.display());
-    println!("From the start it takes about {:.0} minutes here.", seeds as f64 * minutes()?);
-    let manifest = run(&experiment, &Options { output: Output::Text, ..Options::new(&out) })?;
+    let out = root.join(format!("target/full-run/{}-{device_name}-{seeds}", &sha256(&program)[..12]));
+    println!("The study's protocol on {device_name}, seeds: {seeds}, into {}", out.display());
+    // The plan that it prints says how long each stage takes on the device.
+    let manifest = run(&experiment, &Options { output: Output::Text, device, ..Options::new(&out) })?;
     let mut good = true;
     for Band { stage, peak, last } in BANDS {
         let of = |what: &dyn Fn(&StageResult) -> Option<&Record>| -> Vec<f64> {
@@ -83,28 +90,4 @@ fn full_run() -> Result<bool> {
     }
     println!("test result: {}", if good { "ok" } else { "FAILED" });
     Ok(good)
-}
-
-/// About how long one seed takes, from some SimSiam steps: four fifths of all (`golden/seed.json`, `seconds`).
-fn minutes() -> Result<f64> {
-    let (batch, widths) = (64, Widths::default());
-    let data = synthetic(batch, 10, 0).train;
-    let indices: Vec<u32> = (0..batch as u32).collect();
-    let views = [Purpose::View1, Purpose::View2].map(|view| {
-        let mut images = vec![0.0; batch * IMAGE];
-        view_batch(&data, &indices, 0, view, 0, &mut images);
-        images
-    });
-    let objective = Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient: true };
-    let network = Network::simsiam(&widths);
-    let weights = Weights::init(&network, 0);
-    let rule = Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 };
-    let mut model = engine::open(&Device::Cpu, network, weights, rule, &State::default())?;
-    let mut fastest = Duration::MAX;
-    for _ in 0..8 {
-        let began = Instant::now();
-        model.step(&objective, DropoutKey { seed: 0, epoch: 0, first: 0 }, 0.01.into())?;
-        fastest = fastest.min(began.elapsed());
-    }
-    Ok(fastest.as_secs_f64() * (30 * 781) as f64 / 60.0 / 0.8)
 }

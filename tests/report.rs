@@ -263,7 +263,7 @@ stages: [{{name: a, method: supervised, epochs: 1, batch: 4}}]"
 #[test]
 fn without_images_or_weights_the_report_says_so_and_does_without() {
     let folder = tempfile::tempdir().unwrap();
-    let golden = golden(folder.path(), "seed");
+    let golden = golden(folder.path(), "study");
     let nowhere = folder.path().join("nowhere");
     let page = report::write(std::slice::from_ref(&golden), Some(&nowhere), &golden, &mut |_| {}).unwrap();
     let html = std::fs::read_to_string(page).unwrap();

@@ -1,7 +1,7 @@
 """What umap-learn makes of the features of CIFAR-10 test images: the fixture of tests/umap.rs.
 
     pip install torch safetensors scikit-learn umap-learn
-    python make_umap.py runs/seed/simsiam/weights.safetensors data/cifar-10-binary.tar.gz OUT [IMAGES [FEATURES]]
+    python make_umap.py runs/study/simsiam/weights.safetensors data/cifar-10-binary.tar.gz OUT [IMAGES [FEATURES]]
 
 Writes OUT/features.safetensors, the features of the first IMAGES (1,000) test images, every so many of the 2,048 that
 FEATURES (256) are left, as float16; and OUT/umap_learn.json, how well umap-learn's maps of them keep neighbours, over

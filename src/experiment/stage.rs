@@ -8,7 +8,7 @@ use crate::network::{CLASSIFICATION_HEAD, CLASSIFIER, Mode, Network, Probe};
 use crate::optimizer::Schedule;
 use crate::train::{Examples, Method, Monitor, Recipe, Test};
 
-/// The kNN classifier of the seed protocol's reruns. The temperature is that of Wu et al.'s code for CIFAR-10
+/// The kNN classifier of reruns of the study's code. The temperature is that of Wu et al.'s code for CIFAR-10
 /// (lemniscate.pytorch, `cifar.py`, `--nce-t`); their paper has 0.07 on ImageNet.
 pub(crate) const KNN: Monitor = Monitor { every: 1, knn: Knn { k: 20, temperature: 0.1 } };
 

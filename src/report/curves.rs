@@ -240,7 +240,7 @@ stages:
                 [("a", &[(&*top1, 0.3)]), ("b", &[(&*rotation, 0.4)]), ("c", &[(&*knn, 0.5)])];
             run(name, &yaml(labels), &results)
         };
-        let [test, validation] = [of("test", "seed", ""), of("validation", "strict", ", validation: 0.1")];
+        let [test, validation] = [of("test", "study", ""), of("validation", "strict", ", validation: 0.1")];
         let caption = |runs: &[Run], id: &str| figures(runs).iter().find(|f| f.id == id).unwrap().caption.clone();
         let seen = "The validation images are among those that it learns from";
         let runs = [test, validation];
@@ -254,6 +254,6 @@ stages:
             assert_eq!(validation.contains(seen), id != "accuracy", "only pre-training learns from all images");
         }
         let mixed = caption(&runs, "accuracy");
-        assert!(mixed.contains("on the validation images (strict) or the test images (seed) (solid)"), "{mixed}");
+        assert!(mixed.contains("on the validation images (strict) or the test images (study) (solid)"), "{mixed}");
     }
 }

@@ -110,9 +110,9 @@ fn false_cifar(place: &Place) {
 #[test]
 fn data_that_is_missing_or_not_whole_is_bad_input() {
     let place = Place::new();
-    let seed = format!("{EXPERIMENTS}/seed.yaml");
+    let study = format!("{EXPERIMENTS}/study.yaml");
     let all = |expected: &str| {
-        for args in [&["run", &seed, "--out", "run"][..], &["data"]] {
+        for args in [&["run", &study, "--out", "run"][..], &["data"]] {
             let message = place.bad(args, 2);
             assert!(message.contains(expected) && message.contains("fetch"), "{args:?}: {message}");
         }
@@ -121,13 +121,13 @@ fn data_that_is_missing_or_not_whole_is_bad_input() {
     let message = place.bad(&["data", "--data-dir", "elsewhere"], 2);
     assert!(message.contains("elsewhere") && message.contains("--data-dir"), "{message}");
     false_cifar(&place);
-    let message = place.bad(&["run", &seed, "--out", "run"], 2);
+    let message = place.bad(&["run", &study, "--out", "run"], 2);
     assert!(message.contains("data_batch_1.bin") && message.contains("SHA-256"), "{message}");
     let output = place.run(&["data"]);
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(text(&output.stdout).matches("30730000 bytes").count(), 6);
     std::fs::write(place.path("data/cifar-10-batches-bin/data_batch_1.bin"), [0; 3073]).unwrap();
-    let message = place.bad(&["run", &seed, "--out", "run"], 2);
+    let message = place.bad(&["run", &study, "--out", "run"], 2);
     assert!(message.contains("3073") && message.contains("30730000"), "{message}");
     assert!(!place.path("run").exists(), "nothing is written");
     std::fs::remove_dir_all(place.path("data")).unwrap();
@@ -179,7 +179,7 @@ fn the_real_data_is_accepted_and_one_flipped_bit_is_not() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[12_345_678] ^= 1;
     std::fs::write(&path, bytes).unwrap();
-    let seed = format!("{EXPERIMENTS}/seed.yaml");
-    let message = place.bad(&["run", &seed, "--data-dir", "copy", "--out", "run"], 2);
+    let study = format!("{EXPERIMENTS}/study.yaml");
+    let message = place.bad(&["run", &study, "--data-dir", "copy", "--out", "run"], 2);
     assert!(message.contains("data_batch_4.bin") && message.contains("SHA-256"), "{message}");
 }

@@ -257,3 +257,19 @@ fn another_seed_is_another_experiment() {
     let message = place.bad(&["run", &smoke(), "--seed", "1", "--out", "zero"], 2);
     assert!(message.contains("another experiment") && message.contains("--fresh"), "{message}");
 }
+
+/// The study's experiment was called `seed` once.
+#[test]
+fn an_old_name_still_works_with_a_hint() {
+    let place = Place::new();
+    place.write("study.yaml", std::fs::read(smoke()).unwrap());
+    let output = place.run(&["run", "seed.yaml", "--only", "baseline", "--out", "run"]);
+    let hint = text(&output.stderr);
+    assert!(output.status.success() && hint.contains("seed.yaml is now study.yaml"), "{hint}");
+    std::fs::copy(place.path("run/manifest.json"), place.path("study.json")).unwrap();
+    assert!(place.good(&["verify", "seed.json"]).contains("bit-identical"));
+    // A file of one's own that bears the name is meant.
+    place.write("seed.yaml", "name: mine");
+    assert!(place.bad(&["run", "seed.yaml"], 2).contains("seed.yaml"));
+    assert!(place.bad(&["run", "elsewhere/seed.yaml"], 2).contains("elsewhere/seed.yaml: cannot be read"));
+}
