@@ -45,6 +45,17 @@ pub enum Error {
         remedy: String,
     },
 
+    /// A report that was not replaced, since the new one would lack some of its figures.
+    #[error("{}: {problem}\n  {remedy}", path.display())]
+    Kept {
+        /// The page.
+        path: PathBuf,
+        /// What would be lost, and why.
+        problem: String,
+        /// What to do about it.
+        remedy: String,
+    },
+
     /// A value, given on the command line or to a library function, that cannot be used.
     #[error("{0}")]
     Usage(String),
@@ -97,12 +108,13 @@ pub enum Error {
 
 impl Error {
     /// 1 for a difference; 2 for bad use or bad input; 3 for a fault on the way (disk, network, a training that
-    /// diverged, the tensor library); 130 after Ctrl-C (128 + SIGINT).
+    /// diverged, the tensor library, a report that would be less than the one it replaces); 130 after Ctrl-C (128 + SIGINT).
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Differs(_) => 1,
             Error::Experiment { .. } | Error::Data { .. } | Error::Run { .. } | Error::Usage(_) => 2,
-            Error::Io { .. } | Error::Download { .. } | Error::Diverged { .. } | Error::Tensor(_) => 3,
+            Error::Io { .. } | Error::Download { .. } | Error::Kept { .. } => 3,
+            Error::Diverged { .. } | Error::Tensor(_) => 3,
             Error::Interrupted(_) => 130,
         }
     }

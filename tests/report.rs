@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fewlabel::experiment::{Experiment, Options, run};
+use fewlabel::experiment::{Experiment, Manifest, Options, run};
 use fewlabel::report;
 
 fn run_into(folder: &Path, yaml: &str) -> PathBuf {
@@ -26,7 +26,7 @@ fn counted(out: &Path, stage: &str) -> (u32, f64) {
     let svg = std::fs::read_to_string(out.join(format!("confusion-{stage}.svg"))).unwrap();
     let [mut all, mut right] = [0, 0];
     for title in svg.split("<title>").skip(1) {
-        let (class, rest) = title.split_once(", taken for ").unwrap();
+        let (class, rest) = title.split_once(", predicted as ").unwrap();
         let (taken, rest) = rest.split_once(": ").unwrap();
         let count: u32 = rest.split(" of ").next().unwrap().parse().unwrap();
         all += count;
@@ -84,7 +84,7 @@ fn a_run_gets_a_page_with_every_figure_beside_it() {
     let experiment = Experiment::parse("smoke.yaml".as_ref(), SMOKE).unwrap();
     assert!(html.contains(&experiment.sha256()));
     // A confusion matrix counts the test images; right predictions are on its diagonal.
-    let manifest = fewlabel::experiment::Manifest::load(&out.join("manifest.json")).unwrap();
+    let manifest = Manifest::load(&out.join("manifest.json")).unwrap();
     for stage in ["baseline", "pretext-finetune", "simsiam-probe", "simsiam-linear"] {
         let top1 = manifest.result[stage].last.metrics["test_top1"];
         assert_eq!(counted(&out, stage), (40, top1), "{stage}");
@@ -143,7 +143,7 @@ claims: [{{better: large, than: small}}]"
     assert!(csv.lines().any(|line| line.starts_with("a,1,small,supervised,40,")), "{csv}");
     // kNN has a confusion matrix too.
     report::write(std::slice::from_ref(&runs[0]), None, &runs[0], &mut |_| {}).unwrap();
-    let manifest = fewlabel::experiment::Manifest::load(&runs[0].join("manifest.json")).unwrap();
+    let manifest = Manifest::load(&runs[0].join("manifest.json")).unwrap();
     let top1 = manifest.result["seed-0/votes"].last.metrics["test_top1"];
     assert_eq!(counted(&runs[0], "votes"), (20, top1));
     // Runs of the same name have their own figures.
@@ -168,9 +168,13 @@ stages: [{name: one, method: supervised, epochs: 1, batch: 4}]";
     report::write(std::slice::from_ref(&out), None, &out, &mut |_| {}).unwrap();
     let before = files(&out, ".png");
     assert!(before.contains(&"confusion-one".to_owned()));
-    std::fs::remove_file(out.join("one/weights.safetensors")).unwrap();
+    // The stage is gone from the run.
+    let mut manifest = Manifest::load(&out.join("manifest.json")).unwrap();
+    manifest.result.clear();
+    manifest.save(&out.join("manifest.json")).unwrap();
     report::write(std::slice::from_ref(&out), None, &out, &mut |_| {}).unwrap();
-    assert_eq!(files(&out, ".png"), before.into_iter().filter(|id| id != "confusion-one").collect::<Vec<_>>());
+    let of_stage = |id: &String| ["confusion-one", "accuracy", "loss"].contains(&&**id);
+    assert_eq!(files(&out, ".png"), before.into_iter().filter(|id| !of_stage(id)).collect::<Vec<_>>());
     assert!(!files(&out, ".svg").contains(&"confusion-one".to_owned()));
     // A run that starts over removes its report, but no page of someone else, nor files that such a page names.
     let experiment = Experiment::parse("a.yaml".as_ref(), yaml).unwrap();
@@ -216,34 +220,50 @@ fn n_counts_the_seeds_that_are_finished() {
     assert!(!html.contains("# the same bits again") && html.contains("--device cuda --within 2"), "a GPU has others");
 }
 
+/// Images in class folders below `folder`, as many of each class: a gradient that differs from class to class.
+fn class_folders(folder: &Path, classes: &[impl AsRef<str>], [train, test]: [u32; 2]) {
+    for (set, n) in [("train", train), ("test", test)] {
+        for (index, class) in classes.iter().enumerate() {
+            let class = folder.join(set).join(class.as_ref());
+            std::fs::create_dir_all(&class).unwrap();
+            for i in 0..n {
+                // All images differ: a red corner counts them.
+                let pixel = |x: u32, y: u32| {
+                    let count = if (x, y) == (0, 0) { i + 100 * u32::from(set == "test") } else { x * 7 };
+                    image::Rgb([count as u8, (y * (i + 1)) as u8, (index * 200 / classes.len()) as u8])
+                };
+                image::RgbImage::from_fn(32, 32, pixel).save(class.join(format!("{i}.png"))).unwrap();
+            }
+        }
+    }
+}
+
+/// A run on `images`, which has as many training and test images, with a supervised stage `a` and kNN `b`.
+fn run_on(images: &Path, out: &Path, [train, test]: [usize; 2]) {
+    let data = fewlabel::data::folder::load(images).unwrap();
+    let yaml = format!(
+        "
+name: mine
+dataset: {{name: folder, train: {train}, test: {test}, classes: {}, sha256: {:?}}}
+labels: {{count: {train}, choose: stratified}}
+network: {{channels: [2, 3, 4], hidden: 8}}
+stages: [{{name: a, method: supervised, epochs: 1, batch: 4}}, {{name: b, method: knn, from: random}}]",
+        data.classes.len(),
+        data.sha256()
+    );
+    let experiment = Experiment::parse("mine.yaml".as_ref(), &yaml).unwrap();
+    run(&experiment, &Options { data_dir: Some(images.to_owned()), ..Options::new(out) }).unwrap();
+}
+
 /// Class folders whose names would end a script, open a comment, or be no XML; a run folder that a shell would split.
 #[cfg(unix)]
 #[test]
 fn names_that_people_gave_stay_text() {
     let folder = tempfile::tempdir().unwrap();
     let images = folder.path().join("images");
-    for (set, n) in [("train", 8), ("test", 5)] {
-        for (class, blue) in [("<!--<script>", 0), ("a\x07&b", 200)] {
-            let class = images.join(set).join(class);
-            std::fs::create_dir_all(&class).unwrap();
-            for i in 0..n {
-                let pixel = |x: u32, y: u32| image::Rgb([(x * 7) as u8, (y * (i + 1)) as u8, blue]);
-                image::RgbImage::from_fn(32, 32, pixel).save(class.join(format!("{i}.png"))).unwrap();
-            }
-        }
-    }
-    let hash = fewlabel::data::folder::load(&images).unwrap().sha256();
-    let yaml = format!(
-        "
-name: mine
-dataset: {{name: folder, train: 16, test: 10, classes: 2, sha256: {hash:?}}}
-labels: {{count: 16, choose: stratified}}
-network: {{channels: [2, 3, 4], hidden: 8}}
-stages: [{{name: a, method: supervised, epochs: 1, batch: 4}}]"
-    );
-    let experiment = Experiment::parse("mine.yaml".as_ref(), &yaml).unwrap();
+    class_folders(&images, &["<!--<script>", "a\x07&b"], [8, 5]);
     let out = folder.path().join("it's mine");
-    run(&experiment, &Options { data_dir: Some(images.clone()), ..Options::new(&out) }).unwrap();
+    run_on(&images, &out, [16, 10]);
     let page = report::write(std::slice::from_ref(&out), Some(&images), &out, &mut |_| {}).unwrap();
     let html = std::fs::read_to_string(page).unwrap();
     assert!(!html.contains("<!--") && html.contains(r#""classes":["\u003c!--\u003cscript>","a\u0007&b"]"#));
@@ -253,11 +273,156 @@ stages: [{{name: a, method: supervised, epochs: 1, batch: 4}}]"
     };
     assert!(html.contains(&verify(&images.display().to_string())));
     // Of two classes there are two queries.
-    assert!(html.contains("then those 10 of the 16 training images"));
+    assert!(html.contains("then the 10 of the 16 training images"));
     let neighbors = std::fs::read_to_string(out.join("neighbors-random.svg")).unwrap();
     assert_eq!(neighbors.matches("<image").count(), 2 * (1 + 10));
-    let page = report::write(std::slice::from_ref(&out), None, &out, &mut |_| {}).unwrap();
+    let page = report::write(std::slice::from_ref(&out), None, &folder.path().join("other"), &mut |_| {}).unwrap();
     assert!(std::fs::read_to_string(page).unwrap().contains(&verify("IMAGES")), "where they are nobody has said");
+}
+
+/// Name and bytes of every file of the report in `folder`.
+fn report_files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut all: Vec<String> = ["svg", "png", "md", "csv", "html"]
+        .iter()
+        .flat_map(|end| files(folder, &format!(".{end}")).into_iter().map(move |name| format!("{name}.{end}")))
+        .collect();
+    all.sort();
+    all.into_iter().map(|name| (name.clone(), std::fs::read(folder.join(&name)).unwrap())).collect()
+}
+
+#[test]
+fn a_report_is_never_replaced_by_one_that_shows_less() {
+    let folder = tempfile::tempdir().unwrap();
+    let [images, away, out, other] = ["images", "away", "run", "other"].map(|name| folder.path().join(name));
+    class_folders(&images, &["x", "y"], [8, 5]);
+    run_on(&images, &out, [16, 10]);
+    let write = |to: &Path| report::write(std::slice::from_ref(&out), Some(&images), to, &mut |_| {});
+    write(&out).unwrap();
+    let whole = report_files(&out);
+    std::fs::rename(&images, &away).unwrap();
+    let error = write(&out).unwrap_err();
+    let said = error.to_string();
+    assert_eq!(error.exit_code(), 3, "{said}");
+    let page = out.join("report.html").display().to_string();
+    for part in [
+        format!("{page}: left as it is: the new report would lose 5 figures (views, umap-random, neighbors-random, …)"),
+        format!("run: no images, so no figures that need them: {}", images.display()),
+        format!("fewlabel report {} --out ", out.display()),
+        "--data-dir".to_owned(),
+    ] {
+        assert!(said.contains(&part), "{part}: {said}");
+    }
+    assert!(report_files(&out) == whole, "not one byte is another");
+    // Where there is none that shows more it is written: with what needs no images, and again.
+    for _ in 0..2 {
+        let html = std::fs::read_to_string(write(&other).unwrap()).unwrap();
+        assert!(html.contains("run: no images, so no figures that need them: "), "{html}");
+        assert_eq!(files(&other, ".svg"), ["accuracy", "filters-random", "loss"]);
+        assert!(!report::is_whole(&other));
+    }
+    std::fs::rename(&away, &images).unwrap();
+    write(&other).unwrap();
+    assert!(report::is_whole(&other));
+    // Weights that are gone are as bad, of one run of several too.
+    let both = folder.path().join("both");
+    report::write(&[out.clone(), out.clone()], Some(&images), &both, &mut |_| {}).unwrap();
+    let whole = report_files(&both);
+    std::fs::remove_file(out.join("a/weights.safetensors")).unwrap();
+    let error = report::write(&[out.clone(), out.clone()], Some(&images), &both, &mut |_| {}).unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains("lose 1 figure (run.confusion-a)") && said.contains("run: no weights of a"), "{said}");
+    assert!(error.exit_code() == 3 && !said.contains("--data-dir"), "{said}");
+    assert!(report_files(&both) == whole);
+}
+
+#[test]
+fn nothing_is_removed_before_the_page_that_does_without_it_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = run_into(folder.path(), SMOKE);
+    let write = || report::write(std::slice::from_ref(&out), None, &out, &mut |_| {});
+    write().unwrap();
+    let before = report_files(&out);
+    // A stage less, and a page that cannot be replaced.
+    let mut manifest = Manifest::load(&out.join("manifest.json")).unwrap();
+    manifest.result.remove("simsiam-linear");
+    manifest.save(&out.join("manifest.json")).unwrap();
+    std::fs::rename(out.join("results.md"), folder.path().join("results.md")).unwrap();
+    std::fs::create_dir(out.join("results.md")).unwrap();
+    let error = write().unwrap_err();
+    assert_eq!(error.exit_code(), 3, "{error}");
+    std::fs::remove_dir(out.join("results.md")).unwrap();
+    std::fs::rename(folder.path().join("results.md"), out.join("results.md")).unwrap();
+    let names = |files: &[(String, Vec<u8>)]| files.iter().map(|file| file.0.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&report_files(&out)), names(&before));
+    let page = |files: &[(String, Vec<u8>)]| files.iter().find(|file| file.0 == "report.html").unwrap().1.clone();
+    assert!(page(&report_files(&out)) == page(&before), "the old page, which shows them");
+    write().unwrap();
+    assert!(!out.join("confusion-simsiam-linear.svg").exists() && out.join("confusion-simsiam-probe.svg").exists());
+}
+
+/// Names in scripts that Roboto lacks, a class each.
+const SCRIPTS: [&str; 8] = ["猫", "고양이", "قطة", "חתול", "बिल्ली", "แมวน้ำ", "🦊", "x̂⃗"];
+
+/// Dark pixels of a PNG in the box [left, top, width, height] of its SVG.
+fn ink(out: &Path, id: &str, [left, top, width, height]: [f64; 4]) -> usize {
+    let svg = std::fs::read_to_string(out.join(format!("{id}.svg"))).unwrap();
+    let whole: f64 = svg.split("width=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap();
+    let pixels = image::open(out.join(format!("{id}.png"))).unwrap().to_luma8();
+    let scale = f64::from(pixels.width()) / whole;
+    let [x, y, w, h] = [left, top, width, height].map(|at| (at * scale).max(0.0) as u32);
+    (y..y + h).flat_map(|y| (x..x + w).map(move |x| (x, y))).filter(|&(x, y)| pixels.get_pixel(x, y).0[0] < 128).count()
+}
+
+#[test]
+fn class_names_in_any_script_are_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let [images, out] = ["images", "run"].map(|name| folder.path().join(name));
+    class_folders(&images, &SCRIPTS, [3, 3]);
+    run_on(&images, &out, [24, 24]);
+    report::write(std::slice::from_ref(&out), Some(&images), &out, &mut |_| {}).unwrap();
+    for id in ["confusion-a", "umap-random", "neighbors-random", "views"] {
+        let svg = std::fs::read_to_string(out.join(format!("{id}.svg"))).unwrap();
+        if ["confusion-a", "umap-random"].contains(&id) {
+            assert!(SCRIPTS.iter().all(|name| svg.contains(&format!("aria-label=\"{name}\""))), "{id}");
+        }
+        let mut drawn = 0;
+        for label in svg.split("aria-label=\"").skip(1) {
+            let (name, rest) = label.split_once('"').unwrap();
+            let Some(place) = rest.strip_prefix(" transform=\"translate(") else { continue };
+            let mut numbers = place.split([' ', ')', '(']).map(str::parse::<f64>);
+            let [x, y] = [(); 2].map(|()| numbers.next().unwrap().unwrap());
+            // Where it leans, its end is at this place; else its left end is so much to the left.
+            let Some(left) = place.strip_prefix(&format!("{x:.1} {y:.1}) translate(-")) else { continue };
+            let left: f64 = left.split(' ').next().unwrap().parse().unwrap();
+            let found = ink(&out, id, [x - left, y - 10.0, 12.0, 12.0]);
+            assert!(found > 30, "{id}: {found} dark pixels where {name} is drawn");
+            drawn += 1;
+        }
+        // Six training images are seen in views.
+        assert!(drawn >= 6, "{id}: {drawn}");
+    }
+}
+
+#[test]
+fn a_report_on_256_classes_names_them_all_and_stays_small() {
+    let folder = tempfile::tempdir().unwrap();
+    let [images, out] = ["images", "run"].map(|name| folder.path().join(name));
+    // Names that are drawn as outlines.
+    let classes: Vec<String> = (0..256).map(|class| format!("植物種{class:03}")).collect();
+    class_folders(&images, &classes, [1, 2]);
+    run_on(&images, &out, [256, 512]);
+    let page = report::write(std::slice::from_ref(&out), Some(&images), &out, &mut |_| {}).unwrap();
+    for id in ["confusion-a", "confusion-b", "umap-random"] {
+        let svg = std::fs::read_to_string(out.join(format!("{id}.svg"))).unwrap();
+        let axes = if id == "umap-random" { 1 } else { 2 };
+        for class in &classes {
+            assert_eq!(svg.matches(&format!("aria-label=\"{class}\"")).count(), axes, "{id}: {class}");
+        }
+    }
+    let sizes: Vec<(String, usize)> = report_files(&out).into_iter().map(|file| (file.0, file.1.len())).collect();
+    let all: usize = sizes.iter().map(|file| file.1).sum();
+    let page = std::fs::metadata(page).unwrap().len();
+    assert!(page < 10_000_000 && all < 10_000_000, "a page of {page} bytes, {all} with all figures: {sizes:?}");
 }
 
 #[test]
@@ -267,10 +432,12 @@ fn without_images_or_weights_the_report_says_so_and_does_without() {
     let nowhere = folder.path().join("nowhere");
     let page = report::write(std::slice::from_ref(&golden), Some(&nowhere), &golden, &mut |_| {}).unwrap();
     let html = std::fs::read_to_string(page).unwrap();
-    assert!(html.contains("no images, and no figures that need them") && html.contains("fewlabel data fetch"));
+    assert!(html.contains("no images, so no figures that need them") && html.contains("fewlabel data fetch"));
     let of_stages =
         |what: &str| ["baseline", "pretext-finetune", "simsiam-probe"].map(|stage| format!("{what}-of-{stage}"));
-    let mut expected = ["accuracy", "loss", "output-std", "pretext-tasks", "simsiam-loss"].map(str::to_owned).to_vec();
+    let mut expected = ["accuracy", "filters-random", "loss", "output-std", "pretext-tasks", "simsiam-loss"]
+        .map(str::to_owned)
+        .to_vec();
     expected.extend([of_stages("accuracy"), of_stages("loss")].concat());
     expected.sort();
     assert_eq!(files(&golden, ".png"), expected);
@@ -279,7 +446,7 @@ fn without_images_or_weights_the_report_says_so_and_does_without() {
     std::fs::remove_file(out.join("simsiam/weights.safetensors")).unwrap();
     let page = report::write(std::slice::from_ref(&out), None, &out, &mut |_| {}).unwrap();
     let html = std::fs::read_to_string(page).unwrap();
-    assert!(html.contains("smoke: no weights of simsiam, and no figures that need them: run the experiment again"));
+    assert!(html.contains("smoke: no weights of simsiam, so no figures that need them: run the experiment again"));
     assert!(!out.join("umap-simsiam.svg").exists() && out.join("umap-pretext.svg").exists());
     std::fs::copy(out.join("baseline/weights.safetensors"), out.join("pretext-finetune/weights.safetensors")).unwrap();
     let error = report::write(std::slice::from_ref(&out), None, &out, &mut |_| {}).unwrap_err();

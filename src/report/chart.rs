@@ -3,10 +3,13 @@
 use std::fmt::Write;
 
 use super::figure::{Lines, Series};
-use super::svg::{COLORS, FAINT, INK, text, text_width};
+use super::svg::{COLORS, FAINT, INK};
+use super::text::{self, Label};
 
-/// Dashes of the curves beyond the tenth, and of those beyond the twentieth.
-pub const DASHES: [&str; 3] = ["", "1 3", "8 3 1 3"];
+/// Dashes of the first ten curves, of the next ten, and so on.
+pub const DASHES: [&str; 6] = ["", "1 3", "8 3 1 3", "12 4", "8 3 1 3 1 3", "2 6"];
+/// Pixels that a name in the legend may take.
+const NAME: f64 = 300.0;
 
 /// Left, top, right and bottom edge of the area inside the axes.
 const AREA: [f64; 4] = [66.0, 14.0, 520.0, 296.0];
@@ -54,7 +57,7 @@ pub fn chart(lines: &Lines) -> ([f64; 2], String) {
     let (y_low, y_high) = (y_ticks[0], y_ticks[y_ticks.len() - 1]);
     let scale = |x: f64| if lines.x.log { libm::log(x) } else { x };
     let at_x = |x: f64| left + (scale(x) - scale(x_low)) / (scale(x_high) - scale(x_low)) * (right - left);
-    // An interval may end where no value can be: it is drawn as far as the axis goes.
+    // An interval may reach beyond the possible values: it is drawn up to the end of the axis.
     let at_y = |y: f64| bottom - (y.clamp(lowest, highest) - y_low) / (y_high - y_low) * (bottom - top);
 
     let mut out =
@@ -66,7 +69,7 @@ pub fn chart(lines: &Lines) -> ([f64; 2], String) {
             "<line class=\"faint\" x1=\"{left}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"{FAINT}\" \
              stroke-width=\"0.7\"/>"
         );
-        text(&mut out, [left - 8.0, at + 4.0], "end", "", &number(y, decimals));
+        Label { anchor: "end", ..Label::at(left - 8.0, at + 4.0) }.write(&mut out, &number(y, decimals));
     }
     let mut free = f64::MIN;
     for &x in &x_ticks {
@@ -77,16 +80,17 @@ pub fn chart(lines: &Lines) -> ([f64; 2], String) {
             "<line class=\"mark\" x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{bottom}\" y2=\"{:.1}\" stroke=\"{INK}\"/>",
             bottom + 4.0
         );
-        // A label that would run into the one before it is left out.
-        if at - text_width(&label) / 2.0 > free {
-            text(&mut out, [at, bottom + 18.0], "middle", "", &label);
-            free = at + text_width(&label) / 2.0 + 4.0;
+        // Not a label that would touch the one before.
+        let half = text::width(&label, 12.0) / 2.0;
+        if at - half > free {
+            Label { anchor: "middle", ..Label::at(at, bottom + 18.0) }.write(&mut out, &label);
+            free = at + half + 4.0;
         }
     }
     let _ = writeln!(out, "<path class=\"mark\" d=\"M{left} {top}V{bottom}H{right}\" fill=\"none\" stroke=\"{INK}\"/>");
-    text(&mut out, [(left + right) / 2.0, bottom + 38.0], "middle", "", &lines.x.label);
-    let turned = format!(" transform=\"rotate(-90 16 {:.1})\"", (top + bottom) / 2.0);
-    text(&mut out, [16.0, (top + bottom) / 2.0], "middle", &turned, &lines.y.label);
+    Label { anchor: "middle", ..Label::at((left + right) / 2.0, bottom + 38.0) }.write(&mut out, &lines.x.label);
+    let y_label = Label { anchor: "middle", turn: -90.0, ..Label::at(16.0, (top + bottom) / 2.0) };
+    y_label.write(&mut out, &lines.y.label);
     if let Some((y, what)) = &lines.level {
         let at = at_y(*y);
         let _ = writeln!(
@@ -94,7 +98,7 @@ pub fn chart(lines: &Lines) -> ([f64; 2], String) {
             "<line class=\"mark\" x1=\"{left}\" x2=\"{right}\" y1=\"{at:.1}\" y2=\"{at:.1}\" stroke=\"{INK}\" \
              stroke-dasharray=\"2 3\"/>"
         );
-        text(&mut out, [right - 4.0, at - 5.0], "end", "", what);
+        Label { anchor: "end", ..Label::at(right - 4.0, at - 5.0) }.write(&mut out, what);
     }
     for series in &lines.series {
         let index = names.iter().position(|name| *name == series.name).unwrap_or(0);
@@ -115,7 +119,7 @@ pub fn chart(lines: &Lines) -> ([f64; 2], String) {
             path.join("L"),
             if dash.is_empty() { String::new() } else { format!(" stroke-dasharray=\"{dash}\"") }
         );
-        // Few points are measurements of their own, not steps of one curve.
+        // Few points are single measurements rather than a curve.
         if series.points.len() <= 10 {
             for &(x, y) in &series.points {
                 let _ = writeln!(out, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{color}\"/>", at_x(x), at_y(y));
@@ -137,7 +141,7 @@ pub fn chart_with_legend(lines: &Lines) -> ([f64; 2], String) {
         entries.extend([
             ("", ("none", "")),
             ("after the epoch", ("#888888", "")),
-            ("while training", ("#888888", "5 4")),
+            ("during training", ("#888888", "5 4")),
         ]);
     }
     let (x, mut y) = (width + 6.0, AREA[1] + 8.0);
@@ -147,10 +151,10 @@ pub fn chart_with_legend(lines: &Lines) -> ([f64; 2], String) {
             out,
             "<path d=\"M{x:.1} {y:.1}h20\" stroke=\"{color}\" stroke-width=\"2.5\" stroke-dasharray=\"{dash}\"/>"
         );
-        text(&mut out, [x + 26.0, y + 4.0], "start", "", name);
+        Label { room: NAME, ..Label::at(x + 26.0, y + 4.0) }.write(&mut out, name);
         y += 18.0;
     }
-    let longest = entries.iter().map(|entry| text_width(entry.0)).fold(0.0, f64::max);
+    let longest = entries.iter().map(|entry| text::width(entry.0, 12.0).min(NAME)).fold(0.0, f64::max);
     ([x + 30.0 + longest, height.max(y)], out)
 }
 

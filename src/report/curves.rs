@@ -1,4 +1,4 @@
-//! The figures that the histories give: accuracy and loss by epoch, the pretext tasks, SimSiam's measures.
+//! Learning curves from the histories: accuracy and loss by epoch, the pretext tasks, SimSiam's loss and collapse measure.
 
 use super::Run;
 use super::figure::{Axis, Figure, Lines, Plot, Series};
@@ -6,7 +6,7 @@ use crate::experiment::table::results;
 use crate::experiment::{Stage, StageMethod};
 use crate::train::Record;
 
-/// All that compare stages by epoch, as far as the runs have something for them.
+/// The curves that compare stages, those for which the runs have records.
 pub fn figures(runs: &[Run]) -> Vec<Figure> {
     let mut figures = classification(runs);
     figures.extend(pretext(runs));
@@ -19,7 +19,7 @@ pub fn figures(runs: &[Run]) -> Vec<Figure> {
 struct Source<'a> {
     run: &'a Run,
     stage: &'a Stage,
-    /// The only run there is needs no name.
+    /// A single run needs no name.
     alone: bool,
 }
 
@@ -28,7 +28,7 @@ impl Source<'_> {
         if self.alone { self.stage.name.to_string() } else { format!("{}: {}", self.run.name, self.stage.name) }
     }
 
-    /// A curve for each seed of what the records give; none where no epoch gives any.
+    /// A curve of the records' values for each seed that has any.
     fn series(&self, train: bool, value: impl Fn(&Record) -> Option<f64>) -> Vec<Series> {
         let mut all = vec![];
         for (_, result) in results(&self.run.manifest, &self.stage.name) {
@@ -47,7 +47,7 @@ impl Source<'_> {
         self.series(name.starts_with("train_"), |record| record.metrics.get(name).map(|value| value * factor))
     }
 
-    /// `metric` of the images that every epoch is judged on: validation images where there are such, else test images.
+    /// `metric` on the images that judge every epoch: the validation images where there are any, else the test images.
     fn judged(&self, metric: &str) -> Vec<Series> {
         let mut series = self.metric(&format!("test_{metric}"));
         series.extend(self.metric(&format!("validation_{metric}")));
@@ -59,7 +59,7 @@ impl Source<'_> {
     }
 }
 
-/// The images that the epochs of `sources` are judged on; where the runs differ, with the runs.
+/// The images that judge the epochs of `sources`; where the runs differ, with the runs' names.
 fn judges(sources: &[Source]) -> String {
     let of = |validates: bool| {
         let mut names: Vec<&str> =
@@ -74,15 +74,15 @@ fn judges(sources: &[Source]) -> String {
     }
 }
 
-/// What has to be said of pre-training's validation images.
+/// A caption's note on pre-training's validation images.
 fn seen(sources: &[Source]) -> &'static str {
     match sources.iter().any(Source::validates) {
-        true => " The validation images are among those that it learns from, without their labels.",
+        true => " Pre-training also sees the validation images, without their labels.",
         false => "",
     }
 }
 
-/// The stages of all runs that `wanted` wants.
+/// The stages of all runs for which `wanted` holds.
 fn stages(runs: &[Run], wanted: impl Fn(&Stage) -> bool) -> Vec<Source<'_>> {
     let of_run = |run| {
         let run: &Run = run;
@@ -142,7 +142,7 @@ fn accuracy_and_loss(of: &[Source], suffix: &str, with: &str) -> Vec<Figure> {
         let series = |source: &Source| [source.judged(metric), source.metric(&format!("train_{metric}"))].concat();
         let series: Vec<Series> = of.iter().flat_map(series).collect();
         let caption = format!(
-            "{what} after each epoch, on {} (solid) and on the training images while they are trained on (dashed).",
+            "{what} on {} (solid) after each epoch, and on the training images during the epoch (dashed).",
             judges(of)
         );
         lines(&format!("{}{suffix}", what.to_lowercase()), &format!("{what} by epoch{with}"), &caption, y, series)
@@ -165,13 +165,13 @@ fn pretext(runs: &[Run]) -> Vec<Figure> {
         }
     }
     let caption = format!(
-        "How often the network tells which of 4 rotations, 3 shears and 3 recolourings an image has gone \
-         through: {} after each epoch (solid), the training images while they are trained on (dashed). Guessing is right in 25 % \
-         and 33 %.{}",
+        "Accuracy of predicting an image's rotation (of 4), shear (of 3) and recolouring (of 3), on {} (solid) after \
+         each epoch, and on the training images during the epoch (dashed). Chance is 25 % for rotation, 33 % for the \
+         others.{}",
         judges(&all),
         seen(&all)
     );
-    Vec::from_iter(lines("pretext-tasks", "The pretext tasks", &caption, Axis::percent("accuracy"), series))
+    Vec::from_iter(lines("pretext-tasks", "Pretext tasks", &caption, Axis::percent("accuracy"), series))
 }
 
 fn simsiam(runs: &[Run]) -> Vec<Figure> {
@@ -181,22 +181,23 @@ fn simsiam(runs: &[Run]) -> Vec<Figure> {
     let std = all.iter().flat_map(|source| source.metric("output_std")).collect();
     let watched = stages(runs, |stage| stage.knn_every.is_some());
     let knn = watched.iter().flat_map(|source| source.judged("knn_top1")).collect();
-    let caption = "SimSiam's loss, the mean negative cosine of prediction and other view: −1 where all views agree.";
-    let loss = lines("simsiam-loss", "SimSiam's loss", caption, Axis::new("negative cosine"), loss);
-    let caption = "The standard deviation of the outputs, scaled to length 1. Spread outputs have it near 1/√d; where \
-                   it falls to 0 every image gives the same output: collapse.";
+    let caption = "The mean negative cosine similarity between one view's prediction and the other view's projection: −1 \
+                   where all views agree.";
+    let loss = lines("simsiam-loss", "SimSiam loss", caption, Axis::new("negative cosine"), loss);
+    let caption = "The standard deviation of the l2-normalised outputs: near 1/√d where they are spread out, 0 where \
+                   every image gives the same output (collapse).";
     let axis = Axis { shows: Some(0.0), ..Axis::new("std of z / |z|") };
-    let mut std = lines("output-std", "The collapse measure", caption, axis, std);
+    let mut std = lines("output-std", "Collapse measure", caption, axis, std);
     if let (Some(Figure { plot: Plot::Lines(lines), .. }), Some(source)) = (&mut std, all.first()) {
         let d = source.run.manifest.experiment.network.projector.0;
         lines.level = Some((1.0 / (d as f64).sqrt(), format!("1/√{d}")));
     }
     let caption = format!(
-        "Accuracy of a weighted kNN classifier on the backbone's features of {}, while it learns without labels.{}",
+        "Accuracy of a weighted kNN classifier on the backbone's features, on {}, during pre-training.{}",
         judges(&watched),
         seen(&watched)
     );
-    let knn = lines("knn", "kNN while learning", &caption, Axis::percent("accuracy"), knn);
+    let knn = lines("knn", "kNN accuracy during pre-training", &caption, Axis::percent("accuracy"), knn);
     [loss, std, knn].into_iter().flatten().collect()
 }
 
@@ -242,7 +243,7 @@ stages:
         };
         let [test, validation] = [of("test", "study", ""), of("validation", "strict", ", validation: 0.1")];
         let caption = |runs: &[Run], id: &str| figures(runs).iter().find(|f| f.id == id).unwrap().caption.clone();
-        let seen = "The validation images are among those that it learns from";
+        let seen = "Pre-training also sees the validation images";
         let runs = [test, validation];
         for id in ["accuracy", "pretext-tasks", "knn"] {
             let [test, validation] = [&runs[..1], &runs[1..]].map(|run| caption(run, id));

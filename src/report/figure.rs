@@ -1,24 +1,23 @@
-//! What a figure shows, as data: [`super::svg`] draws it, the page's script makes it answer.
+//! Figures as data: [`super::svg`] draws them, and the page's script makes them interactive.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// One figure of a report.
 #[derive(Clone, Debug)]
 pub struct Figure {
-    /// Names its files, and its place in the page.
+    /// The name of its files, and its anchor in the page.
     pub id: String,
     pub title: String,
-    /// What is seen, in a sentence.
+    /// A sentence or two.
     pub caption: String,
     pub plot: Plot,
 }
 
-/// Serialized for the page's script where that makes it answer.
+/// Serialized for the page's script where that makes it interactive.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Plot {
     Lines(Lines),
-    #[serde(skip)]
     Matrix(Matrix),
     Scatter(Scatter),
     #[serde(skip)]
@@ -31,7 +30,7 @@ pub struct Lines {
     pub x: Axis,
     pub y: Axis,
     pub series: Vec<Series>,
-    /// A level to compare with, and what it is.
+    /// A level to compare with, and its name.
     pub level: Option<(f64, String)>,
 }
 
@@ -64,18 +63,27 @@ impl Axis {
 pub struct Series {
     /// Its entry in the legend; the curves of several seeds share one.
     pub name: String,
-    /// Of the training images while they are trained on, instead of images judged after the epoch: drawn dashed.
+    /// On the training images during the epoch, instead of on other images after it: drawn dashed.
     pub train: bool,
     pub points: Vec<(f64, f64)>,
     /// Half the 95 % interval at each point, where several seeds give one; empty where no point can have any.
     pub half_widths: Vec<Option<f64>>,
 }
 
-/// How often each class (row) was taken for each (column).
-#[derive(Clone, Debug)]
+/// How often each class (row) was predicted as each (column).
+#[derive(Clone, Debug, Serialize)]
 pub struct Matrix {
     pub classes: Vec<String>,
+    #[serde(serialize_with = "sparse")]
     pub counts: Vec<Vec<u32>>,
+}
+
+/// Of each row the columns that are not 0, with their counts.
+fn sparse<S: Serializer>(counts: &[Vec<u32>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(counts.iter().map(|row| {
+        let entries = row.iter().enumerate().filter(|(_, count)| **count > 0);
+        entries.map(|(column, count)| [column as u32, *count]).collect::<Vec<_>>()
+    }))
 }
 
 /// Points in the plane, coloured by class.
@@ -85,7 +93,7 @@ pub struct Scatter {
     /// From 0 to [`EXTENT`], y downwards.
     pub points: Vec<[u16; 2]>,
     pub labels: Vec<u8>,
-    /// The id of the page's picture with all images in this order.
+    /// The id of the page's sheet, which has the images in this order.
     pub sheet: String,
 }
 
@@ -108,7 +116,7 @@ pub struct Picture {
     /// [side, side, 3]
     pub rgb: Vec<u8>,
     pub caption: String,
-    /// Whether it is what it should be, where there is a question.
+    /// Whether it is of the class asked for; none where no class is.
     pub right: Option<bool>,
 }
 

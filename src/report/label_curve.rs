@@ -1,4 +1,4 @@
-//! The accuracy against the number of labels.
+//! Accuracy against the number of labels.
 
 use super::Run;
 use super::figure::{Axis, Figure, Lines, Plot, Series};
@@ -6,7 +6,7 @@ use crate::experiment::table::results;
 use crate::experiment::{Experiment, Stage};
 use crate::statistics::Estimate;
 
-/// Test accuracy against the number of labels, of methods that were tried with several.
+/// Test accuracy of each method that was trained with several numbers of labels.
 pub fn figure(runs: &[Run]) -> Option<Figure> {
     let mut series = vec![];
     for run in runs {
@@ -31,18 +31,18 @@ pub fn figure(runs: &[Run]) -> Option<Figure> {
             });
         }
     }
-    let caption = "Test accuracy of each method against the number of labelled images, on a logarithmic axis. Bars, \
-                   where there are several seeds: 95 % confidence interval of the mean.";
+    let caption = "Test accuracy of each method against the number of labelled images (logarithmic axis). Bars: 95 % \
+                   confidence interval of the mean over the seeds.";
     let (x, y) = (Axis { log: true, ..Axis::new("labelled images") }, Axis::percent("test accuracy"));
     (!series.is_empty()).then(|| Figure {
         id: "label-curve".to_owned(),
-        title: "Accuracy by labels".to_owned(),
+        title: "Accuracy by number of labels".to_owned(),
         caption: caption.to_owned(),
         plot: Plot::Lines(Lines { x, y, series, level: None }),
     })
 }
 
-/// Stages that classify, those together that differ in their number of labels alone.
+/// The stages that classify, grouped: those of a group differ in their number of labels alone.
 fn kinds(experiment: &Experiment) -> Vec<Vec<&Stage>> {
     let mut kinds: Vec<Vec<&Stage>> = vec![];
     for stage in experiment.stages.iter().filter(|stage| stage.method.classifies()) {
@@ -60,7 +60,7 @@ fn kinds(experiment: &Experiment) -> Vec<Vec<&Stage>> {
     kinds
 }
 
-/// What the stages' names begin with, all of them.
+/// The common beginning of the stages' names.
 fn common_name(stages: &[&Stage]) -> String {
     let first = &*stages[0].name;
     let common = |n: &usize| stages.iter().all(|stage| stage.name.starts_with(&first[..*n]));

@@ -1,10 +1,11 @@
-//! The figures that the weights give: what the networks see, take for what, and hold to be alike.
+//! Figures from the weights: augmented views, confusion matrices, feature maps, nearest neighbours, filters.
 
 use candle_core::Device;
 use rayon::prelude::*;
 
 use super::Run;
 use super::figure::{EXTENT, Figure, Matrix, Picture, Pictures, Plot, Scatter};
+use super::matrix::FEW;
 use crate::augment::{Color, Pretext, SHEARS, View, plain_batch};
 use crate::data::{CHANNELS, Data, Dataset, IMAGE};
 use crate::engine::{self, Engine};
@@ -18,15 +19,15 @@ use crate::rng::{Purpose, Stream};
 use crate::train::{EVAL_BATCH, features};
 use crate::umap::Graph;
 
-/// Queries of a neighbour figure, and the neighbours of each.
+/// Rows of a neighbour figure, and neighbours in each.
 const QUERIES: usize = 5;
 const NEAREST: usize = 10;
-/// Training images that the nearest are sought among, at most.
+/// Training images among which neighbours are looked for, at most.
 const BANK: usize = 10_000;
 /// Images whose augmented views are shown.
 const VIEWED: u32 = 6;
 
-/// What each method's network sees of the same training images.
+/// The same training images as each method's network sees them.
 pub fn views(run: &Run, data: &Data) -> Figure {
     let seed = run.manifest.experiment.seed.0;
     let row = |index: u32| {
@@ -37,7 +38,7 @@ pub fn views(run: &Run, data: &Data) -> Figure {
         for epoch in 0..3 {
             let draw = Pretext::draw(&mut Stream::new(seed, Purpose::Pretext, epoch, index));
             draw.apply(image, &mut out);
-            row.push(Picture::of_planes(&out, told(&draw)));
+            row.push(Picture::of_planes(&out, targets(&draw)));
         }
         for (epoch, purpose, name) in [(0, Purpose::View1, "first"), (0, Purpose::View2, "second")]
             .into_iter()
@@ -51,10 +52,10 @@ pub fn views(run: &Run, data: &Data) -> Figure {
     let columns = [("image", 1), ("pretext tasks, 3 epochs", 3), ("SimSiam's two views, 2 epochs", 4)];
     Figure {
         id: "views".to_owned(),
-        title: "Augmented images".to_owned(),
-        caption: "The first training images as they are, as the pretext tasks turn, shear and recolour them, and as \
-                  SimSiam's views. Below each picture of the tasks what the network has to tell: turn, shear, \
-                  recolouring."
+        title: "Augmented views".to_owned(),
+        caption: "The first training images: unchanged, as the pretext tasks rotate, shear and recolour them, and as \
+                  SimSiam's views. The label below a pretext image is what the network has to predict: rotation, \
+                  shear, recolouring."
             .to_owned(),
         plot: Plot::Pictures(Pictures {
             columns: columns.map(|(title, span)| (title.to_owned(), span)).to_vec(),
@@ -65,16 +66,16 @@ pub fn views(run: &Run, data: &Data) -> Figure {
 }
 
 /// "90° 0.2 gray"
-fn told(draw: &Pretext) -> String {
+fn targets(draw: &Pretext) -> String {
     let color = match draw.color {
-        Color::Original => "as is",
+        Color::Original => "color",
         Color::Grayscale => "gray",
         Color::Inverted => "inv.",
     };
     format!("{}° {} {color}", u32::from(draw.quarter_turns) * 90, SHEARS[usize::from(draw.shear)])
 }
 
-/// How often each class is taken for which, for every stage that classifies.
+/// The confusion matrix of every stage that classifies.
 pub fn confusions(run: &Run, data: &Data) -> Result<Vec<Figure>> {
     let experiment = &run.manifest.experiment;
     let mut figures = vec![];
@@ -95,18 +96,36 @@ pub fn confusions(run: &Run, data: &Data) -> Result<Vec<Figure>> {
         for (&label, taken) in data.test.labels.iter().zip(taken) {
             counts[usize::from(label)][taken] += 1;
         }
+        let matrix = Matrix { classes: data.classes.clone(), counts };
         figures.push(Figure {
             id: format!("confusion-{}", stage.name),
-            title: format!("What {} takes for what", stage.name),
-            caption: "Test images of each class (row) by the class that they were taken for (column).".to_owned(),
-            plot: Plot::Matrix(Matrix { classes: data.classes.clone(), counts }),
+            title: format!("Confusion matrix of {}", stage.name),
+            caption: format!(
+                "Test images by their class (row) and the class predicted for them (column).{}",
+                most_confused(&matrix)
+            ),
+            plot: Plot::Matrix(matrix),
         });
     }
     Ok(figures)
 }
 
-/// UMAP, nearest neighbours and first-layer filters of every backbone: untrained, and after each pre-training.
-pub fn backbones(run: &Run, data: &Data, say: &mut dyn FnMut(&str)) -> Result<Vec<Figure>> {
+/// The pairs of classes that are confused most often, where they are too many to see.
+fn most_confused(Matrix { classes, counts }: &Matrix) -> String {
+    let cells = counts.iter().enumerate().flat_map(|(i, row)| row.iter().enumerate().map(move |(j, n)| (*n, i, j)));
+    let mut wrong: Vec<(u32, usize, usize)> = cells.filter(|&(n, i, j)| i != j && n > 0).collect();
+    wrong.sort_by_key(|&(n, ..)| std::cmp::Reverse(n));
+    let pairs: Vec<String> =
+        wrong.iter().take(3).map(|&(n, i, j)| format!("{} as {} ({n})", classes[i], classes[j])).collect();
+    match pairs[..] {
+        [_, ..] if classes.len() > FEW => format!(" Most often confused: {}.", pairs.join(", ")),
+        _ => String::new(),
+    }
+}
+
+/// First-layer filters of every backbone, untrained and after each pre-training; with `data` also its feature map and
+/// nearest neighbours.
+pub fn backbones(run: &Run, data: Option<&Data>, say: &mut dyn FnMut(&str)) -> Result<Vec<Figure>> {
     let experiment = &run.manifest.experiment;
     let network = Network::backbone(&experiment.widths());
     let untrained = Weights::init(&network, experiment.seed.0);
@@ -118,15 +137,18 @@ pub fn backbones(run: &Run, data: &Data, say: &mut dyn FnMut(&str)) -> Result<Ve
             backbones.push((stage.name.to_string(), weights));
         }
     }
+    let Some(data) = data else {
+        return Ok(backbones.iter().map(|(name, weights)| filters(name, weights)).collect());
+    };
     let test: Vec<u32> = (0..data.test.len() as u32).collect();
-    // Any of the set: in a folder class follows class, in the synthetic set they take turns.
+    // A random part of the training images: a folder has them class by class.
     let mut bank: Vec<u32> = (0..data.train.len() as u32).collect();
     Stream::new(experiment.seed.0, Purpose::Bank, 0, 0).shuffle(&mut bank);
     bank.truncate(BANK);
     bank.sort_unstable();
     let (mut graphs, mut figures) = (vec![], vec![]);
     for (name, weights) in backbones {
-        say(&format!("report: neighbours of {name}"));
+        say(&format!("report: nearest neighbours of {name}"));
         figures.push(filters(&name, &weights));
         let mut model = open(network.clone(), weights)?;
         let rows = features(&data.test, &test, &mut *model)?;
@@ -145,7 +167,7 @@ fn open(network: Network, weights: Weights) -> Result<Box<dyn Engine>> {
     engine::open(&Device::Cpu, network, weights, Rule::Adam, &State::default())
 }
 
-/// The class that `head` takes each image for.
+/// The class that `head` predicts for each image.
 fn predictions(model: &mut dyn Engine, head: &str, images: &Dataset) -> Result<Vec<usize>> {
     let mut classes = Vec::with_capacity(images.len());
     let all: Vec<u32> = (0..images.len() as u32).collect();
@@ -158,8 +180,8 @@ fn predictions(model: &mut dyn Engine, head: &str, images: &Dataset) -> Result<V
     Ok(classes)
 }
 
-/// The first test images, each of another class, and the training images that the backbone holds to be most alike;
-/// `test` and `known` are rows of features, the latter of the images of `bank`.
+/// The first test image of each of a few classes, and the training images whose features are nearest; `test` and
+/// `known` are rows of features, the latter of the training images `bank`.
 fn neighbors(name: &str, test: &[f32], (known, bank): (Vec<f32>, &[u32]), width: usize, data: &Data) -> Figure {
     let mut queries: Vec<usize> = vec![];
     for (index, label) in data.test.labels.iter().enumerate() {
@@ -184,10 +206,10 @@ fn neighbors(name: &str, test: &[f32], (known, bank): (Vec<f32>, &[u32]), width:
     let some = if bank.len() < all { format!("{BANK} of ") } else { String::new() };
     Figure {
         id: format!("neighbors-{name}"),
-        title: format!("Nearest to the eye of {name}"),
+        title: format!("Nearest neighbours by {name}"),
         caption: format!(
-            "Each row: a test image, then those {shown} of {some}the {all} training images with the largest cosine of \
-             features. Solid frame: the same class; dashed frame: another."
+            "Each row: a test image, then the {shown} of {some}the {all} training images with the highest cosine \
+             similarity of features. Solid frame: same class; dashed frame: another class."
         ),
         plot: Plot::Pictures(Pictures {
             columns: vec![("query".to_owned(), 1), ("training images, nearest first".to_owned(), shown)],
@@ -209,8 +231,8 @@ fn filters(name: &str, weights: &Weights) -> Figure {
     Figure {
         id: format!("filters-{name}"),
         title: format!("First-layer filters of {name}"),
-        caption: "The 3 × 3 weights of every filter of the first convolution on red, green and blue, scaled to the \
-                  largest of each; gray is 0."
+        caption: "The 3 × 3 weights of each filter of the first convolution as red, green and blue, scaled to the \
+                  filter's largest weight; gray is 0."
             .to_owned(),
         plot: Plot::Pictures(Pictures {
             columns: vec![],
@@ -220,7 +242,7 @@ fn filters(name: &str, weights: &Weights) -> Figure {
     }
 }
 
-/// The layout as a figure: scaled evenly to its extent.
+/// The layout as a figure, scaled to [`EXTENT`] with its proportions kept.
 fn map(name: &str, layout: &[[f32; 2]], data: &Data) -> Figure {
     let range = |axis: usize| {
         let values = layout.iter().map(|point| point[axis]);
@@ -237,9 +259,9 @@ fn map(name: &str, layout: &[[f32; 2]], data: &Data) -> Figure {
     };
     Figure {
         id: format!("umap-{name}"),
-        title: format!("Map of the test images by {name}"),
-        caption: "UMAP of the backbone's features of every test image: near means alike. Directions and distances \
-                  between far groups mean nothing."
+        title: format!("Feature map (UMAP) of {name}"),
+        caption: "UMAP of the backbone's features of all test images: images with similar features lie close \
+                  together. Axes, and distances between clusters, have no meaning."
             .to_owned(),
         plot: Plot::Scatter(Scatter {
             classes: data.classes.clone(),

@@ -1,5 +1,5 @@
 "use strict";
-// Makes the figures answer: legends toggle, pointers ask for values, maps zoom. Everything is in the page.
+// Makes the figures interactive: legends toggle, pointer and arrow keys show values, maps zoom.
 
 const tip = document.getElementById("tip");
 
@@ -24,26 +24,27 @@ function drawn(name, attributes) {
   return made;
 }
 
-// What stands before a name in a legend: a piece of the line, or a point.
+// The mark before a name in a legend: a piece of the line, or the marker.
 function dash(color, dashes) {
   const made = drawn("svg", { viewBox: "0 0 22 8", "aria-hidden": true });
   made.append(drawn("line", { x2: 22, y1: 4, y2: 4, stroke: color, "stroke-width": 2.5, "stroke-dasharray": dashes }));
   return made;
 }
 
-function dot(color) {
-  const made = element("i");
-  made.style.background = color;
+// The color of a class, and the corners of its marker; none for the dot of the first classes.
+function style(index) {
+  const shape = Math.floor(index / COLORS.length), shapes = MARKERS.length + 1;
+  const colors = Math.floor(shape / shapes) % 2 ? DARK : COLORS;
+  return { color: colors[index % COLORS.length], corners: MARKERS[shape % shapes - 1] };
+}
+
+function marker({ color, corners }) {
+  const made = drawn("svg", { class: "marker", viewBox: "-1.2 -1.2 2.4 2.4", "aria-hidden": true });
+  made.append(corners ? drawn("polygon", { points: corners.join(" "), fill: color }) : drawn("circle", { r: 1.1, fill: color }));
   return made;
 }
 
-// At the end of the caption: how the legend answers, and the rest.
-function hint(figure, text) {
-  const names = "Names: click or Enter for on and off, double click or Shift+Enter for one alone.";
-  figure.querySelector("figcaption").append(element("span", { className: "hint", textContent: ` ${names} ${text}` }));
-}
-
-// A legend of buttons: one turns its entry on or off, or leaves it alone, or brings all back.
+// A legend of buttons: each turns its entry on or off, shows it alone, or shows all again.
 function legend(figure, what, names, marks, changed) {
   const on = names.map(() => true);
   const box = element("div", { className: "legend", role: "group", ariaLabel: what });
@@ -53,17 +54,17 @@ function legend(figure, what, names, marks, changed) {
     changed(on);
   };
   buttons.forEach((button, i) => {
-    const leaveAlone = () => {
+    const showAlone = () => {
       const alone = on.every((state, j) => state === (i === j));
       on.forEach((_, j) => { on[j] = alone || i === j; });
       apply();
     };
     button.onclick = () => { on[i] = !on[i]; apply(); };
-    button.ondblclick = leaveAlone;
+    button.ondblclick = showAlone;
     button.onkeydown = event => {
       if (event.key !== "Enter" || !event.shiftKey) return;
       event.preventDefault();
-      leaveAlone();
+      showAlone();
     };
   });
   box.append(...buttons);
@@ -87,16 +88,15 @@ function lines(figure, plot) {
   const marks = names.map((_, i) =>
     dash(COLORS[i % COLORS.length], DASHES[Math.floor(i / COLORS.length) % DASHES.length]));
   if (splits) {
-    const kinds = ["after the epoch", "while training"], marks = [dash("#888", ""), dash("#888", "5 4")];
+    const kinds = ["after the epoch", "during training"], marks = [dash("#888", ""), dash("#888", "5 4")];
     legend(figure, "images", kinds, marks, on => { hidden.split = on; update(); });
   }
   legend(figure, "curves", names, marks, on => { hidden.series = on; update(); });
-  hint(figure, "Values: pointer, or arrow keys.");
 
   const cursor = drawn("line", { class: "cursor", y1: top, y2: bottom });
   let current = null;
   const leave = () => { tip.hidden = true; cursor.remove(); current = null; };
-  // Those of the curves that are shown, in order.
+  // Of the curves that are shown, in order.
   const positions = () => {
     const all = plot.series.filter(visible).flatMap(series => series.points.map(point => point[0]));
     return [...new Set(all)].sort((a, b) => a - b);
@@ -115,7 +115,7 @@ function lines(figure, plot) {
       if (index < 0) continue;
       const half = series.half_widths[index];
       const value = number(series.points[index][1]) + (half == null ? "" : " ± " + number(half));
-      const name = series.name + (splits && series.train ? ", while training" : "");
+      const name = series.name + (splits && series.train ? ", during training" : "");
       rows.set(name, [...(rows.get(name) || []), value]);
     }
     const table = element("table", {}, ...[...rows].map(([name, values]) =>
@@ -146,10 +146,10 @@ const number = value => Math.abs(value) >= 10 ? value.toFixed(2) : value.toPreci
 function map(figure, plot) {
   const canvas = figure.querySelector("canvas"), context = canvas.getContext("2d");
   const images = document.getElementById(canvas.dataset.images);
-  // The part of the plane that is seen: its corner, and how many times it is enlarged.
+  // The visible part of the plane: its corner, and the magnification.
   const view = { x: 0, y: 0, zoom: 1 };
   let on = plot.classes.map(() => true);
-  const colors = plot.classes.map((_, i) => COLORS[i % COLORS.length]);
+  const styles = plot.classes.map((_, i) => style(i));
   const along = (axis, value) => (value / EXTENT * .94 + .03 - view[axis]) * view.zoom;
   const place = ([x, y]) => [along("x", x), along("y", y)];
   const draw = () => {
@@ -161,9 +161,12 @@ function map(figure, plot) {
       if (!on[plot.labels[i]]) return;
       const [x, y] = place(point);
       if (x < 0 || y < 0 || x > 1 || y > 1) return;
-      context.fillStyle = colors[plot.labels[i]];
+      const { color, corners } = styles[plot.labels[i]];
+      context.fillStyle = color;
       context.beginPath();
-      context.arc(x * size, y * size, radius, 0, 7);
+      // Larger than a dot: a shape takes more pixels to tell.
+      if (corners) corners.forEach(([dx, dy]) => context.lineTo(x * size + dx * radius * 1.4, y * size + dy * radius * 1.4));
+      else context.arc(x * size, y * size, radius, 0, 7);
       context.fill();
     });
     canvas.dataset.zoom = view.zoom.toFixed(3);
@@ -250,9 +253,44 @@ function map(figure, plot) {
   const buttons = [["+", "zoom in", middle(1.6)], ["−", "zoom out", middle(1 / 1.6)], ["all", "show all", middle(0)]];
   figure.querySelector(".map").append(element("div", { className: "zoom" }, ...buttons.map(([text, title, onclick]) =>
     element("button", { type: "button", textContent: text, title, ariaLabel: title, onclick }))));
-  legend(figure, "classes", plot.classes, colors.map(dot), state => { on = state; draw(); });
-  hint(figure, "Images: pointer, or arrow keys.");
+  legend(figure, "classes", plot.classes, styles.map(marker), state => { on = state; draw(); });
   new ResizeObserver(draw).observe(canvas);
+}
+
+// A large confusion matrix: the cell under the pointer, or the one that arrow keys reach.
+function matrix(figure, plot) {
+  const svg = figure.querySelector("svg"), area = svg.querySelector(".cells");
+  const [left, top, side] = area.dataset.cells.split(" ").map(Number), n = plot.classes.length;
+  const frame = drawn("rect", { class: "cell", width: side, height: side });
+  let cell = [0, 0];
+  const leave = () => { tip.hidden = true; frame.remove(); };
+  const show = (spot, [row, column]) => {
+    cell = [row, column];
+    const counts = new Map(plot.counts[row]), all = plot.counts[row].reduce((sum, [, count]) => sum + count, 0);
+    frame.setAttribute("x", left + column * side);
+    frame.setAttribute("y", top + row * side);
+    area.append(frame);
+    const [name, predicted] = [plot.classes[row], plot.classes[column]];
+    showTip(spot, `${name}, predicted as ${predicted}: ${counts.get(column) || 0} of ${all}`);
+  };
+  svg.addEventListener("pointermove", event => {
+    const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+    const [row, column] = [Math.floor((at.y - top) / side), Math.floor((at.x - left) / side)];
+    if ([row, column].some(at => at < 0 || at >= n)) return leave();
+    show(event, [row, column]);
+  });
+  svg.addEventListener("pointerleave", leave);
+  svg.tabIndex = 0;
+  svg.addEventListener("keydown", event => {
+    const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+    if (event.key === "Escape") leave();
+    if (!step) return;
+    event.preventDefault();
+    const next = cell.map((at, i) => Math.min(n - 1, Math.max(0, at + step[i])));
+    const at = new DOMPoint(left + (next[1] + .5) * side, top + (next[0] + .5) * side).matrixTransform(svg.getScreenCTM());
+    show({ clientX: at.x, clientY: at.y }, next);
+  });
+  svg.addEventListener("blur", leave);
 }
 
 for (const figure of document.querySelectorAll("figure")) {
@@ -261,4 +299,9 @@ for (const figure of document.querySelectorAll("figure")) {
   const plot = JSON.parse(data.textContent);
   if (plot.lines) lines(figure, plot.lines);
   if (plot.scatter) map(figure, plot.scatter);
+  if (plot.matrix) matrix(figure, plot.matrix);
 }
+
+const hint = "Point at a figure, or use the arrow keys, to read its values; maps zoom with the wheel. In a legend, a click or " +
+  "Enter turns an entry on or off, a double click or Shift+Enter shows it alone.";
+document.querySelector(".figures")?.before(element("p", { className: "soft hint", textContent: hint }));

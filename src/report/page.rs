@@ -8,16 +8,18 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::chart::DASHES;
 use super::figure::{EXTENT, Figure, Plot};
+use super::matrix::FEW;
+use super::scatter::{DARK, MARKERS};
 use super::svg::{COLORS, escape, inline};
 use super::{Run, Section, Sheet};
 use crate::data::SIDE;
 use crate::experiment::table::{self, Row};
 use crate::experiment::{DatasetName, Experiment};
 
-/// How every page's title begins.
+/// The beginning of every page's title.
 const TITLE: &str = "fewlabel: ";
 
-/// The ids of the figures in a page that this program has written; none where it has not.
+/// The ids of the figures in a page of this program; none for any other page.
 pub(super) fn figure_ids(html: &str) -> Option<Vec<&str>> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     html.split_once("<title>")?.1.starts_with(TITLE).then_some(())?;
@@ -25,11 +27,11 @@ pub(super) fn figure_ids(html: &str) -> Option<Vec<&str>> {
     Some(ids.filter(|id| id.chars().all(plain)).collect())
 }
 
-/// How a line begins that says what could not be shown.
+/// The beginning of a line that says what could not be drawn.
 pub(super) const MISSING: &str = "<p class=\"soft missing\">";
 
-/// The page on the runs, to lie in the folder `out`; images were looked for in `data_dir`. `missing` says what could not
-/// be shown.
+/// The page on the runs, for the folder `out`; `images` is where their images were looked for, and `missing` says what
+/// could not be drawn, and why.
 pub(super) fn page(
     runs: &[Run],
     (out_folder, images): (&Path, Option<&Path>),
@@ -67,8 +69,8 @@ pub(super) fn page(
     for line in missing {
         let _ = writeln!(out, "{MISSING}{}</p>", escape(line));
     }
-    out += "<noscript><p>Without its script the page draws no maps and its curves do not answer: the links below each \
-            figure have them as SVG and PNG.</p></noscript>\n</section>\n";
+    out += "<noscript><p>Without JavaScript this page has no feature maps, and its figures are not interactive; the links \
+            below each figure open it as SVG or PNG.</p></noscript>\n</section>\n";
     for (i, section) in sections.iter().enumerate() {
         let _ = writeln!(out, "<section id=\"{}\">\n<h2>{}</h2>\n<div class=\"figures\">", anchor(i), section.title);
         section.figures.iter().for_each(|shown| figure(&mut out, shown));
@@ -79,7 +81,7 @@ pub(super) fn page(
     let page = format!("fewlabel report {}{}   # this page again", folders.join(" "), places(runs, out_folder, images));
     let _ = writeln!(out, "<pre>{}</pre>", escape(&page));
     if images.is_none() && runs.iter().any(|run| run.manifest.experiment.dataset.name == DatasetName::Folder) {
-        out.push_str("<p class=\"soft\">IMAGES is the folder that holds the images' train/ and test/.</p>\n");
+        out.push_str("<p class=\"soft\">IMAGES stands for the folder with the images' train/ and test/.</p>\n");
     }
     runs.iter().for_each(|run| reproduce(&mut out, run, images));
     out += "</section>\n<div id=\"tip\" role=\"status\" hidden></div>\n";
@@ -90,17 +92,19 @@ pub(super) fn page(
             STANDARD.encode(jpeg)
         );
     }
-    let [colors, dashes] = [&COLORS[..], &DASHES].map(|list| serde_json::to_string(list).expect("strings"));
+    let [colors, dark, dashes] =
+        [&COLORS[..], &DARK, &DASHES].map(|list| serde_json::to_string(list).expect("strings"));
+    let markers = serde_json::to_string(&MARKERS).expect("numbers");
     let script = include_str!("page.js");
     let _ = write!(
         out,
-        "<script>\nconst COLORS = {colors}, DASHES = {dashes}, EXTENT = {EXTENT}, SIDE = {SIDE};\n{script}\
-         </script>\n</html>\n"
+        "<script>\nconst COLORS = {colors}, DARK = {dark}, DASHES = {dashes}, MARKERS = {markers}, EXTENT = {EXTENT}, \
+         SIDE = {SIDE};\n{script}</script>\n</html>\n"
     );
     out
 }
 
-/// What was compared, the table, and what it says.
+/// What was compared, the table and its notes.
 fn result(out: &mut String, run: &Run, named: bool) {
     let experiment = &run.manifest.experiment;
     if named {
@@ -116,7 +120,7 @@ fn result(out: &mut String, run: &Run, named: bool) {
         let _ = writeln!(out, "<p class=\"soft\">{}</p>", escape(&note));
     }
     if experiment.seeds.0 > 1 {
-        out.push_str("<p class=\"soft\">Pictures, maps and confusion matrices are of the first seed.</p>\n");
+        out.push_str("<p class=\"soft\">Neighbours, feature maps and confusion matrices are of the first seed.</p>\n");
     }
 }
 
@@ -166,6 +170,7 @@ fn figure(out: &mut String, figure: &Figure) {
     let Figure { id, title, caption, plot } = figure;
     let (class, data) = match plot {
         Plot::Lines(_) => ("lines", true),
+        Plot::Matrix(matrix) if matrix.classes.len() > FEW => ("matrix wide", true),
         Plot::Matrix(_) => ("matrix", false),
         Plot::Scatter(_) => ("scatter", true),
         Plot::Pictures(_) => ("pictures wide", false),
@@ -200,7 +205,7 @@ fn figure(out: &mut String, figure: &Figure) {
     out.push_str("</figure>\n");
 }
 
-/// How to get this again: command, hashes, environment, experiment.
+/// How to reproduce the run: commands, hashes, environment, experiment.
 fn reproduce(out: &mut String, run: &Run, images: Option<&Path>) {
     let manifest = &run.manifest;
     let mut options = data_dir(run, images);
@@ -254,7 +259,7 @@ fn reproduce(out: &mut String, run: &Run, images: Option<&Path>) {
     );
 }
 
-/// The option that says where the run's images are, where it is not the usual place.
+/// The option that says where the run's images are, unless they are in the default folder.
 fn data_dir(run: &Run, images: Option<&Path>) -> String {
     match (run.manifest.experiment.dataset.name, images) {
         (DatasetName::Synthetic, _) => String::new(),
@@ -273,8 +278,8 @@ fn places(runs: &[Run], place: &Path, images: Option<&Path>) -> String {
     out + &runs.iter().map(|run| data_dir(run, images)).find(|option| !option.is_empty()).unwrap_or_default()
 }
 
-/// As one word of a shell's command.
-fn word(text: &str) -> String {
+/// Quoted for a shell where it has to be.
+pub(super) fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }

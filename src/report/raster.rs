@@ -3,18 +3,22 @@
 use std::sync::{Arc, LazyLock};
 
 use image::codecs::jpeg::JpegEncoder;
-use image::codecs::png::PngEncoder;
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 use resvg::tiny_skia::{Color, Pixmap, Transform};
 use resvg::usvg::{Options, Tree, fontdb};
 
+use super::text::ROBOTO;
+
 /// Pixels of a PNG per unit of its SVG: sharp in print at the width of a column.
 const SCALE: f32 = 3.0;
+/// Pixels that neither side of a PNG exceeds: a large figure has fewer per unit.
+const LARGEST: f32 = 4000.0;
 
-/// Roboto (Apache License 2.0), the letters that figures use: the same text on every machine.
+/// Nothing of the system's: text is the same on every machine.
 static FONTS: LazyLock<Arc<fontdb::Database>> = LazyLock::new(|| {
     let mut fonts = fontdb::Database::new();
-    fonts.load_font_data(include_bytes!("Roboto.ttf").to_vec());
+    fonts.load_font_data(ROBOTO.to_vec());
     Arc::new(fonts)
 });
 
@@ -25,10 +29,11 @@ static FONTS: LazyLock<Arc<fontdb::Database>> = LazyLock::new(|| {
 pub fn render(svg: &str) -> Vec<u8> {
     let options = Options { fontdb: FONTS.clone(), font_family: "Roboto".to_owned(), ..Options::default() };
     let tree = Tree::from_str(svg, &options).expect("our own SVG");
-    let size = tree.size().to_int_size().scale_by(SCALE).expect("a drawing has a size");
+    let scale = SCALE.min(LARGEST / tree.size().width().max(tree.size().height()));
+    let size = tree.size().to_int_size().scale_by(scale).expect("a drawing has a size");
     let mut pixels = Pixmap::new(size.width(), size.height()).expect("a drawing has a size");
     pixels.fill(Color::WHITE);
-    resvg::render(&tree, Transform::from_scale(SCALE, SCALE), &mut pixels.as_mut());
+    resvg::render(&tree, Transform::from_scale(scale, scale), &mut pixels.as_mut());
     let rgb: Vec<u8> = pixels.data().as_chunks::<4>().0.iter().flat_map(|&[r, g, b, _]| [r, g, b]).collect();
     png(&rgb, size.width() as usize, size.height() as usize)
 }
@@ -36,7 +41,7 @@ pub fn render(svg: &str) -> Vec<u8> {
 /// `rgb` [height, width, 3] as PNG.
 pub fn png(rgb: &[u8], width: usize, height: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let encoder = PngEncoder::new(&mut bytes);
+    let encoder = PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, FilterType::Adaptive);
     encoder.write_image(rgb, width as u32, height as u32, ExtendedColorType::Rgb8).expect("into memory");
     bytes
 }

@@ -122,6 +122,10 @@ fn a_report_that_is_not_whole_is_written_again() {
     let weights = place.path("runs/smoke/simsiam-probe/weights.safetensors");
     let bytes = std::fs::read(&weights).unwrap();
     std::fs::remove_file(&weights).unwrap();
+    let before = page();
+    let message = place.bad(&["report", "runs/smoke"], 3);
+    assert!(message.contains("left as it is") && page() == before, "{message}");
+    std::fs::remove_file(place.path("runs/smoke/report.html")).unwrap();
     let said = place.good(&["report", "runs/smoke"]);
     assert!(said.contains("Some figures are missing") && page().contains("no weights of simsiam-probe"), "{said}");
     std::fs::write(&weights, bytes).unwrap();
