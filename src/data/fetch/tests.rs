@@ -238,7 +238,7 @@ fn a_second_fetch_into_the_same_folder_is_refused() {
     let first = Workplace::claim(place.path()).unwrap();
     fs::create_dir(&first.partial).unwrap();
     let (result, connections) = run(place.path(), &[Serve]);
-    assert!(matches!(&result, Err(Error::Data { problem, .. }) if problem.contains("at work")), "{result:?}");
+    assert!(matches!(&result, Err(Error::Data { problem, .. }) if problem.contains("is writing into")), "{result:?}");
     assert_eq!(connections, 0);
     assert!(first.partial.exists() && first.lock.exists());
     drop(first);
