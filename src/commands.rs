@@ -35,7 +35,11 @@ pub fn run(options: Run) -> Result<()> {
     let run = Options { fresh: options.fresh, reuse: options.reuse, checkpoint_every: every, ..run };
     let (data_dir, output) = (options.how.data_dir.clone(), options.how.output());
     in_pool(options.how.threads, || {
-        experiment::run(&experiment, &run)?;
+        let placed = |error| match &options.experiment {
+            Some(path) => Experiment::place(path, error),
+            None => error,
+        };
+        experiment::run(&experiment, &run).map_err(placed)?;
         // All there is to lose from here on is a report: Ctrl-C ends the program at once.
         INTERRUPTED.store(true, Ordering::Relaxed);
         let page = out.join("report.html");

@@ -23,6 +23,15 @@ pub enum Error {
         message: String,
     },
 
+    /// Something that an experiment asks of its images, and that they do not have.
+    #[error("{message}")]
+    Unfit {
+        /// Where the experiment asks for it: keys and `name: …`, the outermost first.
+        at: Vec<String>,
+        /// What is wrong, and what to do about it.
+        message: String,
+    },
+
     /// A data set that is missing, incomplete or changed.
     #[error("{}: {problem}\n  {remedy}", path.display())]
     Data {
@@ -112,7 +121,8 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Differs(_) => 1,
-            Error::Experiment { .. } | Error::Data { .. } | Error::Run { .. } | Error::Usage(_) => 2,
+            Error::Experiment { .. } | Error::Unfit { .. } => 2,
+            Error::Data { .. } | Error::Run { .. } | Error::Usage(_) => 2,
             Error::Io { .. } | Error::Download { .. } | Error::Kept { .. } => 3,
             Error::Diverged { .. } | Error::Tensor(_) => 3,
             Error::Interrupted(_) => 130,

@@ -1,12 +1,37 @@
 //! Metrics of a network's outputs, on the host, in double precision and in a fixed order.
 
+use crate::data::MAX_CLASSES;
 use crate::neighbors::{Neighbor, nearest, normalized};
 
 /// The number of right predictions: rows of `logits` [n, classes] whose largest value, the first of several, is at
 /// their label; n labels.
 pub fn correct(logits: &[f32], labels: &[u8]) -> u32 {
-    let hit = |(row, &label): (&[f32], &u8)| u32::from(argmax(row) == usize::from(label));
-    rows(logits, labels.len()).zip(labels).map(hit).sum()
+    hits(logits, labels).map(u32::from).sum()
+}
+
+/// Of each row of `logits` [n, classes] whether its largest value, the first of several, is at its label; n labels.
+pub fn hits(logits: &[f32], labels: &[u8]) -> impl Iterator<Item = bool> {
+    rows(logits, labels.len()).zip(labels).map(|(row, &label)| argmax(row) == usize::from(label))
+}
+
+/// The share of `answers` (an image's label, and whether it was right) that are right; NaN without answers.
+pub fn top1(answers: &[(u8, bool)]) -> f64 {
+    answers.iter().filter(|(_, right)| *right).count() as f64 / answers.len() as f64
+}
+
+/// The mean over the classes that have images of the share of their images that are answered right (Brodersen et al.,
+/// "The balanced accuracy and its posterior distribution", 2010; scikit-learn's `balanced_accuracy_score`). None where
+/// those classes have one size: it is [`top1`] then.
+pub fn balanced_top1(answers: &[(u8, bool)]) -> Option<f64> {
+    let mut classes = [[0u32; 2]; MAX_CLASSES];
+    for &(label, right) in answers {
+        let [all, correct] = &mut classes[usize::from(label)];
+        (*all, *correct) = (*all + 1, *correct + u32::from(right));
+    }
+    let there: Vec<[u32; 2]> = classes.into_iter().filter(|class| class[0] > 0).collect();
+    let differ = there.iter().any(|class| class[0] != there[0][0]);
+    let recalls = there.iter().map(|&[all, correct]| f64::from(correct) / f64::from(all));
+    differ.then(|| recalls.sum::<f64>() / there.len() as f64)
 }
 
 /// The sum over rows of the cross-entropy −ln softmax(logits)\[label\], in nats (PyTorch's `cross_entropy` with
@@ -96,6 +121,19 @@ mod tests {
     fn correct_counts_the_first_largest() {
         assert_eq!(correct(&[0.0, 2.0, 1.0, 3.0, 3.0, 0.0], &[1, 0]), 2);
         assert_eq!(correct(&[0.0, 2.0, 1.0, 3.0, 3.0, 0.0], &[0, 1]), 0);
+    }
+
+    /// `sklearn.metrics.balanced_accuracy_score(labels, taken)`, scikit-learn 1.9.1.
+    #[test]
+    fn balanced_accuracy_is_that_of_scikit_learn() {
+        let of = |labels: &[u8], taken: &[u8]| {
+            balanced_top1(&labels.iter().zip(taken).map(|(a, b)| (*a, a == b)).collect::<Vec<_>>())
+        };
+        assert_eq!(of(&[0, 0, 0, 0, 0, 0, 1, 1, 1], &[0, 0, 0, 0, 0, 1, 1, 0, 0]), Some(0.5833333333333334));
+        assert_eq!(of(&[2, 2, 2, 5, 7, 7], &[2, 2, 5, 5, 2, 0]), Some(0.5555555555555555));
+        assert_eq!(of(&[3, 3, 3, 3, 1], &[3; 5]), Some(0.5), "a constant answer is right of one class in two");
+        assert_eq!(of(&[0, 1, 0, 1], &[0, 0, 0, 1]), None, "of one size it is the accuracy");
+        assert_eq!(of(&[], &[]), None);
     }
 
     #[test]

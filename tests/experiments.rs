@@ -33,7 +33,7 @@ fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
     if ["pretext", "simsiam"].contains(&method) {
         keys.push(perhaps("knn_every", (1..9u32).prop_map(Value::from)));
     } else {
-        keys.push(perhaps("labels", one_of(&[json!(40), json!(60)])));
+        keys.push(perhaps("labels", one_of(&[json!(40), json!(60), json!("all")])));
         keys.push(perhaps("claim", one_of(&[json!([1, 2.5]), json!([60.25, 61])])));
     }
     if method == "simsiam" {
@@ -71,7 +71,8 @@ fn stage() -> BoxedStrategy<(Map<String, Value>, usize)> {
 }
 
 fn experiment() -> impl Strategy<Value = Value> {
-    let labels = (one_of(&[json!(30), json!(50)]), one_of(&[json!("first"), json!("stratified")]), any::<bool>());
+    let choose = one_of(&[json!("first"), json!("stratified"), json!("proportional")]);
+    let labels = (one_of(&[json!(30), json!(50), json!("all")]), choose, any::<bool>());
     let network = (1..9u32, 1..40u32, 2..40u32, 1..40u32, (0..60u32).prop_map(|i| f64::from(i) / 64.0));
     let dataset = one_of(&[
         json!({"name": "synthetic", "train": 100, "test": 20}),
@@ -114,6 +115,13 @@ fn experiment() -> impl Strategy<Value = Value> {
             }
             if validation > 0.0 {
                 file["labels"]["validation"] = json!(validation);
+            }
+            // Where all images have labels none are chosen.
+            let is_all = |labels: Option<&Value>| labels.is_none_or(|labels| labels == "all");
+            if is_all(Some(&count))
+                && file["stages"].as_array().unwrap().iter().all(|stage| is_all(stage.get("labels")))
+            {
+                file["labels"].as_object_mut().unwrap().remove("choose");
             }
             if !claims.is_empty() {
                 file["claims"] = json!(claims);

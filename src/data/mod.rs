@@ -10,8 +10,8 @@ mod synthetic;
 use sha2::{Digest, Sha256};
 
 use crate::files;
-pub(crate) use subset::share_of;
-pub use subset::{Choose, epoch_order, labelled, validation};
+pub use subset::{Choose, epoch_order, labelled, proportional, validation};
+pub(crate) use subset::{not_stratified, share_of};
 pub use synthetic::synthetic;
 
 /// Height and width of every image, in pixels.
@@ -48,6 +48,16 @@ impl Dataset {
     /// Image `index`, [3, 32, 32].
     pub fn image(&self, index: usize) -> &[u8] {
         &self.images[index * IMAGE..][..IMAGE]
+    }
+
+    /// How many images each of so many classes has, by label.
+    ///
+    /// # Panics
+    /// If a label is none of them.
+    pub fn class_sizes(&self, classes: usize) -> Vec<usize> {
+        let mut sizes = vec![0; classes];
+        self.labels.iter().for_each(|&label| sizes[usize::from(label)] += 1);
+        sizes
     }
 
     /// Keeps the first `n` images.

@@ -14,44 +14,87 @@ pub enum Choose {
     First,
     /// The same number of every class, drawn from the seed.
     Stratified,
+    /// Of every class in proportion to its size ([`proportional`]), drawn from the seed: of classes of one size the
+    /// same as [`Choose::Stratified`].
+    Proportional,
 }
 
-/// The indices of `count` labelled training images, in ascending order. Stratified: as many of each of `classes`.
+/// The indices of `count` labelled training images, in ascending order.
 ///
 /// # Errors
-/// [`Error::Usage`] if there are not so many images, or not so many of a class, or a stratified `count` is no multiple
-/// of the number of classes.
+/// [`Error::Usage`] if there are not so many images or, stratified, not so many of a class, or `count` is no multiple of
+/// the number of classes.
 ///
 /// # Panics
-/// If a label is none of `classes` (stratified).
+/// If a label is none of `classes` (unless the first are chosen).
 pub fn labelled(train: &Dataset, classes: &[String], choose: Choose, count: usize, seed: u64) -> Result<Vec<u32>> {
-    let too_few = |what: String| Error::Usage(format!("labels: {count} images: {what}; ask for fewer"));
-    let chosen: Vec<u32> = match choose {
-        Choose::First => (0..count.min(train.len()) as u32).collect(),
+    let n = classes.len();
+    if count > train.len() {
+        return Err(Error::Usage(format!("{count} of only {} training images", train.len())));
+    }
+    let of_class = match choose {
+        Choose::First => return Ok((0..count as u32).collect()),
+        Choose::Proportional => proportional(count, &train.class_sizes(n)),
+        Choose::Stratified if !count.is_multiple_of(n) => return Err(Error::Usage(not_stratified(count, n))),
         Choose::Stratified => {
-            let mut shuffled: Vec<u32> = (0..train.len() as u32).collect();
-            Stream::new(seed, Purpose::Labels, 0, 0).shuffle(&mut shuffled);
-            let of_class = count / classes.len();
-            let mut room = vec![of_class; classes.len()];
-            shuffled.retain(|&index| {
-                let room = &mut room[usize::from(train.labels[index as usize])];
-                let taken = *room > 0;
-                *room -= usize::from(taken);
-                taken
-            });
-            if let Some(class) = room.iter().position(|&room| room > 0) {
-                let class = &classes[class];
-                return Err(too_few(format!("class {class} has fewer than {of_class} of the training images")));
+            let sizes = train.class_sizes(n);
+            let (each, least) = (count / n, sizes.iter().copied().min().unwrap_or(0));
+            if let Some(class) = sizes.iter().position(|&size| size < each) {
+                let (name, size) = (&classes[class], sizes[class]);
+                let instead = if least > 0 { format!("{} at most, ", least * n) } else { String::new() };
+                return Err(Error::Usage(format!(
+                    "{count} stratified are {each} of each class, but {name} has {size} training images: take {instead}\
+                     `choose: proportional`, or `labels: all`"
+                )));
             }
-            shuffled.sort_unstable();
-            shuffled
+            vec![each; n]
         }
     };
-    if chosen.len() < count {
-        let have = chosen.len();
-        return Err(too_few(format!("{have} of {} training images can be chosen so", train.len())));
-    }
+    let mut shuffled: Vec<u32> = (0..train.len() as u32).collect();
+    Stream::new(seed, Purpose::Labels, 0, 0).shuffle(&mut shuffled);
+    let mut chosen = split(&shuffled, train, of_class).0;
+    chosen.sort_unstable();
     Ok(chosen)
+}
+
+/// Why `count` images cannot be as many of each of `classes`.
+pub(crate) fn not_stratified(count: usize, classes: usize) -> String {
+    format!(
+        "{count} cannot be stratified over {classes} classes: take a multiple of {classes}, or `choose: proportional`"
+    )
+}
+
+/// The first of `images` until there are `of_class` of each class, and the others; both in their order.
+fn split(images: &[u32], train: &Dataset, mut of_class: Vec<usize>) -> (Vec<u32>, Vec<u32>) {
+    images.iter().partition(|&&index| {
+        let room = &mut of_class[usize::from(train.labels[index as usize])];
+        let taken = *room > 0;
+        *room -= usize::from(taken);
+        taken
+    })
+}
+
+/// `count` images split over classes of these `sizes`, in proportion: each has its share rounded down, and what is left
+/// goes to the largest remainders, of equal ones to the lower label (as scikit-learn's `train_test_split` has it, which
+/// draws among equal ones). A class that would be left out then takes one from the class with the most, unless that has
+/// only one itself. `count` is at most the sum of the sizes.
+pub fn proportional(count: usize, sizes: &[usize]) -> Vec<usize> {
+    let all = sizes.iter().sum::<usize>().max(1) as u64;
+    let share = |class: usize| count as u64 * sizes[class] as u64;
+    let classes = 0..sizes.len();
+    let mut parts: Vec<usize> = classes.clone().map(|class| (share(class) / all) as usize).collect();
+    let mut by_remainder: Vec<usize> = classes.clone().collect();
+    by_remainder.sort_by_key(|&class| std::cmp::Reverse(share(class) % all));
+    let left = count - parts.iter().sum::<usize>();
+    by_remainder.into_iter().take(left).for_each(|class| parts[class] += 1);
+    while let Some(empty) = classes.clone().find(|&class| parts[class] == 0 && sizes[class] > 0) {
+        let most = classes.clone().fold(0, |most, class| if parts[class] > parts[most] { class } else { most });
+        if parts[most] < 2 {
+            break;
+        }
+        (parts[most], parts[empty]) = (parts[most] - 1, 1);
+    }
+    parts
 }
 
 /// The `share` of `count`, rounded down. A share is a decimal fraction that lies as much as 6e-8 of itself beside what
@@ -63,18 +106,12 @@ pub(crate) fn share_of(count: usize, share: f32) -> usize {
 /// Takes a validation part out of the labelled images: of every class the `share` of its images, rounded down, drawn
 /// from the seed. What is left, and the part, each in ascending order.
 pub fn validation(train: &Dataset, labelled: &[u32], share: f32, seed: u64) -> [Vec<u32>; 2] {
-    let class = |index: u32| usize::from(train.labels[index as usize]);
-    let mut room = [0; MAX_CLASSES];
-    labelled.iter().for_each(|&index| room[class(index)] += 1);
-    let mut room = room.map(|count| share_of(count, share));
+    let mut of_class = vec![0; MAX_CLASSES];
+    labelled.iter().for_each(|&index| of_class[usize::from(train.labels[index as usize])] += 1);
+    let of_class = of_class.into_iter().map(|count| share_of(count, share)).collect();
     let mut shuffled = labelled.to_vec();
     Stream::new(seed, Purpose::Validation, 0, 0).shuffle(&mut shuffled);
-    let (mut part, mut rest): (Vec<u32>, Vec<u32>) = shuffled.into_iter().partition(|&index| {
-        let room = &mut room[class(index)];
-        let taken = *room > 0;
-        *room -= usize::from(taken);
-        taken
-    });
+    let (mut part, mut rest) = split(&shuffled, train, of_class);
     rest.sort_unstable();
     part.sort_unstable();
     [rest, part]
@@ -111,7 +148,42 @@ mod tests {
         }
         assert_eq!(chosen, draw(200, 1).unwrap());
         assert_ne!(chosen, draw(200, 2).unwrap());
-        assert!(draw(790, 1).unwrap_err().to_string().contains("class"), "no class has 79");
+        // Of the squares of 0 to 399, and 40 others of each class: one in ten ends in 0 or 5, two in each other digit
+        // that a square can end in.
+        let message = draw(790, 1).unwrap_err().to_string();
+        let expected = "790 stratified are 79 of each class, but c2 has 40 training images: take 400 at most, ";
+        assert!(message.starts_with(expected), "{message}");
+        assert!(draw(15, 1).unwrap_err().to_string().contains("take a multiple of 10"));
+    }
+
+    /// Shares by hand: of 12 + 6 images 10 are 6.67 + 3.33, and 5 are 3.33 + 1.67.
+    #[test]
+    fn proportional_labels_are_by_largest_remainders_and_leave_no_class_out() {
+        assert_eq!(proportional(18, &[12, 6]), [12, 6]);
+        assert_eq!(proportional(10, &[12, 6]), [7, 3]);
+        assert_eq!(proportional(5, &[12, 6]), [3, 2]);
+        assert_eq!(proportional(3, &[5, 5]), [2, 1], "of equal remainders the lower label's");
+        // 10 of 103: 9.7, 0.2 and 0.1, and no class may have none.
+        assert_eq!(proportional(10, &[100, 2, 1]), [8, 1, 1]);
+        assert_eq!(proportional(2, &[100, 2, 1]), [1, 1, 0], "two images are of two classes");
+        assert_eq!(proportional(5, &[8, 0, 2]), [4, 0, 1], "a class without images has none");
+        assert!(proportional(0, &[]).is_empty());
+    }
+
+    #[test]
+    fn proportional_labels_are_drawn_as_stratified_ones() {
+        let labels: Vec<u8> = (0..200).map(|i| (i * 7 % 10) as u8).collect();
+        let train = Dataset { images: vec![], labels };
+        let draw = |choose, count, seed| labelled(&train, &classes(), choose, count, seed).unwrap();
+        for count in [10, 50, 200] {
+            assert_eq!(draw(Choose::Proportional, count, 3), draw(Choose::Stratified, count, 3), "{count}");
+        }
+        let train = dataset();
+        let chosen = labelled(&train, &classes(), Choose::Proportional, 100, 1).unwrap();
+        let of_class = Dataset { images: vec![], labels: chosen.iter().map(|&i| train.labels[i as usize]).collect() };
+        assert_eq!(of_class.class_sizes(10), proportional(100, &train.class_sizes(10)));
+        assert!(chosen.is_sorted_by(|a, b| a < b));
+        assert_ne!(chosen, labelled(&train, &classes(), Choose::Proportional, 100, 2).unwrap());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! terminal.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -46,6 +46,15 @@ impl Console {
         }
     }
 
+    /// Lines that have colours where standard output shows them: `lines(true)`; in `log.txt` they have none.
+    pub fn say_in_colors(&mut self, lines: impl Fn(bool) -> String) -> Result<()> {
+        self.log(&lines(false))?;
+        match self.output {
+            Output::Text => self.bar.suspend(|| print(&lines(shows_colors()))),
+            _ => Ok(()),
+        }
+    }
+
     /// Lines for `log.txt` alone.
     pub fn log(&mut self, lines: &str) -> Result<()> {
         write_log(&self.log, lines).map_err(Error::io("write", &self.path))
@@ -81,6 +90,11 @@ impl Console {
     pub fn end_bar(&mut self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// Whether standard output is a terminal whose user has not turned colours off (no-color.org).
+fn shows_colors() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Prints a line to standard output; a reader that has gone away (`| head`) is no fault, and no reason to stop training.

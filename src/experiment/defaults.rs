@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::{
-    BatchSize, DatasetName, DatasetSpec, Epochs, Experiment, Images, Labels, OptimizerName, RANDOM, Rate, Share, Stage,
+    BatchSize, DatasetName, DatasetSpec, Epochs, Experiment, Images, OptimizerName, RANDOM, Rate, Share, Stage,
     StageMethod,
 };
-use crate::data::{Choose, IMAGE, share_of};
+use crate::data::IMAGE;
 use crate::network::{Mode, Probe};
 use crate::optimizer::Schedule;
 use crate::suggest::did_you_mean;
@@ -46,7 +46,7 @@ impl Experiment {
             DatasetName::Cifar10 | DatasetName::Cifar100 => CIFAR,
             DatasetName::Synthetic => SYNTHETIC,
             DatasetName::Folder => {
-                self.dataset.check_folder(&self.labels)?;
+                self.dataset.check_folder()?;
                 [0, 0]
             }
         };
@@ -63,10 +63,11 @@ impl Experiment {
             }
         }
         let train = self.dataset.train.map_or(0, |images| images.0);
-        let (count, classes) = (self.labels.count.0, self.dataset.class_count());
+        let classes = self.dataset.class_count();
+        self.labels.complete(&self.stages)?;
         let left = self
             .labels
-            .check("labels.count", count, train, classes)
+            .check("labels.count", self.labels.count, train, classes)
             .map_err(|message| Conflict::new(&["labels", "count"], message))?;
         if self.stages.is_empty() {
             return Err(Conflict::new(&["stages"], "stages: at least one is needed"));
@@ -86,7 +87,7 @@ impl Experiment {
             stage.fill_in();
             let left = match stage.labels {
                 Some(labels) => {
-                    let left = self.labels.check("labels", labels.0, train, classes);
+                    let left = self.labels.check("labels", labels, train, classes);
                     left.map_err(|message| Conflict::of_stage(&stage.name, Some("labels"), message))?
                 }
                 None => left,
@@ -119,39 +120,13 @@ impl Experiment {
 
 impl DatasetSpec {
     /// A folder says nothing of itself before it is read.
-    fn check_folder(&self, labels: &Labels) -> Result<(), Conflict> {
+    fn check_folder(&self) -> Result<(), Conflict> {
         if self.train.is_none() || self.test.is_none() || self.classes.is_none() || self.sha256.is_none() {
             let message = "dataset: a folder needs `train`, `test`, `classes` and `sha256`; `fewlabel data --folder DIR` \
                            prints the line";
             return Err(Conflict::new(&["dataset"], message));
         }
-        if labels.choose == Choose::First {
-            // In a folder class follows class.
-            let message = "labels.choose: the first images of a folder are of one class; take `stratified`";
-            return Err(Conflict::new(&["labels", "choose"], message));
-        }
         Ok(())
-    }
-}
-
-impl Labels {
-    /// How many of `count` labelled images are trained on; or what is wrong with the number that `key` gives.
-    fn check(&self, key: &str, count: usize, train: usize, classes: usize) -> Result<usize, String> {
-        if count > train {
-            return Err(format!("{key}: {count} of only {train} training images"));
-        }
-        if self.choose == Choose::Stratified && !count.is_multiple_of(classes) {
-            return Err(format!("{key}: {count} cannot be stratified; take a multiple of {classes}"));
-        }
-        let share = self.validation.0;
-        let of_class = share_of(count / classes, share);
-        if share > 0.0 && of_class == 0 {
-            return Err(format!("{key}: {share} of {count} images leave no validation image of a class"));
-        }
-        if count == classes * of_class {
-            return Err(format!("{key}: {share} of {count} images leave none to train on"));
-        }
-        Ok(count - classes * of_class)
     }
 }
 
@@ -218,7 +193,7 @@ impl Stage {
         }
     }
 
-    /// What the method and optimizer need and have no use for; `images`: how many the stage trains on.
+    /// What the method and optimizer need and have no use for; `images`: how many the stage trains on, at most.
     fn check(&self, images: usize) -> Result<(), Conflict> {
         let fail = |key: Option<&str>, message: String| Err(Conflict::of_stage(&self.name, key, message));
         let transfers = matches!(self.method, StageMethod::Finetune | StageMethod::Probe | StageMethod::Knn);
@@ -252,10 +227,17 @@ impl Stage {
         if let Some([low, high]) = self.claim.filter(|[low, high]| low.0 > high.0) {
             return fail(Some("claim"), format!("claim: {} is above {}", low.0, high.0));
         }
-        let batch = self.batch.map_or(0, |batch| batch.0);
-        if batch > images {
-            return fail(Some("batch"), format!("batch: {batch} is more than the {images} images that it trains on"));
+        self.check_batch(images)
+    }
+
+    /// Whether a batch is no more than the `images` that the stage trains on.
+    pub(super) fn check_batch(&self, images: usize) -> Result<(), Conflict> {
+        match self.batch {
+            Some(BatchSize(batch)) if batch > images => {
+                let message = format!("batch: {batch} is more than the {images} images that it trains on");
+                Err(Conflict::of_stage(&self.name, Some("batch"), message))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }

@@ -16,6 +16,7 @@ use super::{Experiment, Job, RANDOM, Stage, StageMethod};
 use crate::data::Data;
 use crate::engine;
 use crate::error::{Error, Result};
+use crate::evaluate::{balanced_top1, top1};
 use crate::files::{self, remove_if_there};
 use crate::network::Weights;
 use crate::optimizer::{Rule, State};
@@ -199,8 +200,9 @@ impl Folder {
         let mut model = engine::open(&options.device, network, weights.clone(), Rule::Adam, &State::default())?;
         let examples = experiment.examples(stage, data)?;
         let all: Vec<u32> = (0..data.test.len() as u32).collect();
-        let top1 = KNN.top1((&data.test, &all), (&data.train, &examples.labelled), &mut *model)?;
-        let record = Record { epoch: 0, metrics: [("test_top1".to_owned(), top1)].into() };
+        let answers = KNN.answers((&data.test, &all), (&data.train, &examples.labelled), &mut *model)?;
+        let mut record = Record { epoch: 0, metrics: [("test_top1".to_owned(), top1(&answers))].into() };
+        record.metrics.extend(balanced_top1(&answers).map(|top1| ("test_balanced_top1".to_owned(), top1)));
         self.console.say(&format!("{}: {}", job.key, metrics(&record)))?;
         self.manifest.environment.seconds.insert(job.key.clone(), began.elapsed().as_secs_f64());
         Ok(Trained { history: vec![record], chosen: None, weights })

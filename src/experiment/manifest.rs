@@ -59,9 +59,14 @@ pub struct StageResult {
 }
 
 impl StageResult {
-    /// The test accuracy that stands for the stage: of the epoch that validation chose, else of the last.
+    /// What stands for the stage on the test images: the epoch that validation chose, else the last.
+    pub fn tested(&self) -> &Record {
+        self.chosen.as_ref().unwrap_or(&self.last)
+    }
+
+    /// The test accuracy that stands for the stage: of [`StageResult::tested`].
     pub fn top1(&self) -> Option<f64> {
-        self.chosen.as_ref().unwrap_or(&self.last).metrics.get("test_top1").copied()
+        self.tested().metrics.get("test_top1").copied()
     }
 
     /// Of what training gave: last epoch, best epoch, hashes. None without a history.

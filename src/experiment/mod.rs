@@ -3,9 +3,12 @@
 //! An [`Experiment`] is complete: every default is filled in when it is read, it is written into the manifest as it
 //! is, and its SHA-256 names it. What may differ without changing a result (threads, folders, device) is not in it.
 
+mod classes;
 mod console;
 mod defaults;
+mod examples;
 mod folder;
+mod labels;
 mod manifest;
 mod observer;
 mod parse;
@@ -19,12 +22,13 @@ mod value;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{CLASSES, Choose};
+use crate::data::CLASSES;
 use crate::files;
 use crate::network::{Mode, Probe, Widths};
 use crate::optimizer::{Rule, Schedule};
 pub(crate) use console::duration;
 pub use console::{Output, log, print};
+pub use labels::{Count, Labels};
 pub use manifest::{Environment, Manifest, StageResult};
 pub use past::{PastRun, past_runs};
 pub use plan::Job;
@@ -49,7 +53,7 @@ pub struct Experiment {
     /// The images.
     pub dataset: DatasetSpec,
     /// The labelled images; the study's unless given.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "Labels::read")]
     pub labels: Labels,
     /// The networks' widths; the study's unless given.
     #[serde(default)]
@@ -124,30 +128,6 @@ pub enum DatasetName {
     Synthetic,
 }
 
-/// Which training images have labels.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default, expecting = "labels: {count: …, choose: …}")]
-pub struct Labels {
-    /// How many; 5,000 unless given.
-    pub count: Images,
-    /// Which; the first unless given.
-    pub choose: Choose,
-    /// The share of them that is not trained on but chooses each classifier's epoch; the test images are then looked at
-    /// once, after it. 0 unless given: the test images are looked at after every epoch.
-    #[serde(skip_serializing_if = "is_none")]
-    pub validation: Share,
-}
-
-fn is_none(share: &Share) -> bool {
-    share.0 == 0.0
-}
-
-impl Default for Labels {
-    fn default() -> Labels {
-        Labels { count: Images(5000), choose: Choose::First, validation: Share::default() }
-    }
-}
-
 /// [`Widths`], each the study's unless given.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "widths: {projector: …}")]
@@ -206,7 +186,7 @@ pub struct Stage {
     pub from: Option<Name>,
     /// Labelled images; the experiment's `labels.count` unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub labels: Option<Images>,
+    pub labels: Option<Count>,
     /// Unless given 50 for `supervised` and `probe`, 30 for `pretext`, `finetune` and `simsiam`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<Epochs>,
@@ -302,9 +282,10 @@ impl Experiment {
         Experiment { seed: Seed(seed), seeds: Seeds(1), ..self.clone() }
     }
 
-    /// How many labelled images the stage has, those that validate included.
-    pub fn label_count(&self, stage: &Stage) -> usize {
-        stage.labels.unwrap_or(self.labels.count).0
+    /// The stage whose weights `stage` takes over; none where it starts from random weights.
+    pub fn source(&self, stage: &Stage) -> Option<&Stage> {
+        let from = stage.from.as_deref().filter(|from| *from != RANDOM)?;
+        self.stages.iter().find(|stage| *stage.name == *from)
     }
 
     /// SHA-256 of the complete experiment's JSON: its identity.

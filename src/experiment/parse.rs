@@ -52,11 +52,16 @@ impl Experiment {
             let message = with_suggestion(&without_location(&error.to_string()));
             fail(location.as_ref().map(|at| at.line()), location.map(|at| at.column()), message)
         })?;
-        experiment.complete().map_err(|Conflict { at, message }| {
-            let place = place_of(text, &at).or_else(|| place_of(text, &["dataset".to_owned()]));
-            fail(place.map(|(line, _)| line), place.map(|(_, column)| column), message)
-        })?;
+        experiment.complete().map_err(|Conflict { at, message }| placed(path, text, &at, message))?;
         Ok(experiment)
+    }
+
+    /// An error of the experiment's run, with line and column in its file at `path` where it is about something in there.
+    pub fn place(path: &Path, error: Error) -> Error {
+        match (error, std::fs::read_to_string(path)) {
+            (Error::Unfit { at, message }, Ok(text)) => placed(path, &text, &at, message),
+            (error, _) => error,
+        }
     }
 
     /// The jobs to run, in order: all, or with `only` those that it names (a stage, `seed-N`, `seed-N/STAGE`) and what
@@ -67,6 +72,13 @@ impl Experiment {
     pub fn plan(&self, only: &[String]) -> Result<Vec<Job>> {
         self.jobs(only).map_err(|conflict| Error::Usage(format!("--only: {}", conflict.message)))
     }
+}
+
+/// An error about what `at` leads to in the file.
+fn placed(path: &Path, text: &str, at: &[String], message: String) -> Error {
+    let place = place_of(text, at).or_else(|| place_of(text, &["dataset".to_owned()]));
+    let (line, column) = (place.map(|(line, _)| line), place.map(|(_, column)| column));
+    Error::Experiment { path: path.to_owned(), line, column, message }
 }
 
 /// The parser's message without its trailing " at line L column C", which goes before it.
@@ -93,10 +105,12 @@ fn place_of(text: &str, at: &[String]) -> Option<(usize, usize)> {
     for (depth, part) in at.iter().enumerate() {
         let wanted: Vec<&str> = part.split(": ").collect();
         let is_key = wanted.len() == 1;
-        // The file's own keys begin a line, but in one pair of braces; those of a stage end where the next begins.
+        // The file's own keys begin a line, but in one pair of braces; those below one end where the next begins, and
+        // those of a stage where the next stage does.
         let found = words[from..].windows(wanted.len()).enumerate().find(|(_, window)| {
-            let ends = depth > 1 && is_key && window[0].text == "name";
-            let top = depth > 0 || is_flow || window[0].column == 1;
+            let is_top = !is_flow && window[0].column == 1;
+            let ends = (depth > 1 && is_key && window[0].text == "name") || (depth > 0 && is_top);
+            let top = depth > 0 || is_flow || is_top;
             ends || top && window.iter().map(|word| word.text).eq(wanted.iter().copied())
         });
         let Some((i, found)) = found.filter(|(_, found)| found[0].text == wanted[0]) else { break };
@@ -132,7 +146,8 @@ fn words(text: &str) -> Vec<Word<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::{Images, Labels};
+    use crate::data::Choose;
+    use crate::experiment::{Count, Images, Labels};
 
     fn parse(text: &str) -> Result<Experiment, String> {
         Experiment::parse(Path::new("test.yaml"), text).map_err(|e| e.to_string())
@@ -152,8 +167,30 @@ mod tests {
         assert_eq!(again.sha256(), complete.sha256());
         let labels = |labels: &str| parse(&format!("{text}\nlabels: {labels}")).unwrap().labels;
         assert_eq!(labels("{}"), complete.labels);
-        assert_eq!(labels("{count: 20}"), Labels { count: Images(20), ..complete.labels.clone() });
+        assert_eq!(labels("{count: 20}"), Labels { count: Count::Images(Images(20)), ..complete.labels.clone() });
         assert_eq!(parse(&format!("\u{feff}{text}")), Ok(complete), "a byte order mark is no part of the text");
+    }
+
+    /// However it is written, one form and one hash.
+    #[test]
+    fn all_images_are_labelled_by_one_word() {
+        let of = |labels: &str, stage: &str| {
+            parse(&format!(
+                "name: t\ndataset: {{name: synthetic, train: 60}}\nlabels: {labels}
+stages: [{{name: a, method: supervised, batch: 4{stage}}}]"
+            ))
+        };
+        let all = of("all", "").unwrap();
+        assert_eq!((all.labels.count, all.label_count(&all.stages[0])), (Count::All, 60));
+        assert_eq!(serde_json::to_string(&all.labels).unwrap(), r#"{"count":"all"}"#);
+        assert_eq!(of("{count: all}", "").unwrap().sha256(), all.sha256());
+        assert_eq!(parse(&serde_yaml::to_string(&all).unwrap()).unwrap(), all);
+        // A stage's own number is chosen as the experiment says, and `all` of a stage is all.
+        let few = of("{count: all, choose: proportional}", ", labels: 20").unwrap();
+        assert_eq!((few.label_count(&few.stages[0]), few.labels.choose), (20, Some(Choose::Proportional)));
+        assert_eq!(of("all", ", labels: 20").unwrap().labels.choose, Some(Choose::First));
+        let whole = of("{count: 20, choose: stratified}", ", labels: all").unwrap();
+        assert_eq!(whole.label_count(&whole.stages[0]), 60);
     }
 
     #[test]
@@ -202,6 +239,13 @@ mod tests {
             "name: t\ndataset: {name: cifar10, train: 60000}\nstages: [{name: a, method: pretext}]",
             "name: t\ndataset: {name: synthetic, train: 100}\nstages: [{name: a, method: pretext}]",
             "name: t\ndataset: {name: synthetic}\nlabels: {count: 15, choose: stratified}\nstages: [{name: a, method: pretext}]",
+            "name: t\ndataset: {name: synthetic}\nlabels: al\nstages: [{name: a, method: pretext}]",
+            "name: t\ndataset: {name: synthetic}\nlabels: {count: al}\nstages: [{name: a, method: pretext}]",
+            "name: t\ndataset: {name: synthetic}\nlabels: {count: 5}\nstages: [{name: a, method: pretext}]",
+            "name: t\ndataset: {name: synthetic}\nlabels: {cuont: 50}\nstages: [{name: a, method: pretext}]",
+            "name: t\ndataset: {name: synthetic}\nlabels: {count: all, choose: first}\nstages: [{name: a, method: pretext}]",
+            "name: t\ndataset: {name: synthetic}\nlabels: {count: 50, choose: stratified, validation: 0.1}\nstages: [{name: a, method: pretext}]",
+            "name: t\ndataset: {name: synthetic}\nlabels: {count: 50, validation: 0.01}\nstages: [{name: a, method: pretext}]",
             "name: t\ndataset: {name: synthetic}\nlabels: {count: 10, choose: stratified, validation: 0.99999994}\nstages: [{name: a, method: knn, from: random}]",
             "name: t\ndataset: {name: synthetic}\nlabels: {count: 10, choose: stratified, validation: 0.99999999}\nstages: [{name: a, method: knn, from: random}]",
             "name: t\ndataset: {name: synthetic}\nstages: [{name: random, method: pretext}]",

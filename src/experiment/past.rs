@@ -44,8 +44,9 @@ impl PastRun {
         (manifest.result.len(), manifest.experiment.stages.len() * manifest.experiment.seeds.0 as usize)
     }
 
-    /// For scripts: `folder`, `experiment`, `written`, `stages_done`, `stages` (over the seeds) and `test_top1` (mean
-    /// by stage, shares of 1); or `folder` and `error`.
+    /// For scripts: `folder`, `experiment`, `written`, `stages_done`, `stages` (over the seeds), `test_top1` (mean by
+    /// stage, shares of 1) and `epoch`, the one that it is of: `chosen` by the validation images, or the `final` one; or
+    /// `folder` and `error`.
     pub fn json(&self) -> Value {
         // A path need not be text.
         let folder = self.folder.display().to_string();
@@ -56,8 +57,10 @@ impl PastRun {
                 let top1 = |row: &table::Row| row.chosen.or(row.last).map(|estimate| estimate.mean);
                 let top1: serde_json::Map<String, Value> =
                     table::rows(manifest).iter().map(|row| (row.stage.clone(), json!(top1(row)))).collect();
+                let epoch = if manifest.experiment.labels.validation.0 > 0.0 { "chosen" } else { "final" };
                 json!({"folder": folder, "experiment": manifest.experiment.name, "written":
-                    manifest.environment.written, "stages_done": done, "stages": all, "test_top1": top1})
+                    manifest.environment.written, "stages_done": done, "stages": all, "test_top1": top1,
+                    "epoch": epoch})
             }
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::manifest::StageResult;
-use super::{Experiment, Manifest, RANDOM, Stage, StageMethod};
+use super::{Count, Experiment, Manifest, RANDOM, Stage, StageMethod};
 use crate::error::Result;
 use crate::files;
 use crate::network::Weights;
@@ -23,7 +23,10 @@ impl Experiment {
         let labels = match stage.method {
             StageMethod::Simsiam if stage.knn_every.is_none() => None,
             StageMethod::Pretext if stage.knn_every.is_none() && !looks_once => None,
-            _ => Some(json!([self.label_count(stage), self.labels.choose, self.labels.validation])),
+            _ => {
+                let choose = self.labels.choose.filter(|_| self.count(stage) != Count::All);
+                Some(json!([self.label_count(stage), choose, self.labels.validation]))
+            }
         };
         let mut recipe = serde_json::to_value(stage).expect("a stage becomes JSON");
         for key in ["name", "from", "claim", "labels"] {

@@ -66,9 +66,9 @@ pub(super) const START_OVER: &str = "choose another folder with --out, or start 
 /// Runs the experiment, or what is left of it, and gives its manifest.
 ///
 /// # Errors
-/// [`Error::Usage`] for a name in `only` that is no stage, and for labels that the data does not have; [`Error::Run`]
-/// for a folder that cannot be used or that belongs to another experiment; [`Error::Data`] for data that is missing or
-/// damaged; [`Error::Io`] for a fault of the disk; [`Error::Diverged`], [`Error::Tensor`] and [`Error::Interrupted`].
+/// [`Error::Usage`] for a name in `only` that is no stage; [`Error::Unfit`] for labels that the data does not have;
+/// [`Error::Run`] for a folder that cannot be used or that belongs to another experiment; [`Error::Data`] for data that is
+/// missing or damaged; [`Error::Io`] for a fault of the disk; [`Error::Diverged`], [`Error::Tensor`] and [`Error::Interrupted`].
 /// What is finished stays in the folder, and after an interruption what is needed to go on.
 pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     let jobs = experiment.plan(&options.only)?;
@@ -87,11 +87,16 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     };
     // The synthetic images are the seed's own.
     let fits = |seed: u64, job: &Job| seed == job.seed || experiment.dataset.name != DatasetName::Synthetic;
+    let mut gaps = vec![];
     if let Some((seed, data)) = &data {
         for job in jobs.iter().filter(|job| fits(*seed, job) && left(&before, job)) {
-            experiment.of_seed(job.seed).examples(&experiment.stages[job.stage], data)?;
+            let examples = experiment.of_seed(job.seed).examples(&experiment.stages[job.stage], data)?;
+            gaps.extend(experiment.gaps(data, &examples));
         }
     }
+    // Several stages and seeds have the same.
+    gaps.sort_unstable();
+    gaps.dedup();
     for other in &options.reuse {
         if files::is_same(other, &options.out) {
             return Err(Error::run(other, "is the run directory itself", "leave out --reuse"));
@@ -106,6 +111,9 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     folder.console.say(&format!("{}: {} stages into {}", experiment.name, jobs.len(), options.out.display()))?;
     if options.device.is_cpu() && crate::simd::is_slow() {
         folder.console.warn("this CPU has no fused multiply-add: the same bits take many times longer")?;
+    }
+    for gap in gaps {
+        folder.console.warn(&gap)?;
     }
     for job in &jobs {
         if !left(&folder.manifest, job) {
@@ -131,8 +139,10 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
         let (_, data) = data.as_ref().expect("loaded just now");
         folder.run_job(&of_seed, job, data, options)?;
     }
-    let table = table::text(&folder.manifest);
-    folder.console.say(&format!("\n{table}\n\nEverything else is in {}", options.out.display()))?;
+    let end = |colors| {
+        format!("\n{}\n\nEverything else is in {}", table::text(&folder.manifest, colors), options.out.display())
+    };
+    folder.console.say_in_colors(end)?;
     folder.console.event(&json!({"event": "done", "folder": options.out.display().to_string()}))?;
     Ok(folder.manifest)
 }

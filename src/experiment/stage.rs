@@ -1,12 +1,10 @@
 //! A stage of an experiment as a recipe for [`crate::train`].
 
 use super::{Experiment, Stage, StageMethod};
-use crate::data::{Data, labelled, validation};
-use crate::error::{Error, Result};
 use crate::evaluate::Knn;
 use crate::network::{CLASSIFICATION_HEAD, CLASSIFIER, Mode, Network, Probe};
 use crate::optimizer::Schedule;
-use crate::train::{Examples, Method, Monitor, Recipe, Test};
+use crate::train::{Method, Monitor, Recipe, Test};
 
 /// The kNN classifier of reruns of the study's code. The temperature is that of Wu et al.'s code for CIFAR-10
 /// (lemniscate.pytorch, `cifar.py`, `--nce-t`); their paper has 0.07 on ImageNet.
@@ -62,24 +60,5 @@ impl Experiment {
             test: if self.labels.validation.0 > 0.0 { Test::Once } else { Test::EveryEpoch },
             monitor: stage.knn_every.map(|every| Monitor { every: every.0, ..KNN }),
         })
-    }
-
-    /// The stage's images.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] as of [`labelled`], and where the validation part is all or nothing.
-    pub fn examples(&self, stage: &Stage, data: &Data) -> Result<Examples> {
-        let (seed, share) = (self.seed.0, self.labels.validation.0);
-        let all = labelled(&data.train, &data.classes, self.labels.choose, self.label_count(stage), seed)?;
-        let [labelled, validation] = validation(&data.train, &all, share, seed);
-        if labelled.is_empty() || (validation.is_empty() && share > 0.0) {
-            let (some, of) = (validation.len(), all.len());
-            return Err(Error::Usage(format!(
-                "labels.validation: {share} takes {some} of {of} labelled images, some must validate and some train: \
-                 choose another share"
-            )));
-        }
-        let train = if stage.method.uses_labels() { labelled.clone() } else { (0..data.train.len() as u32).collect() };
-        Ok(Examples { train, labelled, validation })
     }
 }

@@ -2,27 +2,34 @@
 
 use std::time::Duration;
 
-use super::{Claim, Manifest, Stage, StageResult, duration};
+use super::{Claim, Experiment, Manifest, RANDOM, Stage, StageMethod, StageResult, duration};
 use crate::statistics::Estimate;
+use crate::train::Record;
 
 /// What a stage that classifies the test images has come to, over the seeds that there are. Accuracies are shares of 1.
 pub struct Row {
     /// Its name.
     pub stage: String,
+    /// How it learns.
+    pub method: StageMethod,
     /// How many seeds there are.
     pub n: usize,
     /// How many the experiment asks for.
     pub seeds: usize,
-    /// Test accuracy of the best epoch, chosen by looking at the test images.
-    pub peak: Option<Estimate>,
+    /// Test accuracy of the one look, after the epoch that the validation images chose.
+    pub chosen: Option<Estimate>,
     /// Of the last epoch, where every epoch looks at the test images.
     pub last: Option<Estimate>,
-    /// Of the one look, after the epoch that the validation images chose.
-    pub chosen: Option<Estimate>,
+    /// The mean over the classes of each one's test accuracy, of the same epoch; none where the classes have one size.
+    pub balanced: Option<Estimate>,
+    /// Of the best epoch, chosen by looking at the test images.
+    pub peak: Option<Estimate>,
     /// From and to, in per cent.
     pub claim: Option<[f64; 2]>,
-    /// With those of the stages it builds on, over all seeds.
+    /// Its own, over all seeds.
     pub time: Duration,
+    /// With that of the stages it builds on; none where it builds on none.
+    pub time_with_sources: Option<Duration>,
 }
 
 /// One row per finished stage that classifies the test images, in the experiment's order.
@@ -34,42 +41,54 @@ pub fn rows(manifest: &Manifest) -> Vec<Row> {
         let of = |top1: &dyn Fn(&StageResult) -> Option<f64>| -> Option<Estimate> {
             Estimate::of(&results.iter().filter_map(|(_, result)| top1(result)).collect::<Vec<f64>>())
         };
-        let top1 = |record: &crate::train::Record| record.metrics.get("test_top1").copied();
-        let seconds: f64 = experiment.all_seeds().map(|seed| seconds(manifest, seed, &stage.name)).sum();
+        let top1 = |record: &Record| record.metrics.get("test_top1").copied();
         let tested = of(&StageResult::top1)?;
-        let row = Row {
+        let builds_on = experiment.source(stage).is_some();
+        Some(Row {
             stage: stage.name.to_string(),
+            method: stage.method,
             n: tested.n,
             seeds: experiment.seeds.0 as usize,
-            peak: of(&|result| top1(result.peak.as_ref()?)),
-            last: (!looks_once).then_some(tested),
             chosen: looks_once.then_some(tested),
+            last: (!looks_once).then_some(tested),
+            balanced: of(&|result| result.tested().metrics.get("test_balanced_top1").copied()),
+            peak: of(&|result| top1(result.peak.as_ref()?)),
             claim: stage.claim.map(|claim| claim.map(|percent| percent.0)),
-            time: Duration::try_from_secs_f64(seconds).unwrap_or_default(),
-        };
-        Some(row)
+            time: time(manifest, stage, false),
+            time_with_sources: builds_on.then(|| time(manifest, stage, true)),
+        })
     };
     experiment.stages.iter().filter(|stage| stage.method.classifies()).filter_map(row).collect()
 }
 
 impl Row {
-    /// Heads of the columns.
-    pub const HEAD: [&str; 6] = ["method", "peak *", "final", "test", "claimed", "time"];
+    /// Heads of the columns: the accuracy that stands for the stage before the one that the test images chose.
+    pub const HEAD: [&str; 8] =
+        ["method", "test", "final", "balanced", Row::PEAK, "claimed", "time", "with pre-training"];
+    /// Head of a column that is no fair estimate, shown in grey.
+    pub(crate) const PEAK: &str = "peak *";
 
-    /// "baseline 65.5 %": the accuracy that stands for the stage.
+    /// "baseline 65.5 % final": the accuracy that stands for the stage, and of which epoch it is.
     pub fn headline(&self) -> String {
-        format!("{} {}", self.stage, estimate(self.chosen.or(self.last).as_ref()))
+        let epoch = match (self.method, &self.chosen) {
+            (StageMethod::Knn, _) => "",
+            (_, Some(_)) => " at the chosen epoch",
+            (_, None) => " final",
+        };
+        format!("{} {}{epoch}", self.stage, estimate(self.chosen.or(self.last).as_ref()))
     }
 
     /// As text, in the columns of [`Row::HEAD`], with n where seeds are missing; "-" where there is nothing.
-    pub fn cells(&self) -> [String; 6] {
+    pub fn cells(&self) -> [String; 8] {
         let claim = self.claim.map_or("-".to_owned(), |[low, high]| format!("{low}–{high} %"));
-        let [peak, last, chosen] = [&self.peak, &self.last, &self.chosen].map(|value| estimate(value.as_ref()));
+        let [chosen, last, balanced, peak] =
+            [&self.chosen, &self.last, &self.balanced, &self.peak].map(|value| estimate(value.as_ref()));
         let stage = match self.n < self.seeds {
             true => format!("{} (n = {})", self.stage, self.n),
             false => self.stage.clone(),
         };
-        [stage, peak, last, chosen, claim, duration(self.time)]
+        let whole = self.time_with_sources.map_or("-".to_owned(), duration);
+        [stage, chosen, last, balanced, peak, claim, duration(self.time), whole]
     }
 }
 
@@ -77,18 +96,42 @@ impl Row {
 pub(crate) fn columns(rows: &[Row]) -> Vec<Vec<String>> {
     let mut cells = vec![Row::HEAD.map(str::to_owned)];
     cells.extend(rows.iter().map(Row::cells));
-    let shown: Vec<usize> = (0..6).filter(|&column| cells[1..].iter().any(|row| row[column] != "-")).collect();
+    let is_shown = |&column: &usize| cells[1..].iter().any(|row| row[column] != "-");
+    let shown: Vec<usize> = (0..Row::HEAD.len()).filter(is_shown).collect();
     cells.iter().map(|row| shown.iter().map(|&column| row[column].clone()).collect()).collect()
 }
+
+/// What the column [`Row::PEAK`] is.
+const PEAK_NOTE: &str = "* peak: test accuracy of the best epoch, chosen by looking at the test set";
 
 /// What the columns and marks of the rows mean, and what the seeds say of the experiment's claims.
 pub(crate) fn notes(manifest: &Manifest, rows: &[Row]) -> Vec<String> {
     let experiment = &manifest.experiment;
-    let mut notes = vec![if experiment.labels.validation.0 > 0.0 {
-        "test: one look, after the epoch that the validation images chose".to_owned()
-    } else {
-        "* test accuracy of the best epoch: chosen by looking at the test set".to_owned()
+    let mut notes = vec![match experiment.labels.validation.0 > 0.0 {
+        true => "test: one look, after the epoch that the validation images chose".to_owned(),
+        false => "final: test accuracy after the last epoch".to_owned(),
     }];
+    if let Some((class, share)) = manifest.largest_class() {
+        let classes = manifest.classes.iter().filter(|class| class.test > 0).count();
+        notes.push(format!(
+            "balanced: the mean of the classes' own accuracies; a constant answer gets {}",
+            percent(1.0 / classes as f64)
+        ));
+        // A line break in a class's name ends no note.
+        let name = class.name.replace(char::is_control, " ");
+        notes.push(format!(
+            "largest class ({name}): {} of the test images, what a constant answer gets",
+            percent(share)
+        ));
+        let no_better = |row: &&Row| row.chosen.or(row.last).is_some_and(|top1| top1.mean < share + 1e-9);
+        let names: Vec<&str> = rows.iter().filter(no_better).map(|row| &*row.stage).collect();
+        if !names.is_empty() {
+            notes.push(format!("no better than a constant answer: {}", names.join(", ")));
+        }
+    }
+    if rows.iter().any(|row| row.peak.is_some()) {
+        notes.push(PEAK_NOTE.to_owned());
+    }
     if rows.iter().any(|row| row.n > 1) {
         notes.push("± half the 95 % confidence interval of the mean over the seeds (t)".to_owned());
     }
@@ -97,34 +140,53 @@ pub(crate) fn notes(manifest: &Manifest, rows: &[Row]) -> Vec<String> {
 }
 
 /// What stands for a table without rows.
-pub(crate) const UNTESTED: &str = "no stage has been tested on the test images yet";
-
-/// The table with its notes, for a console.
-pub fn text(manifest: &Manifest) -> String {
-    let rows = rows(manifest);
-    let cells = columns(&rows);
-    if cells.len() == 1 {
-        return UNTESTED.to_owned();
+pub(crate) fn untested(experiment: &Experiment) -> String {
+    if experiment.stages.iter().any(|stage| stage.method.classifies()) {
+        return "no stage has been tested on the test images yet".to_owned();
     }
+    let last = experiment.stages.last().map_or(RANDOM, |stage| &*stage.name);
+    format!(
+        "nothing here classifies the test images: add a stage that does, such as {{name: {last}-probe, method: probe, \
+         from: {last}}}"
+    )
+}
+
+/// The table with its notes, for a console; the columns that are no fair estimate in grey where it shows `colors`.
+pub fn text(manifest: &Manifest, colors: bool) -> String {
+    let rows = rows(manifest);
+    if rows.is_empty() {
+        return untested(&manifest.experiment);
+    }
+    let cells = columns(&rows);
     let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let line = |row: &Vec<String>| {
-        let others = (1..row.len()).map(|column| format!("  {:>1$}", row[column], width(column)));
-        format!("{:<2$}{1}", row[0], others.collect::<String>(), width(0))
+    let rule = (0..cells[0].len()).map(width).sum::<usize>() + 2 * (cells[0].len() - 1);
+    let grey = |text: String, is_grey: bool| match colors && is_grey {
+        true => format!("\u{1b}[2m{text}\u{1b}[0m"),
+        false => text,
     };
-    let rule = "─".repeat(line(&cells[0]).chars().count());
-    let mut lines = vec![line(&cells[0]), rule];
+    let line = |row: &Vec<String>| {
+        let cell = |column: usize| {
+            let cell = format!("{:>1$}", row[column], width(column));
+            format!("  {}", grey(cell, cells[0][column] == Row::PEAK))
+        };
+        format!("{:<2$}{1}", row[0], (1..row.len()).map(cell).collect::<String>(), width(0))
+    };
+    let mut lines = vec![line(&cells[0]), "─".repeat(rule)];
     lines.extend(cells[1..].iter().map(line));
-    lines.extend(notes(manifest, &rows));
+    lines.extend(notes(manifest, &rows).into_iter().map(|note| {
+        let is_grey = note == PEAK_NOTE;
+        grey(note, is_grey)
+    }));
     lines.join("\n")
 }
 
 /// The table with its notes, in Markdown.
 pub fn markdown(manifest: &Manifest) -> String {
     let rows = rows(manifest);
-    let cells = columns(&rows);
-    if cells.len() == 1 {
-        return format!("{UNTESTED}\n");
+    if rows.is_empty() {
+        return untested(&manifest.experiment) + "\n";
     }
+    let cells = columns(&rows);
     let line = |row: &[String]| format!("| {} |\n", row.join(" | ").replace('*', "\\*"));
     let mut out = line(&cells[0]) + &line(&vec!["---".to_owned(); cells[0].len()]);
     out.extend(cells[1..].iter().map(|row| line(row)));
@@ -133,13 +195,16 @@ pub fn markdown(manifest: &Manifest) -> String {
 }
 
 /// Every finished stage of every seed of the runs (name, manifest), with a line of heads: accuracies as shares of 1,
-/// empty where there is none.
+/// empty where there is none; the balanced one is of the chosen epoch, else of the final one. Scripts count columns: new
+/// ones come last.
 pub fn csv(manifests: &[(&str, &Manifest)]) -> String {
-    let mut out = "run,seed,stage,method,labels,peak_epoch,peak_top1,final_top1,chosen_epoch,chosen_top1\n".to_owned();
+    let mut out = "run,seed,stage,method,labels,peak_epoch,peak_top1,final_top1,chosen_epoch,chosen_top1,\
+                   balanced_top1\n"
+        .to_owned();
     for (run, manifest) in manifests {
         for stage in &manifest.experiment.stages {
             for (seed, result) in results(manifest, &stage.name) {
-                let of = |record: Option<&crate::train::Record>| {
+                let of = |record: Option<&Record>| {
                     let top1 = record.and_then(|record| Some((record.epoch, *record.metrics.get("test_top1")?)));
                     top1.map_or((String::new(), String::new()), |(epoch, top1)| (epoch.to_string(), top1.to_string()))
                 };
@@ -152,7 +217,8 @@ pub fn csv(manifests: &[(&str, &Manifest)]) -> String {
                 let method = serde_json::to_value(stage.method).expect("a name");
                 let method = method.as_str().unwrap_or_default();
                 out += &format!("{run},{seed},{},{method},{labels},{},{},", stage.name, peak.0, peak.1);
-                out += &format!("{},{},{}\n", last.1, chosen.0, chosen.1);
+                let balanced = result.tested().metrics.get("test_balanced_top1").map_or(String::new(), f64::to_string);
+                out += &format!("{},{},{},{balanced}\n", last.1, chosen.0, chosen.1);
             }
         }
     }
@@ -184,11 +250,14 @@ pub fn results<'a>(manifest: &'a Manifest, stage: &str) -> Vec<(u64, &'a StageRe
     experiment.all_seeds().filter_map(of).collect()
 }
 
-/// Seconds of the stage for a seed, and of those it builds on.
-fn seconds(manifest: &Manifest, seed: u64, stage: &str) -> f64 {
-    let own = manifest.environment.seconds.get(&manifest.experiment.key(seed, stage)).copied().unwrap_or(0.0);
-    let from = manifest.experiment.stages.iter().find(|s| *s.name == *stage).and_then(|s| s.from.as_deref());
-    own + from.map_or(0.0, |from| seconds(manifest, seed, from))
+/// What the stage took over all seeds; `with_sources`, together with the stages it builds on.
+fn time(manifest: &Manifest, stage: &Stage, with_sources: bool) -> Duration {
+    let experiment = &manifest.experiment;
+    let source = |stage: &&Stage| experiment.source(stage).filter(|_| with_sources);
+    let key = |stage: &Stage, seed: u64| manifest.environment.seconds.get(&experiment.key(seed, &stage.name)).copied();
+    let stages = std::iter::successors(Some(stage), source);
+    let seconds = stages.flat_map(|stage| experiment.all_seeds().filter_map(move |seed| key(stage, seed)));
+    Duration::try_from_secs_f64(seconds.sum()).unwrap_or_default()
 }
 
 /// "66.3 %", or of several "66.3 ± 0.4 %".
@@ -214,7 +283,7 @@ mod tests {
     use super::*;
     use crate::experiment::Experiment;
     use crate::network::Weights;
-    use crate::train::{Record, Trained};
+    use crate::train::Trained;
 
     #[test]
     fn the_table_has_a_row_per_tested_stage() {
@@ -227,7 +296,7 @@ stages:
   - {name: probe, method: probe, from: simsiam}";
         let experiment = Experiment::parse("t.yaml".as_ref(), yaml).unwrap();
         let mut manifest = Manifest::new(&experiment, "cpu");
-        assert_eq!(text(&manifest), "no stage has been tested on the test images yet");
+        assert_eq!(text(&manifest, false), "no stage has been tested on the test images yet");
         let record = |epoch, name: &str, value| Record { epoch, metrics: [(name.to_owned(), value)].into() };
         let mut add = |stage: &str, history: &[Record], seconds: f64| {
             let trained = Trained { history: history.to_vec(), chosen: None, weights: Weights::default() };
@@ -239,7 +308,28 @@ stages:
         add("simsiam", &[record(1, "train_loss", -0.5)], 3000.0);
         add("probe", &[top1(1, 0.7)], 725.0);
         assert_eq!(manifest.result["baseline"].peak.as_ref().unwrap().epoch, 2, "the first of the best");
-        insta::assert_snapshot!(text(&manifest));
+        insta::assert_snapshot!(text(&manifest, false));
+        let lines: Vec<String> = rows(&manifest).iter().map(Row::headline).collect();
+        assert_eq!(lines, ["baseline 64.0 % final", "probe 70.0 % final"]);
+        // The peaks, their head and their note, and nothing else.
+        let colored = text(&manifest, true);
+        let grey: Vec<&str> =
+            colored.split("\u{1b}[2m").skip(1).map(|rest| rest.split("\u{1b}[0m").next().unwrap()).collect();
+        assert_eq!(grey, ["peak *", "66.1 %", "70.0 %", PEAK_NOTE]);
+        assert_eq!(colored.replace("\u{1b}[2m", "").replace("\u{1b}[0m", ""), text(&manifest, false));
+    }
+
+    #[test]
+    fn an_experiment_that_classifies_nothing_is_told_what_it_lacks() {
+        let yaml = "{name: t, dataset: {name: cifar10}, stages: [{name: views, method: simsiam}]}";
+        let mut manifest = Manifest::new(&Experiment::parse("t.yaml".as_ref(), yaml).unwrap(), "cpu");
+        let record = Record { epoch: 1, metrics: [("train_loss".to_owned(), -0.9)].into() };
+        let trained = Trained { history: vec![record], chosen: None, weights: Weights::default() };
+        manifest.result.insert("views".to_owned(), StageResult::new(&trained).unwrap());
+        let expected = "nothing here classifies the test images: add a stage that does, such as {name: views-probe, \
+                        method: probe, from: views}";
+        assert_eq!(text(&manifest, true), expected);
+        assert_eq!(markdown(&manifest), format!("{expected}\n"));
     }
 
     #[test]
@@ -277,7 +367,7 @@ claims:
             add(&format!("seed-{seed}/simsiam-knn"), knn);
         }
         manifest.result.remove("seed-6/simsiam-knn");
-        insta::assert_snapshot!(text(&manifest));
+        insta::assert_snapshot!(text(&manifest, false));
     }
 
     #[test]

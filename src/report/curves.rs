@@ -136,19 +136,37 @@ pub fn stage_by_stage(runs: &[Run]) -> Vec<Figure> {
     if all.len() > 1 { all.iter().filter(is_curve).flat_map(figures).collect() } else { vec![] }
 }
 
-/// Accuracy and loss of some stages; `suffix` and `with` end their ids and titles.
+/// Accuracy, balanced where classes differ in size, and loss of some stages; `suffix` and `with` end their ids and titles.
 fn accuracy_and_loss(of: &[Source], suffix: &str, with: &str) -> Vec<Figure> {
-    let figure = |(metric, what, y): (&str, &str, Axis)| {
+    let figure = |(id, metric, what, y): (&str, &str, &str, Axis)| {
         let series = |source: &Source| [source.judged(metric), source.metric(&format!("train_{metric}"))].concat();
         let series: Vec<Series> = of.iter().flat_map(series).collect();
-        let caption = format!(
-            "{what} on {} (solid) after each epoch, and on the training images during the epoch (dashed).",
-            judges(of)
-        );
-        lines(&format!("{}{suffix}", what.to_lowercase()), &format!("{what} by epoch{with}"), &caption, y, series)
+        let training = match id {
+            "balanced-accuracy" => " after each epoch: the mean of the classes' own accuracies",
+            _ => " (solid) after each epoch, and on the training images during the epoch (dashed)",
+        };
+        let caption = format!("{what} on {}{training}.", judges(of));
+        let mut figure = lines(&format!("{id}{suffix}"), &format!("{what} by epoch{with}"), &caption, y, series)?;
+        if let ("accuracy", Plot::Lines(lines)) = (id, &mut figure.plot) {
+            lines.level = largest_class(of);
+        }
+        Some(figure)
     };
-    let both = [("top1", "Accuracy", Axis::percent("accuracy")), ("loss", "Loss", Axis::new("cross-entropy"))];
-    both.into_iter().filter_map(figure).collect()
+    let all = [
+        ("accuracy", "top1", "Accuracy", Axis::percent("accuracy")),
+        ("balanced-accuracy", "balanced_top1", "Balanced accuracy", Axis::percent("balanced accuracy")),
+        ("loss", "loss", "Loss", Axis::new("cross-entropy")),
+    ];
+    all.into_iter().filter_map(figure).collect()
+}
+
+/// What a constant answer gets on the images that the epochs of `sources` are judged on, where that is the same of all
+/// and the classes differ in size.
+fn largest_class(sources: &[Source]) -> Option<(f64, String)> {
+    let share = |source: &Source| source.run.manifest.largest_share(source.stage);
+    let first = share(sources.first()?)?;
+    let level = (first * 100.0, format!("largest class: {:.1} %", first * 100.0));
+    sources.iter().all(|source| share(source) == Some(first)).then_some(level)
 }
 
 fn pretext(runs: &[Run]) -> Vec<Figure> {
@@ -197,7 +215,10 @@ fn simsiam(runs: &[Run]) -> Vec<Figure> {
         judges(&watched),
         seen(&watched)
     );
-    let knn = lines("knn", "kNN accuracy during pre-training", &caption, Axis::percent("accuracy"), knn);
+    let mut knn = lines("knn", "kNN accuracy during pre-training", &caption, Axis::percent("accuracy"), knn);
+    if let Some(Figure { plot: Plot::Lines(lines), .. }) = &mut knn {
+        lines.level = largest_class(&watched);
+    }
     [loss, std, knn].into_iter().flatten().collect()
 }
 

@@ -31,6 +31,9 @@ pub fn figure(runs: &[Run]) -> Option<Figure> {
             });
         }
     }
+    let share = |run: &Run| run.manifest.largest_class().map(|(_, share)| share);
+    let level = share(&runs[0]).filter(|first| runs.iter().all(|run| share(run) == Some(*first)));
+    let level = level.map(|share| (share * 100.0, format!("largest class: {:.1} %", share * 100.0)));
     let caption = "Test accuracy of each method against the number of labelled images (logarithmic axis). Bars: 95 % \
                    confidence interval of the mean over the seeds.";
     let (x, y) = (Axis { log: true, ..Axis::new("labelled images") }, Axis::percent("test accuracy"));
@@ -38,7 +41,7 @@ pub fn figure(runs: &[Run]) -> Option<Figure> {
         id: "label-curve".to_owned(),
         title: "Accuracy by number of labels".to_owned(),
         caption: caption.to_owned(),
-        plot: Plot::Lines(Lines { x, y, series, level: None }),
+        plot: Plot::Lines(Lines { x, y, series, level }),
     })
 }
 

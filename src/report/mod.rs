@@ -4,6 +4,7 @@
 //! them with `chart`, `scatter`, `matrix`, `pictures` and `text`, and `page` puts them together. `whole` keeps a report from being replaced by less.
 
 mod chart;
+mod classes;
 mod curves;
 mod figure;
 mod label_curve;
@@ -24,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::experiment::{Manifest, Stage, load_data, table};
 use crate::files;
 use crate::network::Weights;
+use classes::PerClass;
 use figure::{Figure, Picture, Plot};
 
 use whole::Lacking;
@@ -114,7 +116,7 @@ const SHEET_BYTES: usize = 5_000_000;
 pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     let runs = Run::open_all(folders)?;
     let learning = curves::figures(&runs).into_iter().chain(label_curve::figure(&runs)).collect();
-    let (mut sheets, mut lacking) = (vec![], Lacking::default());
+    let (mut sheets, mut per_class, mut lacking) = (vec![], vec![], Lacking::default());
     let [mut views, mut features, mut confusions] = <[Vec<Figure>; 3]>::default();
     for run in &runs {
         let data = match load_data(&run.manifest.experiment, data_dir) {
@@ -152,7 +154,9 @@ pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut
         features.extend(models::backbones(run, data.as_ref(), say)?.into_iter().map(placed));
         if let Some(data) = &data {
             views.push(placed(models::views(run, data)));
-            confusions.extend(models::confusions(run, data)?.into_iter().map(placed));
+            let of_stages = models::confusions(run, data)?;
+            per_class.extend(PerClass::of(&run.name, data, &of_stages));
+            confusions.extend(of_stages.into_iter().map(|(_, figure)| placed(figure)));
         }
     }
     let section = |title, figures| Section { title, figures };
@@ -175,6 +179,10 @@ pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut
     let before = whole::files_of(out);
     let [csv, md, path] = whole::FILES.map(|file| out.join(file));
     let mut written = vec![csv.clone(), md.clone(), path.clone()];
+    if !per_class.is_empty() {
+        written.push(out.join(classes::FILE));
+        files::write_atomically(&out.join(classes::FILE), &[classes::csv(&per_class).as_bytes()])?;
+    }
     for figure in sections.iter().flat_map(|section| &section.figures) {
         let drawn = svg::document(figure);
         let [svg, png] = whole::drawings(out, &figure.id);
@@ -189,7 +197,7 @@ pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut
     files::write_atomically(&md, &[tables.join("\n").as_bytes()])?;
     files::write_atomically(
         &path,
-        &[page::page(&runs, (out, data_dir), &sections, &sheets, &lacking.reasons).as_bytes()],
+        &[page::page(&runs, (out, data_dir), &sections, &per_class, &sheets, &lacking.reasons).as_bytes()],
     )?;
     // Only now does no page show them.
     for stale in before.iter().filter(|path| !written.contains(path)) {

@@ -75,8 +75,8 @@ fn targets(draw: &Pretext) -> String {
     format!("{}° {} {color}", u32::from(draw.quarter_turns) * 90, SHEARS[usize::from(draw.shear)])
 }
 
-/// The confusion matrix of every stage that classifies.
-pub fn confusions(run: &Run, data: &Data) -> Result<Vec<Figure>> {
+/// The confusion matrix of every stage that classifies, after its name.
+pub fn confusions(run: &Run, data: &Data) -> Result<Vec<(String, Figure)>> {
     let experiment = &run.manifest.experiment;
     let mut figures = vec![];
     for stage in experiment.stages.iter().filter(|stage| stage.method.classifies()) {
@@ -97,7 +97,7 @@ pub fn confusions(run: &Run, data: &Data) -> Result<Vec<Figure>> {
             counts[usize::from(label)][taken] += 1;
         }
         let matrix = Matrix { classes: data.classes.clone(), counts };
-        figures.push(Figure {
+        let figure = Figure {
             id: format!("confusion-{}", stage.name),
             title: format!("Confusion matrix of {}", stage.name),
             caption: format!(
@@ -105,7 +105,8 @@ pub fn confusions(run: &Run, data: &Data) -> Result<Vec<Figure>> {
                 most_confused(&matrix)
             ),
             plot: Plot::Matrix(matrix),
-        });
+        };
+        figures.push((stage.name.to_string(), figure));
     }
     Ok(figures)
 }

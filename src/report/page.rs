@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::chart::DASHES;
+use super::classes::PerClass;
 use super::figure::{EXTENT, Figure, Plot};
 use super::matrix::FEW;
 use super::scatter::{DARK, MARKERS};
@@ -30,12 +31,17 @@ pub(super) fn figure_ids(html: &str) -> Option<Vec<&str>> {
 /// The beginning of a line that says what could not be drawn.
 pub(super) const MISSING: &str = "<p class=\"soft missing\">";
 
+/// What the accuracies of the classes begin with, where they differ in size.
+pub(super) const PER_CLASS: &str =
+    "<p class=\"soft\">Test accuracy; as CSV: <a href=\"classes.csv\">classes.csv</a></p>";
+
 /// The page on the runs, for the folder `out`; `images` is where their images were looked for, and `missing` says what
 /// could not be drawn, and why.
 pub(super) fn page(
     runs: &[Run],
     (out_folder, images): (&Path, Option<&Path>),
     sections: &[Section],
+    per_class: &[PerClass],
     sheets: &[Sheet],
     missing: &[String],
 ) -> String {
@@ -60,11 +66,18 @@ pub(super) fn page(
             table::rows(&run.manifest).into_iter().map(name).collect()
         };
         let rows: Vec<Row> = runs.iter().flat_map(of_run).collect();
-        out.push_str("<h2>All runs</h2>\n");
-        cells(&mut out, &table::columns(&rows));
+        if !rows.is_empty() {
+            out.push_str("<h2>All runs</h2>\n");
+            cells(&mut out, &table::columns(&rows));
+        }
     }
     for run in runs {
         result(&mut out, run, runs.len() > 1);
+        if let Some(classes) = per_class.iter().find(|classes| classes.run == run.name) {
+            let _ = writeln!(out, "<details><summary>Accuracy of each class</summary>\n{PER_CLASS}");
+            cells(&mut out, &classes.cells());
+            out.push_str("</details>\n");
+        }
     }
     for line in missing {
         let _ = writeln!(out, "{MISSING}{}</p>", escape(line));
@@ -112,10 +125,11 @@ fn result(out: &mut String, run: &Run, named: bool) {
     }
     let rows = table::rows(&run.manifest);
     let _ = writeln!(out, "<p>{}</p>", escape(&summary(experiment, &rows)));
-    cells(out, &table::columns(&rows));
     if rows.is_empty() {
+        let _ = writeln!(out, "<p>{}</p>", escape(&table::untested(experiment)));
         return;
     }
+    cells(out, &table::columns(&rows));
     for note in table::notes(&run.manifest, &rows) {
         let _ = writeln!(out, "<p class=\"soft\">{}</p>", escape(&note));
     }
@@ -126,16 +140,15 @@ fn result(out: &mut String, run: &Run, named: bool) {
 
 /// A table: heads, then rows.
 fn cells(out: &mut String, cells: &[Vec<String>]) {
-    if cells.len() == 1 {
-        let _ = writeln!(out, "<p>{}</p>", table::UNTESTED);
-        return;
-    }
     out.push_str("<div class=\"scroll\"><table>\n");
     for (i, row) in cells.iter().enumerate() {
-        let cell = |(j, cell): (usize, &String)| match (i, j) {
-            (0, _) => format!("<th scope=\"col\">{}</th>", escape(cell)),
-            (_, 0) => format!("<th scope=\"row\">{}</th>", escape(cell)),
-            _ => format!("<td>{}</td>", escape(cell)),
+        let cell = |(j, cell): (usize, &String)| {
+            let soft = if cells[0][j] == Row::PEAK { " class=\"soft\"" } else { "" };
+            match (i, j) {
+                (0, _) => format!("<th scope=\"col\"{soft}>{}</th>", escape(cell)),
+                (_, 0) => format!("<th scope=\"row\">{}</th>", escape(cell)),
+                _ => format!("<td{soft}>{}</td>", escape(cell)),
+            }
         };
         let _ = writeln!(out, "<tr>{}</tr>", row.iter().enumerate().map(cell).collect::<String>());
     }
@@ -151,7 +164,7 @@ fn summary(experiment: &Experiment, rows: &[Row]) -> String {
         DatasetName::Synthetic => "The synthetic set",
     };
     let [train, test] = [experiment.dataset.train, experiment.dataset.test].map(|n| n.map_or(0, |n| n.0));
-    let labels = experiment.labels.count.0;
+    let labels = experiment.images(experiment.labels.count);
     let all = experiment.seeds.0 as usize;
     let n = match (rows.iter().map(|row| row.n).min(), rows.iter().map(|row| row.n).max()) {
         (Some(least), Some(most)) if least < most => format!(" (so far n = {least} to {most})"),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Run, page};
+use super::{Run, classes, page};
 use crate::error::{Error, Result};
 use crate::experiment::RANDOM;
 
@@ -19,7 +19,8 @@ pub(crate) fn files_of(folder: &Path) -> Vec<PathBuf> {
     let html = std::fs::read_to_string(folder.join("report.html")).unwrap_or_default();
     let Some(ids) = page::figure_ids(&html) else { return vec![] };
     let figures = ids.into_iter().flat_map(|id| drawings(folder, id));
-    figures.chain(FILES.map(|file| folder.join(file))).collect()
+    let classes = html.contains(page::PER_CLASS).then(|| folder.join(classes::FILE));
+    figures.chain(classes).chain(FILES.map(|file| folder.join(file))).collect()
 }
 
 /// Whether the report in `folder` has all its files, and every figure that its runs could give.

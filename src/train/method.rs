@@ -201,11 +201,17 @@ impl Recipe {
             }
         };
         let [mut batch, mut next] = <[Batch; 2]>::default();
+        // The data's labels, not a transformation's, have classes of different sizes.
+        let mut answers = vec![];
         fill(&mut batch, 0);
         for at in 0..batches.len() {
             let (outputs, ()) = rayon::join(|| model.predict(&batch.images[0], heads), || fill(&mut next, at + 1));
             let outputs = outputs?;
             sums.add_correct(&outputs, &batch.labels);
+            if let Method::Classify { .. } = self.method {
+                let labels = &batch.labels[0];
+                answers.extend(labels.iter().copied().zip(evaluate::hits(&outputs[0], labels)));
+            }
             for (logits, labels) in outputs.iter().zip(&batch.labels) {
                 sums.loss += evaluate::cross_entropy_sum(logits, labels);
             }
@@ -219,6 +225,7 @@ impl Recipe {
         for (task, correct) in self.method.tasks().iter().zip(&sums.correct) {
             metrics.insert(format!("{prefix}_{task}top1"), correct / n);
         }
+        metrics.extend(evaluate::balanced_top1(&answers).map(|top1| (format!("{prefix}_balanced_top1"), top1)));
         Ok(metrics)
     }
 }

@@ -72,10 +72,17 @@ impl Monitor {
     /// # Errors
     /// The engine's.
     pub fn top1(&self, queries: Subset, bank: Subset, model: &mut dyn Engine) -> Result<f64> {
+        Ok(evaluate::top1(&self.answers(queries, bank, model)?))
+    }
+
+    /// The label of each of `queries`, and whether the images of `bank` classify it right.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn answers(&self, queries: Subset, bank: Subset, model: &mut dyn Engine) -> Result<Vec<(u8, bool)>> {
         let classes = self.predictions(queries, bank, model)?;
-        let labels = queries.1.iter().map(|&index| usize::from(queries.0.labels[index as usize]));
-        let correct = classes.iter().zip(labels).filter(|(class, label)| **class == *label).count();
-        Ok(correct as f64 / queries.1.len() as f64)
+        let labels = queries.1.iter().map(|&index| queries.0.labels[index as usize]);
+        Ok(labels.zip(classes).map(|(label, class)| (label, class == usize::from(label))).collect())
     }
 
     /// The predictions for `queries` of the kNN classifier over `bank`.
@@ -116,9 +123,9 @@ impl Recipe {
 }
 
 /// An epoch's metrics by name. `train_…` are over the epoch's steps, `test_…` and `validation_…` over those images
-/// after it; `…top1` are accuracies as shares of 1, `…loss` means per image (cross-entropy in nats, for the pretext
-/// tasks the sum of three; SimSiam's negative cosine), and `output_std` is the collapse measure of SimSiam's z of the
-/// first view.
+/// after it; `…top1` are accuracies as shares of 1, `…balanced_top1` means of the classes' own where they differ in size,
+/// `…loss` means per image (cross-entropy in nats, for the pretext tasks the sum of three; SimSiam's negative cosine), and
+/// `output_std` is the collapse measure of SimSiam's z of the first view.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// From 1; 0 for a kNN classifier, which trains nothing.

@@ -60,7 +60,7 @@ stages:
     std::fs::write(&fewer, format!("{line}{rest}")).unwrap();
     let run = ["run", fewer.to_str().unwrap(), "--data-dir", "images", "--out", "runs/own", "--fresh"];
     let message = place.bad(&run, 2);
-    assert!(message.contains("class dogs has fewer than 11"), "{message}");
+    assert!(message.contains("33 stratified are 11 of each class, but dogs has 10 training images"), "{message}");
     assert!(place.path("runs/own/linear/weights.safetensors").exists());
 
     // A test set that is too small for an experiment has no line.

@@ -3,6 +3,7 @@
 mod bad_input;
 mod data;
 mod interruption;
+mod labels;
 mod place;
 mod runs;
 mod verify;

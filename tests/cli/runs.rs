@@ -6,9 +6,12 @@ use crate::place::{EXPERIMENTS, Place, smoke, text};
 fn a_run_fills_its_folder_ends_with_the_table_and_is_not_repeated() {
     let place = Place::new();
     let said = place.good(&["run", &smoke()]);
-    let rows: Vec<&str> = said.lines().rev().take(10).collect();
+    let rows: Vec<&str> = said.lines().rev().take(12).collect();
     assert!(rows[0].contains("runs/smoke"), "{said}");
-    assert!(rows.iter().any(|row| row.starts_with("method") && row.contains("peak") && row.contains("time")), "{said}");
+    assert!(
+        rows.iter().any(|row| row.starts_with("method  ") && row.ends_with("final  peak *  time  with pre-training")),
+        "{said}"
+    );
     for stage in ["baseline", "pretext-finetune", "simsiam-probe"] {
         assert!(rows.iter().any(|row| row.starts_with(stage) && row.contains('%')), "{said}");
     }
@@ -73,12 +76,13 @@ fn scripts_get_json_and_past_runs_are_listed() {
     place.write("runs/broken/manifest.json", "{}");
     let listed = place.good(&["runs"]);
     let top1 = 100.0 * result["final"]["test_top1"].as_f64().unwrap();
-    assert!(listed.contains(&format!("simsiam-probe {top1:.1} %")), "{listed}");
+    assert!(listed.contains(&format!("simsiam-probe {top1:.1} % final")), "{listed}");
     assert!(listed.contains("2 of 6 stages") && listed.contains("runs/whole") && listed.contains("  done"), "{listed}");
     assert!(listed.contains("is not a manifest of this version"), "{listed}");
     let listed = place.good(&["runs", "--json"]);
     let rows: Vec<serde_json::Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(rows.iter().any(|row| row["test_top1"]["simsiam-probe"] == result["final"]["test_top1"]), "{listed}");
+    assert!(rows.iter().any(|row| row["epoch"] == "final"), "{listed}");
     assert!(place.bad(&["runs", "nowhere"], 2).contains("run an experiment first"));
 }
 

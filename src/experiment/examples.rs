@@ -1,0 +1,95 @@
+//! The images that a stage takes, once the data set is there: what no experiment file can show by itself.
+
+use super::defaults::Conflict;
+use super::{Count, DatasetName, Experiment, Images, Stage};
+use crate::data::{Choose, Data, labelled, validation};
+use crate::error::{Error, Result};
+use crate::train::Examples;
+
+/// Classes that a line names at most.
+const NAMED: usize = 5;
+
+impl Experiment {
+    /// The stage's images.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] where the classes do not have the images that are to be labelled, or to validate.
+    pub fn examples(&self, stage: &Stage, data: &Data) -> Result<Examples> {
+        self.chosen(stage, data).map_err(|Conflict { at, message }| Error::Unfit { at, message })
+    }
+
+    fn chosen(&self, stage: &Stage, data: &Data) -> Result<Examples, Conflict> {
+        let (seed, share) = (self.seed.0, self.labels.validation.0);
+        let count_is = |message: String| match stage.labels {
+            Some(_) => Conflict::of_stage(&stage.name, Some("labels"), format!("labels: {message}")),
+            None => Conflict::new(&["labels", "count"], format!("labels.count: {message}")),
+        };
+        let all = match (self.count(stage), self.labels.choose) {
+            (Count::Images(Images(count)), Some(choose)) => labelled(&data.train, &data.classes, choose, count, seed)
+                .map_err(|error| count_is(error.to_string()))?,
+            _ => (0..data.train.len() as u32).collect(),
+        };
+        // In a folder class follows class.
+        if self.labels.choose == Some(Choose::First) && self.dataset.name == DatasetName::Folder {
+            let sizes = data.train.class_sizes(data.classes.len());
+            if let Some(classes) = named(data, &sizes, &sizes_of(data, &all)) {
+                let first = all.len();
+                return Err(count_is(format!(
+                    "the first {first} images of the folder are none of {classes}: take `choose: stratified` or \
+                     `proportional`, or `labels: all`"
+                )));
+            }
+        }
+        let [labelled, validation] = validation(&data.train, &all, share, seed);
+        let validation_is = |message: String| {
+            Err(Conflict::new(&["labels", "validation"], format!("labels.validation: {share} {message}")))
+        };
+        if share > 0.0 && validation.is_empty() {
+            let sizes = sizes_of(data, &all);
+            let most = sizes.iter().copied().max().unwrap_or(0);
+            let largest = sizes.iter().position(|&size| size == most).map_or("", |class| &data.classes[class]);
+            return validation_is(format!("of {most} images is none, and {largest} has the most: take a larger share"));
+        }
+        if labelled.is_empty() {
+            let n = all.len();
+            return validation_is(format!("takes {n} of {n} labelled images and leaves none to train on"));
+        }
+        let train = if stage.method.uses_labels() { labelled.clone() } else { (0..data.train.len() as u32).collect() };
+        stage.check_batch(train.len())?;
+        Ok(Examples { train, labelled, validation })
+    }
+
+    /// What should be known of the classes that `examples` leaves without labels, or without images to validate with: a
+    /// line each.
+    pub(super) fn gaps(&self, data: &Data, examples: &Examples) -> Vec<String> {
+        let share = self.labels.validation.0;
+        let [trained, validating] = [&examples.labelled, &examples.validation].map(|images| sizes_of(data, images));
+        let labelled: Vec<usize> = trained.iter().zip(&validating).map(|(a, b)| a + b).collect();
+        let unlabelled = named(data, &data.train.class_sizes(data.classes.len()), &labelled)
+            .map(|classes| format!("labels: no training image of {classes} is labelled"));
+        let unvalidated = named(data, &labelled, &validating)
+            .filter(|_| share > 0.0)
+            .map(|classes| format!("labels.validation: {share} of the labelled images is none of {classes}"));
+        unlabelled.into_iter().chain(unvalidated).collect()
+    }
+}
+
+/// How many of `images` each class has.
+fn sizes_of(data: &Data, images: &[u32]) -> Vec<usize> {
+    let mut sizes = vec![0; data.classes.len()];
+    images.iter().for_each(|&index| sizes[usize::from(data.train.labels[index as usize])] += 1);
+    sizes
+}
+
+/// The classes that have images by `sizes` and none by `left`: "dogs (6) and owls (2)"; none where there is no such.
+fn named(data: &Data, sizes: &[usize], left: &[usize]) -> Option<String> {
+    let without = (0..sizes.len()).filter(|&class| sizes[class] > 0 && left[class] == 0);
+    let mut names: Vec<String> = without.map(|class| format!("{} ({})", data.classes[class], sizes[class])).collect();
+    if names.len() > NAMED {
+        let others = names.len() - NAMED;
+        names.truncate(NAMED);
+        names.push(format!("{others} other{}", if others == 1 { "" } else { "s" }));
+    }
+    let last = names.pop()?;
+    Some(if names.is_empty() { last } else { format!("{} and {last}", names.join(", ")) })
+}

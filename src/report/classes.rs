@@ -1,0 +1,92 @@
+//! The accuracy of each class, where classes differ in size.
+
+use std::fmt::Write;
+
+use super::figure::{Figure, Matrix, Plot};
+use crate::data::{ClassCount, Data};
+
+/// The file with all of them.
+pub const FILE: &str = "classes.csv";
+
+/// Of one run: how many test images of each class its stages classify right.
+pub struct PerClass {
+    pub run: String,
+    classes: Vec<ClassCount>,
+    /// Each stage's name, and its right answers by label.
+    stages: Vec<(String, Vec<u32>)>,
+}
+
+impl PerClass {
+    /// From the confusion matrices of the run's stages; none where the classes of the test images have one size.
+    pub fn of(run: &str, data: &Data, confusions: &[(String, Figure)]) -> Option<PerClass> {
+        let classes = data.class_counts();
+        let mut sizes = classes.iter().map(|class| class.test).filter(|&size| size > 0);
+        let first = sizes.next()?;
+        let right = |matrix: &Matrix| matrix.counts.iter().enumerate().map(|(label, row)| row[label]).collect();
+        let stage = |(name, figure): &(String, Figure)| match &figure.plot {
+            Plot::Matrix(matrix) => Some((name.clone(), right(matrix))),
+            _ => None,
+        };
+        let stages: Vec<_> = confusions.iter().filter_map(stage).collect();
+        let run = run.to_owned();
+        (sizes.any(|size| size != first) && !stages.is_empty()).then_some(PerClass { run, classes, stages })
+    }
+
+    /// A line of heads, then one for each class: its name, its training and test images, each stage's accuracy.
+    pub fn cells(&self) -> Vec<Vec<String>> {
+        let heads = ["class", "training images", "test images"].into_iter();
+        let heads = heads.chain(self.stages.iter().map(|(name, _)| &**name)).map(str::to_owned).collect();
+        let row = |(label, class): (usize, &ClassCount)| {
+            let top1 = |(_, right): &(String, Vec<u32>)| match class.test {
+                0 => "-".to_owned(),
+                test => format!("{:.1} %", 100.0 * f64::from(right[label]) / test as f64),
+            };
+            let facts = [class.name.clone(), class.train.to_string(), class.test.to_string()].into_iter();
+            facts.chain(self.stages.iter().map(top1)).collect()
+        };
+        std::iter::once(heads).chain(self.classes.iter().enumerate().map(row)).collect()
+    }
+}
+
+/// A line for each stage and class of the runs, after a line of heads.
+pub fn csv(runs: &[PerClass]) -> String {
+    let mut out = "run,stage,class,train,test,correct\n".to_owned();
+    for PerClass { run, classes, stages } in runs {
+        for (stage, right) in stages {
+            for (ClassCount { name, train, test }, right) in classes.iter().zip(right) {
+                let _ = writeln!(out, "{run},{stage},{},{train},{test},{right}", quoted(name));
+            }
+        }
+    }
+    out
+}
+
+/// As one field of a line (RFC 4180).
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Dataset;
+
+    #[test]
+    fn each_class_has_its_own_accuracy_where_they_differ_in_size() {
+        let set = |labels: &[u8]| Dataset { images: vec![], labels: labels.to_vec() };
+        let classes = ["a", "b, \"c\"", "d"].map(str::to_owned).to_vec();
+        let data = |test: &[u8]| Data { train: set(&[0, 0, 1, 2]), test: set(test), classes: classes.clone() };
+        let counts = vec![vec![3, 1, 0], vec![2, 0, 0], vec![0, 0, 0]];
+        let plot = Plot::Matrix(Matrix { classes: classes.clone(), counts });
+        let figure = Figure { id: String::new(), title: String::new(), caption: String::new(), plot };
+        let confusions = [("baseline".to_owned(), figure)];
+        assert!(PerClass::of("r", &data(&[0, 0, 1, 1]), &confusions).is_none(), "top-1 says it");
+        assert!(PerClass::of("r", &data(&[0, 0, 0, 0, 1, 1]), &[]).is_none(), "nothing to tell of");
+        let found = PerClass::of("r", &data(&[0, 0, 0, 0, 1, 1]), &confusions).unwrap();
+        let rows: Vec<String> = found.cells().iter().map(|row| row.join(" | ")).collect();
+        let heads = "class | training images | test images | baseline";
+        assert_eq!(rows, [heads, "a | 2 | 4 | 75.0 %", "b, \"c\" | 1 | 2 | 0.0 %", "d | 1 | 0 | -"]);
+        let lines = "r,baseline,a,2,4,3\nr,baseline,\"b, \"\"c\"\"\",1,2,0\nr,baseline,d,1,0,0\n";
+        assert_eq!(csv(&[found]), format!("run,stage,class,train,test,correct\n{lines}"));
+    }
+}
