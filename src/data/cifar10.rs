@@ -20,6 +20,8 @@ pub const URL: &str = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz";
 pub const ARCHIVE: &str = "cifar-10-binary.tar.gz";
 /// Name of the folder that the archive holds.
 pub const FOLDER: &str = "cifar-10-batches-bin";
+/// Names of the version for Python, which is not read.
+const PYTHON: [&str; 2] = ["cifar-10-python.tar.gz", "cifar-10-batches-py"];
 /// The environment variable that names the folder in which [`FOLDER`] or [`ARCHIVE`] lies.
 pub const VARIABLE: &str = "FEWLABEL_DATA";
 /// The data files with their SHA-256: the training set in order, then the test set; 10,000 records each.
@@ -75,20 +77,53 @@ fn choose(data_dir: Option<&Path>, variable: Option<OsString>) -> (PathBuf, &'st
     }
 }
 
-/// Finds the data in [`data_folder`]; a folder is preferred to an archive. Contents are not looked at.
+/// [`data_folder`] for CIFAR-10: the folder above, where [`FOLDER`] itself is named.
+pub fn home(data_dir: Option<&Path>) -> (PathBuf, &'static str) {
+    let (place, setting) = data_folder(data_dir);
+    match place.parent().filter(|_| place.ends_with(FOLDER) && !place.join(FOLDER).exists()) {
+        Some(parent) if parent == Path::new("") => (".".into(), setting),
+        Some(parent) => (parent.to_owned(), setting),
+        None => (place, setting),
+    }
+}
+
+/// Finds the data in [`home`]: the folder if all files are there in their length, else the archive, else the folder as
+/// it is. Contents are not looked at.
 ///
 /// # Errors
 /// [`Error::Data`], which says where it looked and why there.
 pub fn locate(data_dir: Option<&Path>) -> Result<Source> {
-    let (place, setting) = data_folder(data_dir);
+    let (place, setting) = home(data_dir);
     let (folder, archive) = (place.join(FOLDER), place.join(ARCHIVE));
-    if folder.is_dir() {
-        Ok(Source::Folder(folder))
-    } else if archive.is_file() {
-        Ok(Source::Archive(archive))
-    } else {
-        Err(Error::data(&place, format!("this folder, {setting}, holds neither {FOLDER} nor {ARCHIVE}"), REMEDY))
+    if folder.is_dir() && (incomplete(&folder, &official()).is_empty() || !archive.is_file()) {
+        return Ok(Source::Folder(folder));
     }
+    if archive.is_file() {
+        return Ok(Source::Archive(archive));
+    }
+    let mut problem = format!("this folder, {setting}, holds neither {FOLDER} nor {ARCHIVE}");
+    if let Some(python) = PYTHON.iter().find(|name| place.join(name).exists() || place.ends_with(name)) {
+        problem += &format!("; {python} is the Python version: the binary version is needed");
+    }
+    Err(Error::data(&place, problem, REMEDY))
+}
+
+/// What is wrong with the folder in whose place an archive is read; none where there is no folder.
+pub fn passed_over(source: &Source) -> Option<String> {
+    let Source::Archive(archive) = source else { return None };
+    let folder = archive.with_file_name(FOLDER);
+    let files = incomplete(&folder, &official()).join(", ");
+    folder.is_dir().then(|| format!("{} is incomplete ({files}): {ARCHIVE} is read instead", folder.display()))
+}
+
+/// Files that are missing from the folder or have another length: "test_batch.bin missing".
+fn incomplete(folder: &Path, parts: &[Part]) -> Vec<String> {
+    let problem = |part: &Part| match folder.join(part.name).metadata() {
+        Ok(metadata) if metadata.len() == part.bytes() => None,
+        Ok(metadata) => Some(format!("{} {} of {} bytes", part.name, metadata.len(), part.bytes())),
+        Err(_) => Some(format!("{} missing", part.name)),
+    };
+    parts.iter().filter_map(problem).collect()
 }
 
 /// Reads all 50,000 training and 10,000 test images (184 MB; while reading, one file of 31 MB more). Leaves a stamp in
@@ -98,6 +133,12 @@ pub fn locate(data_dir: Option<&Path>) -> Result<Source> {
 /// [`Error::Data`] names the file that is missing, of a wrong length, changed or not unpackable; [`Error::Io`] for a
 /// fault while reading.
 pub fn load(source: &Source) -> Result<Data> {
+    if let Source::Folder(folder) = source {
+        let files = incomplete(folder, &official());
+        if !files.is_empty() {
+            return Err(Error::data(folder, format!("is incomplete: {}", files.join(", ")), REMEDY));
+        }
+    }
     load_parts(source, &official())
 }
 

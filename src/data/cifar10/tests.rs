@@ -113,8 +113,70 @@ fn locate_prefers_the_folder_and_says_where_it_looked() {
     }
     fs::write(place.path().join(ARCHIVE), "").unwrap();
     assert_eq!(locate(Some(place.path())).unwrap(), Source::Archive(place.path().join(ARCHIVE)));
-    fs::create_dir(place.path().join(FOLDER)).unwrap();
+    sparse(&place.path().join(FOLDER), 6);
     assert_eq!(locate(Some(place.path())).unwrap(), Source::Folder(place.path().join(FOLDER)));
+}
+
+/// Files of the official lengths, without contents.
+fn sparse(folder: &Path, files: usize) {
+    fs::create_dir_all(folder).unwrap();
+    for part in &official()[..files] {
+        File::create(folder.join(part.name)).unwrap().set_len(part.bytes()).unwrap();
+    }
+}
+
+/// What is whole is taken: an archive beside a folder that was half unpacked, but not beside a whole one.
+#[test]
+fn a_half_unpacked_folder_does_not_hide_the_archive() {
+    let place = tempfile::tempdir().unwrap();
+    let (folder, archive) = (place.path().join(FOLDER), place.path().join(ARCHIVE));
+    sparse(&folder, 4);
+    File::create(folder.join("data_batch_5.bin")).unwrap().set_len(1000).unwrap();
+    let alone = locate(Some(place.path())).unwrap();
+    assert_eq!((&alone, passed_over(&alone)), (&Source::Folder(folder.clone()), None));
+    let lacks = "data_batch_5.bin 1000 of 30730000 bytes, test_batch.bin missing";
+    assert_eq!(problem(load(&alone)), format!("is incomplete: {lacks}"));
+    fs::write(&archive, "").unwrap();
+    let beside = locate(Some(place.path())).unwrap();
+    assert_eq!(beside, Source::Archive(archive.clone()));
+    let told = passed_over(&beside).unwrap();
+    assert_eq!(told, format!("{} is incomplete ({lacks}): {ARCHIVE} is read instead", folder.display()));
+    sparse(&folder, 6);
+    assert_eq!(locate(Some(place.path())).unwrap(), Source::Folder(folder.clone()));
+    fs::remove_dir_all(folder).unwrap();
+    assert_eq!(passed_over(&Source::Archive(archive)), None);
+}
+
+#[test]
+fn the_folder_itself_may_be_named() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join(FOLDER);
+    assert_eq!(home(Some(Path::new(FOLDER))).0, Path::new("."));
+    for files in [6, 2] {
+        sparse(&folder, files);
+        assert_eq!(locate(Some(&folder)).unwrap(), Source::Folder(folder.clone()));
+    }
+    // Half unpacked, beside its archive.
+    fs::remove_file(folder.join("test_batch.bin")).unwrap();
+    fs::write(place.path().join(ARCHIVE), "").unwrap();
+    assert_eq!(locate(Some(&folder)).unwrap(), Source::Archive(place.path().join(ARCHIVE)));
+    // An odd place, but one where it is.
+    fs::create_dir(folder.join(FOLDER)).unwrap();
+    assert_eq!(home(Some(&folder)).0, folder);
+}
+
+#[test]
+fn the_version_for_python_is_told_apart() {
+    let place = tempfile::tempdir().unwrap();
+    for name in PYTHON {
+        fs::create_dir(place.path().join(name)).unwrap();
+        for named in [place.path(), &place.path().join(name)] {
+            let error = locate(Some(named)).unwrap_err().to_string();
+            let expected = format!("{name} is the Python version: the binary version is needed\n");
+            assert!(error.contains(&expected) && error.contains("fewlabel data fetch"), "{error}");
+        }
+        fs::remove_dir(place.path().join(name)).unwrap();
+    }
 }
 
 #[test]
