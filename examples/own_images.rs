@@ -3,7 +3,7 @@
 //!
 //!     cargo run --release --example own_images -- my-images runs/own
 //!
-//! `my-images` holds `train/CLASS/*` and `test/CLASS/*`, PNG or JPEG: at least 10 training images of each class and 10
+//! `my-images` holds `train/CLASS/` and `test/CLASS/`, with images in them: at least 10 training images of each class and 10
 //! test images. The classes only name the images here.
 
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ fn main() -> fewlabel::Result<()> {
             "usage: own_images IMAGES OUT, the folder of images and the run directory".to_owned(),
         ));
     };
-    let data = folder::load(&images)?;
+    let data = folder::load(&images, folder::Background::default())?.data;
     let (train, test, classes) = (data.train.len(), data.test.len(), data.classes.len());
     let hash = data.sha256();
 

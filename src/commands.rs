@@ -1,5 +1,7 @@
 //! What each command does and prints.
 
+pub mod data;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,11 +9,10 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use candle_core::Device;
-use fewlabel::data::{self, cifar10, fetch};
 use fewlabel::error::{Error, Result};
 use fewlabel::experiment::{self, Experiment, Job, Manifest, Options, Output, Seed, print};
 use fewlabel::{files, golden, report};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -219,59 +220,4 @@ fn listen() -> std::io::Result<()> {
         flag::register(signal, INTERRUPTED.clone())?;
     }
     Ok(())
-}
-
-pub fn data(data_dir: Option<&Path>) -> Result<()> {
-    let source = cifar10::locate(data_dir)?;
-    print(&format!("CIFAR-10 in {}", source.path().display()))?;
-    let reports = cifar10::check(&source)?;
-    for report in &reports {
-        let state = report.problem.as_deref().unwrap_or("whole");
-        print(&format!("  {:<18} {:>10} bytes  {state}", report.name, report.bytes))?;
-    }
-    match reports.iter().filter(|report| report.problem.is_some()).count() {
-        0 => Ok(()),
-        bad => {
-            let problem = format!("{bad} of {} files are not the official ones", reports.len());
-            let place = data_dir.map_or(String::new(), |folder| format!(" --data-dir {}", folder.display()));
-            Err(Error::data(source.path(), problem, format!("fetch them again with `fewlabel data fetch{place}`")))
-        }
-    }
-}
-
-pub fn own_images(folder: &Path) -> Result<()> {
-    let data = data::folder::load(folder)?;
-    let (train, test, classes) = (data.train.len(), data.test.len(), data.classes.len());
-    let hash = data.sha256();
-    let dataset =
-        format!("dataset: {{name: folder, train: {train}, test: {test}, classes: {classes}, sha256: \"{hash}\"}}");
-    let labels = 10usize.next_multiple_of(classes);
-    for (set, has, least) in [("train", train, labels), ("test", test, 10)] {
-        if has < least {
-            let problem = format!("holds {has} images; an experiment on {classes} classes takes at least {least}");
-            return Err(Error::data(&folder.join(set), problem, "add some"));
-        }
-    }
-    // Is it a line that `run` takes?
-    let rest =
-        format!("labels: {{count: {labels}, choose: stratified}}\nstages: [{{name: a, method: supervised, batch: 2}}]");
-    Experiment::parse(folder, &format!("{dataset}\nname: a\n{rest}"))?;
-    // A line break in a name must not end the comment.
-    print(&format!("# {}\n{dataset}", data.classes.join(", ").escape_debug()))
-}
-
-pub fn fetch(data_dir: Option<&Path>, url: String) -> Result<()> {
-    let (folder, _) = cifar10::data_folder(data_dir);
-    let style = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
-    let bar = ProgressBar::no_length().with_style(style.expect("a template without fault"));
-    let settings = fetch::Fetch { url, ..fetch::Fetch::default() };
-    let done = fetch::fetch(&folder, &settings, &mut |received, total| {
-        if let Some(total) = total {
-            bar.set_length(total);
-        }
-        bar.set_position(received);
-    });
-    bar.finish_and_clear();
-    done?;
-    print(&format!("CIFAR-10 is whole in {}", folder.join(cifar10::FOLDER).display()))
 }

@@ -5,6 +5,7 @@ mod commands;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use fewlabel::data::cifar10;
+use fewlabel::data::folder::Background;
 use fewlabel::error::Error;
 use fewlabel::experiment;
 use std::io::Write;
@@ -79,6 +80,9 @@ enum Command {
         /// Own images, in train/CLASS/ and test/CLASS/: prints the `dataset:` line of an experiment on them.
         #[arg(long, value_name = "DIR", conflicts_with = "data_dir")]
         folder: Option<PathBuf>,
+        /// The colour behind transparent pixels of own images: white, black or '#rrggbb' [default: white].
+        #[arg(long, value_name = "COLOR", requires = "folder")]
+        background: Option<Background>,
         /// The folder that holds the data set [default: $FEWLABEL_DATA, or data/].
         #[arg(long, value_name = "DIR", global = true)]
         data_dir: Option<PathBuf>,
@@ -197,10 +201,12 @@ fn main() -> ExitCode {
         Command::Data { folder: Some(_), command: Some(_), .. } => {
             Err(Error::Usage("data fetch: --folder is for one's own images, which are not fetched".to_owned()))
         }
-        Command::Data { folder: Some(folder), .. } => commands::own_images(&folder),
-        Command::Data { data_dir, command: None, .. } => commands::data(data_dir.as_deref()),
+        Command::Data { folder: Some(folder), background, .. } => {
+            commands::data::own_images(&folder, background.unwrap_or_default())
+        }
+        Command::Data { data_dir, command: None, .. } => commands::data::check(data_dir.as_deref()),
         Command::Data { data_dir, command: Some(DataCommand::Fetch { url }), .. } => {
-            commands::fetch(data_dir.as_deref(), url)
+            commands::data::fetch(data_dir.as_deref(), url)
         }
     };
     match done {

@@ -7,6 +7,7 @@ use super::{
     StageMethod,
 };
 use crate::data::IMAGE;
+use crate::data::folder::Background;
 use crate::network::{Mode, Probe};
 use crate::optimizer::Schedule;
 use crate::suggest::did_you_mean;
@@ -51,8 +52,11 @@ impl Experiment {
             }
         };
         let is_cifar = matches!(name, DatasetName::Cifar10 | DatasetName::Cifar100);
-        if name != DatasetName::Folder && (self.dataset.classes.is_some() || self.dataset.sha256.is_some()) {
-            return Err(Conflict::new(&["dataset"], "dataset: `classes` and `sha256` belong to name: folder"));
+        let DatasetSpec { classes, sha256, background, .. } = &self.dataset;
+        let of_folder = classes.is_some() || sha256.is_some() || *background != Background::default();
+        if name != DatasetName::Folder && of_folder {
+            let message = "dataset: `classes`, `sha256` and `background` belong to name: folder";
+            return Err(Conflict::new(&["dataset"], message));
         }
         let sizes = [&mut self.dataset.train, &mut self.dataset.test];
         for ((size, whole), key) in sizes.into_iter().zip(whole).zip(["train", "test"]) {

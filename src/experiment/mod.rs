@@ -23,6 +23,7 @@ mod value;
 use serde::{Deserialize, Serialize};
 
 use crate::data::CLASSES;
+use crate::data::folder::Background;
 use crate::files;
 use crate::network::{Mode, Probe, Widths};
 use crate::optimizer::{Rule, Schedule};
@@ -33,8 +34,8 @@ pub use manifest::{Environment, Manifest, StageResult};
 pub use past::{PastRun, past_runs};
 pub use plan::Job;
 use plan::plan;
-pub(crate) use run::load_data;
 pub use run::{CHECKPOINT_EVERY, Options, run};
+pub(crate) use run::{Loaded, load_data};
 pub(crate) use stage::KNN;
 pub use value::{BatchSize, Channels, Classes, Epochs, Images, Name, Percent, Rate, Seed, Seeds, Share, Width};
 
@@ -101,6 +102,13 @@ pub struct DatasetSpec {
     /// ([`crate::data::Data::sha256`]), so that others are not taken for them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// Of a folder: what is seen through transparent pixels; white unless given.
+    #[serde(default, skip_serializing_if = "is_white")]
+    pub background: Background,
+}
+
+fn is_white(background: &Background) -> bool {
+    *background == Background::default()
 }
 
 impl DatasetSpec {

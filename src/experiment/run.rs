@@ -81,9 +81,13 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     for job in jobs.iter().filter(|job| !left(&before, job)) {
         before.weights(&options.out, &job.key, &experiment.network(&experiment.stages[job.stage]))?;
     }
-    let mut data = match jobs.iter().find(|job| left(&before, job)) {
-        Some(job) => Some((job.seed, load_data(&experiment.of_seed(job.seed), options.data_dir.as_deref())?)),
-        None => None,
+    let (mut data, warnings) = match jobs.iter().find(|job| left(&before, job)) {
+        Some(job) => {
+            let loaded = load_data(&experiment.of_seed(job.seed), options.data_dir.as_deref())?;
+            let warnings: Vec<String> = loaded.passed_over.into_iter().chain(loaded.duplicates).collect();
+            (Some((job.seed, loaded.data)), warnings)
+        }
+        None => (None, vec![]),
     };
     // The synthetic images are the seed's own.
     let fits = |seed: u64, job: &Job| seed == job.seed || experiment.dataset.name != DatasetName::Synthetic;
@@ -115,6 +119,7 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     for gap in gaps {
         folder.console.warn(&gap)?;
     }
+    warnings.iter().try_for_each(|line| folder.console.warn(line))?;
     for job in &jobs {
         if !left(&folder.manifest, job) {
             folder.console.say(&format!("{}: finished before", job.key))?;
@@ -134,7 +139,7 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     for job in todo {
         let of_seed = experiment.of_seed(job.seed);
         if data.as_ref().is_none_or(|(seed, _)| !fits(*seed, job)) {
-            data = Some((job.seed, load_data(&of_seed, options.data_dir.as_deref())?));
+            data = Some((job.seed, load_data(&of_seed, options.data_dir.as_deref())?.data));
         }
         let (_, data) = data.as_ref().expect("loaded just now");
         folder.run_job(&of_seed, job, data, options)?;
@@ -232,18 +237,37 @@ impl Manifest {
     }
 }
 
+/// An experiment's images, and what is to be said of them.
+pub(crate) struct Loaded {
+    pub data: Data,
+    /// [`folder::Folder::duplicates`]. The published sets are not searched: they are the same for everybody.
+    pub duplicates: Vec<String>,
+    /// [`cifar10::passed_over`].
+    pub passed_over: Option<String>,
+}
+
+impl Loaded {
+    fn new(data: Data) -> Loaded {
+        Loaded { data, duplicates: vec![], passed_over: None }
+    }
+}
+
 /// The experiment's images, looked for where [`cifar10::data_folder`] says.
-pub(crate) fn load_data(experiment: &Experiment, data_dir: Option<&Path>) -> Result<Data> {
+pub(crate) fn load_data(experiment: &Experiment, data_dir: Option<&Path>) -> Result<Loaded> {
     let [train, test] = [experiment.dataset.train, experiment.dataset.test].map(|n| n.map_or(usize::MAX, |n| n.0));
     match experiment.dataset.name {
-        DatasetName::Synthetic => Ok(synthetic(train, test, experiment.seed.0)),
-        DatasetName::Cifar10 => Ok(cifar10::load(&cifar10::locate(data_dir)?)?.first(train, test)),
-        DatasetName::Cifar100 => Ok(cifar100::load(&cifar10::data_folder(data_dir).0)?.first(train, test)),
+        DatasetName::Synthetic => Ok(Loaded::new(synthetic(train, test, experiment.seed.0))),
+        DatasetName::Cifar10 => {
+            let source = cifar10::locate(data_dir)?;
+            let data = cifar10::load(&source)?.first(train, test);
+            Ok(Loaded { passed_over: cifar10::passed_over(&source), ..Loaded::new(data) })
+        }
+        DatasetName::Cifar100 => Ok(Loaded::new(cifar100::load(&cifar10::data_folder(data_dir).0)?.first(train, test))),
         DatasetName::Folder => {
             let place = cifar10::data_folder(data_dir).0;
-            let data = folder::load(&place)?;
-            experiment.dataset.check(&place, &data)?;
-            Ok(data)
+            let folder = folder::load(&place, experiment.dataset.background)?;
+            experiment.dataset.check(&place, &folder.data)?;
+            Ok(Loaded { duplicates: folder.duplicates(), ..Loaded::new(folder.data) })
         }
     }
 }

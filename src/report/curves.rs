@@ -239,7 +239,7 @@ pub(super) mod tests {
                 Trained { history: vec![Record { epoch: 1, metrics }], chosen: None, weights: Weights::default() };
             manifest.result.insert(key.to_string(), StageResult::new(&trained).unwrap());
         }
-        Run { name: name.to_owned(), folder: name.into(), manifest }
+        Run { name: name.to_owned(), folder: name.into(), manifest, duplicates: vec![] }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use crate::data::{Data, IMAGE, SIDE};
 use crate::error::{Error, Result};
-use crate::experiment::{Manifest, Stage, load_data, table};
+use crate::experiment::{Loaded, Manifest, Stage, load_data, table};
 use crate::files;
 use crate::network::Weights;
 use classes::PerClass;
@@ -37,6 +37,8 @@ struct Run {
     name: String,
     folder: PathBuf,
     manifest: Manifest,
+    /// [`Loaded::duplicates`], once its images have been read.
+    duplicates: Vec<String>,
 }
 
 impl Run {
@@ -46,7 +48,7 @@ impl Run {
         let name = name.unwrap_or_else(|| manifest.experiment.name.to_string());
         // Part of file names and of anchors in the page.
         let name = name.replace(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c), "-");
-        Ok(Run { name, folder: folder.to_owned(), manifest })
+        Ok(Run { name, folder: folder.to_owned(), manifest, duplicates: vec![] })
     }
 
     /// Opens all of them, each under a name of its own.
@@ -114,11 +116,12 @@ const SHEET_BYTES: usize = 5_000_000;
 /// a manifest of this version, for weights that are not those recorded and for an `out` that cannot be a folder,
 /// [`Error::Io`] for faults of the disk, and the engine's.
 pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
-    let runs = Run::open_all(folders)?;
+    let mut runs = Run::open_all(folders)?;
     let learning = curves::figures(&runs).into_iter().chain(label_curve::figure(&runs)).collect();
     let (mut sheets, mut per_class, mut lacking) = (vec![], vec![], Lacking::default());
     let [mut views, mut features, mut confusions] = <[Vec<Figure>; 3]>::default();
-    for run in &runs {
+    let is_one_of_several = runs.len() > 1;
+    for run in &mut runs {
         let data = match load_data(&run.manifest.experiment, data_dir) {
             Err(error @ Error::Data { .. }) => {
                 let line = format!("{}: no images, so no figures that need them: {error}", run.name);
@@ -126,7 +129,11 @@ pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut
                 lacking.images = true;
                 None
             }
-            data => Some(data?),
+            loaded => {
+                let Loaded { data, duplicates, .. } = loaded?;
+                run.duplicates = duplicates;
+                Some(data)
+            }
         };
         let gone = run.without_weights();
         if !gone.is_empty() {
@@ -136,14 +143,14 @@ pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut
                 gone.join(", ")
             ));
         }
-        let id = |id: String| if runs.len() > 1 { format!("{}.{id}", run.name) } else { id };
+        let id = |id: String| if is_one_of_several { format!("{}.{id}", run.name) } else { id };
         lacking.ids.extend(whole::undrawable(run, data.is_some()).into_iter().map(id));
         // Before what takes long.
         whole::check(out, &lacking, folders)?;
         let sheet = data.as_ref().map(|data| sheet(data, &mut sheets)).unwrap_or_default();
         let placed = |mut figure: Figure| {
             figure.id = id(figure.id);
-            if runs.len() > 1 {
+            if is_one_of_several {
                 figure.title = format!("{}: {}", run.name, figure.title);
             }
             if let Plot::Scatter(scatter) = &mut figure.plot {
@@ -192,8 +199,12 @@ pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut
     }
     let named: Vec<(&str, &Manifest)> = runs.iter().map(|run| (&*run.name, &run.manifest)).collect();
     files::write_atomically(&csv, &[table::csv(&named).as_bytes()])?;
-    let tables: Vec<String> =
-        runs.iter().map(|run| format!("## {}\n\n{}", run.name, table::markdown(&run.manifest))).collect();
+    let table = |run: &Run| {
+        let duplicates: String =
+            run.duplicates.iter().map(|line| format!("\n{}\n", line.replace('*', "\\*"))).collect();
+        format!("## {}\n\n{}{duplicates}", run.name, table::markdown(&run.manifest))
+    };
+    let tables: Vec<String> = runs.iter().map(table).collect();
     files::write_atomically(&md, &[tables.join("\n").as_bytes()])?;
     files::write_atomically(
         &path,

@@ -130,8 +130,8 @@ fn result(out: &mut String, run: &Run, named: bool) {
         return;
     }
     cells(out, &table::columns(&rows));
-    for note in table::notes(&run.manifest, &rows) {
-        let _ = writeln!(out, "<p class=\"soft\">{}</p>", escape(&note));
+    for note in table::notes(&run.manifest, &rows).iter().chain(&run.duplicates) {
+        let _ = writeln!(out, "<p class=\"soft\">{}</p>", escape(note));
     }
     if experiment.seeds.0 > 1 {
         out.push_str("<p class=\"soft\">Neighbours, feature maps and confusion matrices are of the first seed.</p>\n");

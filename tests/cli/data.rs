@@ -17,11 +17,8 @@ fn own_images_are_a_data_set() {
             }
         }
     }
-    let printed = place.good(&["data", "--folder", "images"]);
-    assert!(
-        printed.starts_with("# cats, dogs, owls\ndataset: {name: folder, train: 36, test: 15, classes: 3, sha256: ")
-    );
-    let dataset = printed.lines().nth(1).unwrap();
+    let dataset = place.dataset("images", &[]);
+    assert!(dataset.starts_with("dataset: {name: folder, train: 36, test: 15, classes: 3, sha256: "), "{dataset}");
     let rest = "
 name: own
 labels: {count: 30, choose: stratified, validation: 0.2}
@@ -52,12 +49,9 @@ stages:
     assert!(place.bad(&["data", "--folder", "images", "fetch"], 2).contains("not fetched"));
 
     // What the images cannot give is said before anything is thrown away.
-    let printed = place.good(&["data", "--folder", "images"]);
-    let fewer = place.write("fewer.yaml", format!("{}{rest}", printed.lines().nth(1).unwrap()));
     std::fs::rename(place.path("images/train/dogs/1.png"), place.path("images/train/cats/dog.png")).unwrap();
-    let printed = place.good(&["data", "--folder", "images"]);
-    let (line, rest) = (printed.lines().nth(1).unwrap(), rest.replace("count: 30", "count: 33"));
-    std::fs::write(&fewer, format!("{line}{rest}")).unwrap();
+    let (line, rest) = (place.dataset("images", &[]), rest.replace("count: 30", "count: 33"));
+    let fewer = place.write("fewer.yaml", format!("{line}{rest}"));
     let run = ["run", fewer.to_str().unwrap(), "--data-dir", "images", "--out", "runs/own", "--fresh"];
     let message = place.bad(&run, 2);
     assert!(message.contains("33 stratified are 11 of each class, but dogs has 10 training images"), "{message}");
@@ -69,7 +63,7 @@ stages:
         std::fs::remove_file(place.path(&format!("images/test/cats/{i}.png"))).unwrap();
     }
     let message = place.bad(&["data", "--folder", "images"], 2);
-    assert!(message.contains("images/test: holds 5 images; an experiment on 3 classes takes at least 10"), "{message}");
+    assert!(message.contains("images/test: holds 5 images; an experiment takes 10 to 200,000"), "{message}");
     let message = place.bad(&["run", &quick_on("cifar100", &place), "--data-dir", "images"], 2);
     assert!(message.contains("cifar-100-binary.tar.gz") && message.contains("download"), "{message}");
 }
@@ -89,8 +83,130 @@ fn odd_names_in_a_folder_of_images_do_no_harm() {
     let pipe = place.path("images/train/a/pipe.png");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let printed = place.good(&["data", "--folder", "images"]);
-    assert_eq!(printed.lines().count(), 2, "{printed}");
-    assert!(printed.starts_with("# a, b\\nseeds: 3\\n#\ndataset: {name: folder, train: 20, test: 10,"), "{printed}");
+    insta::assert_snapshot!(printed.split(", sha256").next().unwrap());
+}
+
+/// What lies in the folder is printed as comments above the line: the whole is the beginning of an experiment.
+#[test]
+fn everything_in_a_folder_is_told() {
+    let place = Place::new();
+    let color = |name: &str| name.bytes().fold(7u8, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte));
+    let classes =
+        [("train", "cat", 7), ("train", "dog", 4), ("train", "owl", 1), ("test", "cat", 8), ("test", "dog", 3)];
+    for (part, class, n) in classes {
+        for i in 0..n {
+            let name = format!("images/{part}/{class}/{}{i}.png", if i % 2 == 1 { "more/" } else { "" });
+            let path = place.write(&name, "");
+            image::RgbImage::from_pixel(32, 32, image::Rgb([color(&name), color(part), i])).save(path).unwrap();
+        }
+    }
+    std::fs::copy(place.path("images/train/cat/0.png"), place.path("images/test/dog/0.png")).unwrap();
+    for name in ["a.txt", "b.txt", "c.txt", "d.txt", "e.heic", ".DS_Store"] {
+        place.write(&format!("images/train/dog/{name}"), "");
+    }
+    place.write("images/readme.md", "");
+    let printed = place.good(&["data", "--folder", "images"]);
+    insta::assert_snapshot!(printed.split(", sha256").next().unwrap());
+    let experiment = format!(
+        "{printed}name: all
+labels: {{count: 12, choose: stratified}}
+network: {{channels: [2, 2, 2]}}
+stages: [{{name: a, method: pretext, epochs: 1, batch: 6}}]"
+    );
+    let file = place.write("all.yaml", experiment);
+    // The file is right; what is wrong is said of the images.
+    let message = place.bad(&["run", file.to_str().unwrap(), "--data-dir", "images"], 2);
+    assert!(message.contains("owl"), "{message}");
+}
+
+/// Black letters on a transparent ground, as stamps and icons are: all black where transparency is dropped.
+#[test]
+fn transparent_letters_are_read_over_a_background() {
+    let place = Place::new();
+    for (part, class, n) in [("train", "O", 10), ("train", "X", 10), ("test", "O", 5), ("test", "X", 5)] {
+        for i in 0..n {
+            // Another place and size for each; of the test images others than of the training images.
+            let i = if part == "test" { 2 * i + 1 } else { 2 * i } as f32;
+            let (left, top, radius) = (28.0 + i % 7.0, 28.0 + i % 5.0, 16.0 + i % 9.0);
+            let pixel = |x: u32, y: u32| {
+                let (x, y) = (x as f32 - left, y as f32 - top);
+                let ink = match class {
+                    "O" => (x.hypot(y) - radius).abs() < 3.0,
+                    _ => x.abs().max(y.abs()) < radius && (x.abs() - y.abs()).abs() < 4.0,
+                };
+                image::LumaA([0, if ink { 255u8 } else { 0 }])
+            };
+            let path = place.write(&format!("letters/{part}/{class}/{i}.png"), "");
+            image::ImageBuffer::from_fn(64, 64, pixel).save(path).unwrap();
+        }
+    }
+    let rest = "
+name: letters
+labels: {count: 20, choose: stratified}
+network: {channels: [4, 8, 8], hidden: 8}
+stages: [{name: baseline, method: supervised, epochs: 20, batch: 10}]";
+    let dataset = place.dataset("letters", &[]);
+    let file = place.write("letters.yaml", format!("{dataset}{rest}"));
+    place.good(&["run", file.to_str().unwrap(), "--data-dir", "letters", "--quiet"]);
+    assert_eq!(place.manifest("runs/letters")["result"]["baseline"]["final"]["test_top1"], 1.0);
+
+    // Over black nothing is seen; the ground is part of the experiment.
+    let black = place.dataset("letters", &["--background", "black"]);
+    assert!(black.ends_with(", background: \"black\"}"), "{black}");
+    let file = place.write("black.yaml", format!("{black}{rest}").replace("name: letters", "name: black"));
+    let said = place.good(&["run", file.to_str().unwrap(), "--data-dir", "letters"]);
+    assert!(said.contains("the same 32 × 32 pixels in train and test: 10 of 10 test images, "), "{said}");
+    assert_eq!(place.manifest("runs/black")["result"]["baseline"]["final"]["test_top1"], 0.5);
+    let other = black.replace("black", "#ff0000");
+    let file = place.write("other.yaml", format!("{other}{rest}"));
+    let message = place.bad(&["run", file.to_str().unwrap(), "--data-dir", "letters", "--out", "other"], 2);
+    assert!(message.contains("its images are others than the experiment's"), "{message}");
+    // Where the quotes are left out, YAML takes the colour for a comment.
+    let file = place.write("other.yaml", format!("dataset:\n  name: folder\n  background: #ff0000\n{rest}"));
+    let message = place.bad(&["run", file.to_str().unwrap(), "--data-dir", "letters", "--out", "other"], 2);
+    assert!(message.contains("in quotes"), "{message}");
+    let message = place.bad(&["run", &quick_on("synthetic, background: black", &place)], 2);
+    assert!(message.contains("`background` belong to name: folder"), "{message}");
+    let output = place.run(&["data", "--folder", "letters", "--background", "red"]);
+    assert!(text(&output.stderr).contains("#rrggbb"), "{}", text(&output.stderr));
+}
+
+/// The test images are the training images: told before the run, to scripts as well, and in the report.
+#[test]
+fn a_test_part_of_training_images_is_told() {
+    let place = Place::new();
+    for (class, red) in [("a", 10), ("b", 200)] {
+        for i in 0..10 {
+            let path = place.write(&format!("images/train/{class}/{i}.png"), "");
+            image::RgbImage::from_pixel(32, 32, image::Rgb([red, i, 9])).save(path).unwrap();
+            place.write(&format!("images/test/{class}/{i}.png"), "");
+            let [train, test] = ["train", "test"].map(|part| place.path(&format!("images/{part}/{class}/{i}.png")));
+            std::fs::copy(train, test).unwrap();
+        }
+    }
+    let line = "the same 32 × 32 pixels in train and test: 20 of 20 test images (test/a/0.png = train/a/0.png, ";
+    assert!(place.good(&["data", "--folder", "images"]).contains(line));
+    let rest = "
+name: copies
+labels: {count: 20, choose: stratified}
+network: {channels: [4, 4, 4], hidden: 8}
+stages: [{name: baseline, method: supervised, epochs: 1, batch: 10}]";
+    let file = place.write("copies.yaml", format!("{}{rest}", place.dataset("images", &[])));
+    let said = place.good(&["run", file.to_str().unwrap(), "--data-dir", "images", "--json"]);
+    let warnings: Vec<&str> = said.lines().filter(|line| line.contains("\"event\":\"warning\"")).collect();
+    assert!(warnings.len() == 1 && warnings[0].contains(line), "{warnings:?}");
+    for file in ["log.txt", "report.html", "results.md"] {
+        let contents = std::fs::read_to_string(place.path("runs/copies").join(file)).unwrap();
+        assert_eq!(contents.matches(line).count(), 1, "{file}");
+    }
+}
+
+impl Place {
+    /// The line that makes the folder a data set, by `data --folder`.
+    fn dataset(&self, folder: &str, options: &[&str]) -> String {
+        let printed = self.good(&[&["data", "--folder", folder], options].concat());
+        printed.lines().last().unwrap().to_owned()
+    }
 }
 
 /// A file with one stage on the data set.
@@ -126,9 +242,13 @@ fn data_that_is_missing_or_not_whole_is_bad_input() {
     let output = place.run(&["data"]);
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(text(&output.stdout).matches("30730000 bytes").count(), 6);
+    std::fs::remove_file(place.path("data/cifar-10-batches-bin/test_batch.bin")).unwrap();
     std::fs::write(place.path("data/cifar-10-batches-bin/data_batch_1.bin"), [0; 3073]).unwrap();
     let message = place.bad(&["run", &study, "--out", "run"], 2);
-    assert!(message.contains("3073") && message.contains("30730000"), "{message}");
+    assert!(
+        message.contains("is incomplete: data_batch_1.bin 3073 of 30730000 bytes, test_batch.bin missing"),
+        "{message}"
+    );
     assert!(!place.path("run").exists(), "nothing is written");
     std::fs::remove_dir_all(place.path("data")).unwrap();
     place.write("data/cifar-10-binary.tar.gz", "junk");

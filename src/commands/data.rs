@@ -1,0 +1,96 @@
+//! `fewlabel data`: whether CIFAR-10 is whole, fetching it, and what a folder of one's own images holds.
+
+use std::path::Path;
+
+use fewlabel::data::folder::{self, Background, Folder};
+use fewlabel::data::{Data, Dataset, cifar10, fetch};
+use fewlabel::error::{Error, Result};
+use fewlabel::experiment::print;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// How many files of a kind are named.
+const NAMED: usize = 3;
+
+pub fn check(data_dir: Option<&Path>) -> Result<()> {
+    let source = cifar10::locate(data_dir)?;
+    if let Some(note) = cifar10::passed_over(&source) {
+        print(&note)?;
+    }
+    print(&format!("CIFAR-10 in {}", source.path().display()))?;
+    let reports = cifar10::check(&source)?;
+    for report in &reports {
+        let state = report.problem.as_deref().unwrap_or("whole");
+        print(&format!("  {:<18} {:>10} bytes  {state}", report.name, report.bytes))?;
+    }
+    match reports.iter().filter(|report| report.problem.is_some()).count() {
+        0 => Ok(()),
+        bad => {
+            let problem = format!("{bad} of {} files are not the official ones", reports.len());
+            let place = data_dir.map_or(String::new(), |folder| format!(" --data-dir {}", folder.display()));
+            Err(Error::data(source.path(), problem, format!("fetch them again with `fewlabel data fetch{place}`")))
+        }
+    }
+}
+
+/// What the folder holds, as comments, and the line that makes it a data set: together the beginning of an experiment.
+pub fn own_images(folder: &Path, background: Background) -> Result<()> {
+    let images = folder::load(folder, background)?;
+    for line in survey(&images) {
+        print(&format!("# {line}"))?;
+    }
+    let Data { train, test, classes } = &images.data;
+    for (part, has) in [("train", train.len()), ("test", test.len())] {
+        if !(10..=200_000).contains(&has) {
+            let problem = format!("holds {has} images; an experiment takes 10 to 200,000");
+            return Err(Error::data(&folder.join(part), problem, "add some, or take some away"));
+        }
+    }
+    let of_ground = match background == Background::default() {
+        true => String::new(),
+        false => format!(", background: \"{background}\""),
+    };
+    let (train, test, classes, hash) = (train.len(), test.len(), classes.len(), images.data.sha256());
+    print(&format!(
+        "dataset: {{name: folder, train: {train}, test: {test}, classes: {classes}, sha256: \"{hash}\"{of_ground}}}"
+    ))
+}
+
+/// Images of every class, and what is to be known of them.
+fn survey(images: &Folder) -> Vec<String> {
+    let Folder { data, passed_over, .. } = images;
+    let count = |set: &Dataset, label: usize| set.labels.iter().filter(|&&of| usize::from(of) == label).count();
+    let classes = data.classes.iter().enumerate();
+    let row = |(label, name)| (folder::one_line(name), count(&data.train, label), count(&data.test, label));
+    let mut rows: Vec<(String, usize, usize)> = classes.map(row).collect();
+    rows.push(("together".to_owned(), data.train.len(), data.test.len()));
+    let width = rows.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or(0);
+    let mut lines = vec![format!("{:width$}  train   test", "class")];
+    lines.extend(rows.iter().map(|(name, train, test)| format!("{name:width$} {train:>6} {test:>6}")));
+    let untested: Vec<&str> = rows.iter().filter(|row| row.2 == 0).map(|row| &*row.0).collect();
+    if !untested.is_empty() {
+        lines.push(format!("without a test image: {}", untested.join(", ")));
+    }
+    for (reason, paths) in passed_over {
+        let named: Vec<String> = paths.iter().take(NAMED).map(|path| folder::one_line(path.display())).collect();
+        let more = if paths.len() > NAMED { ", …" } else { "" };
+        lines.push(format!("passed over, {reason}: {} ({}{more})", paths.len(), named.join(", ")));
+    }
+    lines.extend(images.duplicates());
+    lines
+}
+
+pub fn fetch(data_dir: Option<&Path>, url: String) -> Result<()> {
+    let (folder, _) = cifar10::home(data_dir);
+    let style = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
+    let bar = ProgressBar::no_length().with_style(style.expect("a template without fault"));
+    let settings = fetch::Fetch { url, ..fetch::Fetch::default() };
+    let done = fetch::fetch(&folder, &settings, &mut |received, total| {
+        if let Some(total) = total {
+            bar.set_length(total);
+        }
+        bar.set_position(received);
+    });
+    bar.finish_and_clear();
+    done?;
+    print(&format!("CIFAR-10 is whole in {}", folder.join(cifar10::FOLDER).display()))
+}

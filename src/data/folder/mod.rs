@@ -1,0 +1,125 @@
+//! One's own images: `train/CLASS/…` and `test/CLASS/…`, PNG, JPEG, GIF, WebP, BMP, TIFF or PNM.
+//!
+//! The classes are the folders in `train`, in order of their names. A class has all images below its folder, in order of
+//! their paths, folder by folder; links are followed. A file is an image by its ending (`.png`, `.jpg`, `.jpeg`, `.jpe`,
+//! `.jfif`, `.gif`, `.webp`, `.bmp`, `.tif`, `.tiff`, `.pbm`, `.pgm`, `.ppm`, `.pnm`, `.pam`, in capitals too), and its
+//! contents say which kind. Whatever else is there, hidden files too, is in [`Folder::passed_over`].
+//!
+//! How a file becomes what the networks get:
+//! 1. It is decoded: of an animation the first frame, of a TIFF the first page; colour profiles are ignored.
+//! 2. It is turned upright as its EXIF data say.
+//! 3. Transparent pixels are composited over a [`Background`], white unless given: each channel is
+//!    (colour · alpha + background · (full − alpha)) / full in integers, rounded to the nearest, on the values as stored.
+//! 4. The square in its middle is taken.
+//! 5. It is resized to 32 × 32 with a triangle filter, as wide as the scale (what PIL calls bilinear).
+//!
+//! An opaque image is the same bytes over any background.
+
+mod decode;
+mod duplicates;
+mod walk;
+
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::{Data, Dataset, IMAGE, MAX_CLASSES};
+use crate::error::{Error, Result};
+pub use decode::Background;
+use walk::Classes;
+pub use walk::PassedOver;
+
+/// How many broken files are named.
+const NAMED: usize = 10;
+const REMEDY: &str = "put the images into train/CLASS/ and test/CLASS/; --data-dir names the folder of both";
+
+/// A folder of images, read.
+pub struct Folder {
+    /// The images as the networks get them.
+    pub data: Data,
+    /// The files of the training images, relative to the folder.
+    pub train: Vec<PathBuf>,
+    /// The files of the test images.
+    pub test: Vec<PathBuf>,
+    /// What was not read, by the reason.
+    pub passed_over: PassedOver,
+}
+
+/// Reads all images.
+///
+/// # Errors
+/// [`Error::Data`] for a folder without `train` or `test`, with fewer than 2 or more than 256 classes, for test classes
+/// without a folder in `train`, classes without training images, a class whose name is not text, and for images that
+/// cannot be read or have a side of more than 20,000 pixels: all of them are counted, the first ten named.
+pub fn load(folder: &Path, background: Background) -> Result<Folder> {
+    let mut passed_over = PassedOver::new();
+    let train = walk::part(folder, "train", &mut passed_over)?;
+    let test = walk::part(folder, "test", &mut passed_over)?;
+    walk::beside(folder, &mut passed_over);
+    let bad = |part: &str, problem: String| Error::data(&folder.join(part), problem, REMEDY);
+    if train.len() < 2 || train.len() > MAX_CLASSES {
+        let problem = format!("holds {} folders; each is a class, and there must be 2 to {MAX_CLASSES}", train.len());
+        return Err(bad("train", problem));
+    }
+    let classes: Vec<String> = train.iter().map(|(class, _)| class.clone()).collect();
+    let strange: Vec<&str> = names(test.iter().filter(|(class, _)| !classes.contains(class)));
+    if !strange.is_empty() {
+        return Err(bad("test", format!("holds classes without a folder in train: {}", one_line(strange.join(", ")))));
+    }
+    let empty: Vec<&str> = names(train.iter().filter(|(_, images)| images.is_empty()));
+    if !empty.is_empty() {
+        return Err(bad("train", format!("holds classes without an image: {}", one_line(empty.join(", ")))));
+    }
+    let [(train_labels, train), (test_labels, test)] = [train, test].map(|part| labelled(part, &classes));
+    let mut images = decode_all(folder, &[&train[..], &test].concat(), background)?;
+    let test_images = images.split_off(train.len() * IMAGE);
+    let data = Data {
+        train: Dataset { images, labels: train_labels },
+        test: Dataset { images: test_images, labels: test_labels },
+        classes,
+    };
+    Ok(Folder { data, train, test, passed_over })
+}
+
+/// The text without line breaks and other control characters: a name must not end the line that it is in.
+pub fn one_line(text: impl std::fmt::Display) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
+    text.to_string().chars().map(escape).collect()
+}
+
+fn names<'a>(part: impl Iterator<Item = &'a (String, Vec<PathBuf>)>) -> Vec<&'a str> {
+    part.map(|(class, _)| &**class).collect()
+}
+
+/// Labels and paths of all images of a part, class by class.
+fn labelled(part: Classes, classes: &[String]) -> (Vec<u8>, Vec<PathBuf>) {
+    let label = |class: &String| classes.iter().position(|known| known == class).expect("a class of train") as u8;
+    let images = part.into_iter().flat_map(|(class, paths)| {
+        let label = label(&class);
+        paths.into_iter().map(move |path| (label, path))
+    });
+    images.unzip()
+}
+
+/// The images at the paths, one after the other.
+fn decode_all(folder: &Path, paths: &[PathBuf], background: Background) -> Result<Vec<u8>> {
+    let mut images = vec![0; paths.len() * IMAGE];
+    let decoded = images.par_chunks_exact_mut(IMAGE).zip(paths);
+    let problems: Vec<Option<String>> =
+        decoded.map(|(image, path)| decode::decode(&folder.join(path), background, image).err()).collect();
+    let broken: Vec<String> = std::iter::zip(paths, problems)
+        .filter_map(|(path, problem)| Some(one_line(format!("{} {}", path.display(), problem?))))
+        .collect();
+    if broken.is_empty() {
+        return Ok(images);
+    }
+    let mut problem = format!("{} of {} images cannot be used", broken.len(), paths.len());
+    broken.iter().take(NAMED).for_each(|line| problem += &format!("\n  {line}"));
+    if broken.len() > NAMED {
+        problem += &format!("\n  and {} more", broken.len() - NAMED);
+    }
+    Err(Error::data(folder, problem, "remove them, or put whole images in their place"))
+}
+
+#[cfg(test)]
+mod tests;

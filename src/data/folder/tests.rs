@@ -1,0 +1,446 @@
+use std::fs;
+
+use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, RgbImage, Rgba, RgbaImage};
+
+use super::decode::decode;
+use super::*;
+use crate::data::SIDE;
+
+fn read(folder: &Path) -> Result<Folder> {
+    load(folder, Background::default())
+}
+
+fn save(path: &Path, width: u32, height: u32, color: impl Fn(u32, u32) -> [u8; 3]) {
+    save_image(path, RgbImage::from_fn(width, height, |x, y| Rgb(color(x, y))).into());
+}
+
+fn save_image(path: &Path, image: DynamicImage) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    image.save(path).unwrap();
+}
+
+/// [3, 32, 32].
+fn decoded(path: &Path, background: &str) -> Vec<u8> {
+    let mut image = vec![0; IMAGE];
+    decode(path, background.parse().unwrap(), &mut image).unwrap();
+    image
+}
+
+/// What is wrong with the file.
+fn fault(path: &Path) -> String {
+    decode(path, Background::default(), &mut [0; IMAGE]).unwrap_err()
+}
+
+/// A PNG from its chunks (PNG, 5.3 and 11.2.1): size, bits a channel, kind of colour, then name and contents of the others.
+fn png(side: u32, depth: u8, color: u8, chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
+    let header = [&side.to_be_bytes()[..], &side.to_be_bytes(), &[depth, color, 0, 0, 0]].concat();
+    let mut out = b"\x89PNG\r\n\x1a\n".to_vec();
+    for (name, contents) in [(b"IHDR", &header[..])].iter().chain(chunks).chain(&[(b"IEND", &[][..])]) {
+        let named = [&name[..], contents].concat();
+        let mut crc = flate2::Crc::new();
+        crc.update(&named);
+        out.extend([&(contents.len() as u32).to_be_bytes()[..], &named, &crc.sum().to_be_bytes()].concat());
+    }
+    out
+}
+
+fn deflated(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::ZlibEncoder::new(vec![], flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn classes_and_images_are_in_order_of_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, level) in [("train/b/2.png", 2), ("train/b/10.png", 1), ("train/a/x.PNG", 0), ("test/b/z.png", 3)] {
+        save(&folder.path().join(name), 32, 32, |_, _| [level, 100, 200]);
+    }
+    let Folder { data, train, test, passed_over } = read(folder.path()).unwrap();
+    assert_eq!((data.classes.join(" "), data.train.labels.clone()), ("a b".to_owned(), vec![0, 1, 1]));
+    let first = |set: &Dataset, index: usize| set.image(index)[0];
+    assert_eq!([first(&data.train, 0), first(&data.train, 1), first(&data.train, 2)], [0, 1, 2]);
+    assert_eq!((first(&data.test, 0), &data.test.labels[..]), (3, &[1][..]));
+    let image = data.train.image(1);
+    assert!(image[1024..2048].iter().all(|&x| x == 100) && image[2048..].iter().all(|&x| x == 200), "planes");
+    assert_eq!(train, ["train/a/x.PNG", "train/b/10.png", "train/b/2.png"].map(PathBuf::from));
+    assert_eq!((test, passed_over), (vec!["test/b/z.png".into()], PassedOver::new()));
+    let hash = data.sha256();
+    save(&folder.path().join("test/b/z.png"), 32, 32, |x, _| [3, 100, 200 + u8::from(x == 31)]);
+    assert_ne!(read(folder.path()).unwrap().data.sha256(), hash);
+}
+
+/// Where a file lies in its class decides its place and nothing else.
+#[test]
+fn images_in_subfolders_are_in_order_of_their_paths() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["a.png", "b.png", "sub/1.png", "sub/2/3.png", "sub.png", "z/x.png"];
+    for (level, name) in (0..).zip(names) {
+        save(&folder.path().join("train/one").join(name), 32, 32, |_, _| [level; 3]);
+    }
+    save(&folder.path().join("train/two/deep/er/1.png"), 32, 32, |_, _| [9; 3]);
+    save(&folder.path().join("test/two/1.png"), 32, 32, |_, _| [8; 3]);
+    let Folder { data, train, .. } = read(folder.path()).unwrap();
+    assert_eq!(data.train.labels, [0, 0, 0, 0, 0, 0, 1]);
+    let levels: Vec<u8> = (0..7).map(|index| data.train.image(index)[0]).collect();
+    assert_eq!(levels, [0, 1, 2, 3, 4, 5, 9], "{train:?}");
+}
+
+/// Every image of the folder is read or told of.
+#[cfg(unix)]
+#[test]
+fn what_is_passed_over_is_told_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    for name in
+        ["train/a/1.png", "train/b/1.png", "test/a/1.png", "train/stray.png", "validation/a/1.png", "train/a/.2.png"]
+    {
+        save(&place(name), 32, 32, |_, _| [name.len() as u8; 3]);
+    }
+    for name in ["train/a/notes.txt", "train/a/deep/Thumbs.DB", "train/b/more.txt", "train/b/LICENSE", "labels.csv"] {
+        fs::create_dir_all(place(name).parent().unwrap()).unwrap();
+        fs::write(place(name), "no image").unwrap();
+    }
+    fs::create_dir(place("train/.git")).unwrap();
+    fs::write(place("train/.git/1.png"), "not looked at").unwrap();
+    for (target, link) in [("nowhere.png", "train/b/gone.png"), ("..", "train/a/deep/up"), ("../../..", "test/a/root")]
+    {
+        std::os::unix::fs::symlink(target, place(link)).unwrap();
+    }
+    // Links that lead somewhere are followed.
+    fs::create_dir(place("elsewhere")).unwrap();
+    fs::rename(place("train/b/1.png"), place("elsewhere/1.png")).unwrap();
+    std::os::unix::fs::symlink("../../elsewhere", place("train/b/folder")).unwrap();
+    std::os::unix::fs::symlink("../../elsewhere/1.png", place("train/b/file.png")).unwrap();
+
+    let Folder { train, passed_over, .. } = read(folder.path()).unwrap();
+    assert_eq!(train, ["train/a/1.png", "train/b/file.png", "train/b/folder/1.png"].map(PathBuf::from));
+    let told: Vec<String> = passed_over
+        .iter()
+        .map(|(why, paths)| {
+            let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+            format!("{why}: {}", paths.join(" "))
+        })
+        .collect();
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+/// A 32 × 32 image is taken as it is; of a wide one the middle, each pixel the mean of what it covers.
+#[test]
+fn the_square_in_the_middle_is_resized() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train/a/wide.png");
+    save(&path, 128, 64, |x, _| if (32..96).contains(&x) { [90, 90, 90] } else { [255, 0, 0] });
+    assert!(decoded(&path, "white").iter().all(|&level| level == 90), "nothing of the margins");
+    let path = folder.path().join("train/a/same.png");
+    save(&path, 32, 32, |x, y| [(x * 8) as u8, (y * 8) as u8, 7]);
+    let image = decoded(&path, "white");
+    assert_eq!([image[5], image[1024 + 64], image[2048 + 9]], [40, 16, 7]);
+}
+
+/// Of a colour c with alpha a over g the nearest whole number to (c·a + g·(255 − a)) / 255, for all c and a; 16 bits to
+/// the nearest of 65,535 and then of 255.
+#[test]
+fn transparent_pixels_are_composited_to_the_nearest_level() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image.png");
+    for (background, ground) in [("white", [255; 3]), ("black", [0; 3]), ("#c8641e", [200, 100, 30])] {
+        for (first_color, first_alpha) in (0..8).flat_map(|a| (0..8).map(move |c| (c * 32, a * 32))) {
+            let pixel =
+                |x: u32, y: u32| Rgba([(first_color + x) as u8, (first_color + x) as u8, 77, (first_alpha + y) as u8]);
+            save_image(&path, RgbaImage::from_fn(32, 32, pixel).into());
+            let image = decoded(&path, background);
+            for (at, &level) in image.iter().enumerate() {
+                let (channel, x, y) = (at / 1024, at % 32, at % 1024 / 32);
+                let Rgba(pixel) = pixel(x as u32, y as u32);
+                let [color, alpha, ground, level] = [pixel[channel], pixel[3], ground[channel], level].map(i64::from);
+                let exact = color * alpha + ground * (255 - alpha);
+                assert!(2 * (255 * level - exact).abs() <= 255, "{color} at {alpha} over {ground}: {level}");
+            }
+        }
+    }
+    let deep = |x: u32, y: u32| LumaA([(x * 2111) as u16, (y * 2111) as u16]);
+    save_image(&path, DynamicImage::ImageLumaA16(ImageBuffer::from_fn(32, 32, deep)));
+    for (at, &level) in decoded(&path, "#c8641e").iter().enumerate() {
+        let LumaA([color, alpha]) = deep((at % 32) as u32, (at % 1024 / 32) as u32);
+        let (ground, alpha) = ([200, 100, 30][at / 1024] * 257, u64::from(alpha));
+        let sixteen = (u64::from(color) * alpha + ground * (65_535 - alpha) + 32_767) / 65_535;
+        assert_eq!(u64::from(level), (sixteen + 128) / 257);
+    }
+}
+
+/// A black image, the left half of which is transparent, in every way in which files say so; the hidden colour is red or
+/// black.
+#[test]
+fn every_mode_that_carries_transparency_is_composited() {
+    let folder = tempfile::tempdir().unwrap();
+    let half = |x: u32| if x < 16 { 0 } else { 255 };
+    let deep = |x: u32| u16::from(half(x)) * 257;
+    let images: [(&str, DynamicImage); 8] = [
+        ("la8.png", ImageBuffer::from_fn(32, 32, |x, _| LumaA([0u8, half(x)])).into()),
+        ("la16.png", ImageBuffer::from_fn(32, 32, |x, _| LumaA([0u16, deep(x)])).into()),
+        ("rgba8.png", ImageBuffer::from_fn(32, 32, |x, _| Rgba([255 - half(x), 0u8, 0, half(x)])).into()),
+        ("rgba16.png", ImageBuffer::from_fn(32, 32, |x, _| Rgba([65_535 - deep(x), 0u16, 0, deep(x)])).into()),
+        ("index.gif", ImageBuffer::from_fn(32, 32, |x, _| Rgba([255 - half(x), 0u8, 0, half(x)])).into()),
+        ("lossless.webp", ImageBuffer::from_fn(32, 32, |x, _| Rgba([255 - half(x), 0u8, 0, half(x)])).into()),
+        ("rgba8.tiff", ImageBuffer::from_fn(32, 32, |x, _| Rgba([255 - half(x), 0u8, 0, half(x)])).into()),
+        ("rgba8.pam", ImageBuffer::from_fn(32, 32, |x, _| Rgba([255 - half(x), 0u8, 0, half(x)])).into()),
+    ];
+    let mut paths = vec![];
+    for (name, image) in images {
+        paths.push(folder.path().join(name));
+        save_image(paths.last().unwrap(), image);
+    }
+    // A palette of red and black, the first of which is transparent; grey and colour, of which one is transparent (PNG,
+    // 11.3.1.1 tRNS). Each row of pixels begins with its filter, none.
+    let rows = |row: &[u8]| deflated(&[&[0], row].concat().repeat(32));
+    let black = [vec![9; 16], vec![0; 16]].concat();
+    let colored = [[9, 0, 0].repeat(16), vec![0; 48]].concat();
+    for (name, color, row, chunks) in [
+        (
+            "palette.png",
+            3,
+            [vec![0; 16], vec![1; 16]].concat(),
+            &[(b"PLTE", &[255, 0, 0, 0, 0, 0][..]), (b"tRNS", &[0])][..],
+        ),
+        ("grey.png", 0, black, &[(b"tRNS", &[0, 9][..])]),
+        ("color.png", 2, colored, &[(b"tRNS", &[0, 9, 0, 0, 0, 0][..])]),
+    ] {
+        paths.push(folder.path().join(name));
+        let rows = rows(&row);
+        let chunks = [chunks, &[(b"IDAT", &rows[..])]].concat();
+        fs::write(paths.last().unwrap(), png(32, 8, color, &chunks)).unwrap();
+    }
+    for path in paths {
+        for (background, ground) in [("white", [255; 3]), ("#0a141e", [10, 20, 30])] {
+            let image = decoded(&path, background);
+            for (channel, plane) in image.chunks_exact(1024).enumerate() {
+                let row = [vec![ground[channel]; 16], vec![0; 16]].concat();
+                assert_eq!(plane, row.repeat(32), "{} over {background}", path.display());
+            }
+        }
+    }
+}
+
+/// What is hidden leaks into no neighbour: a red square behind full transparency, shrunk, is the background alone.
+#[test]
+fn compositing_comes_before_resizing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image.png");
+    save_image(&path, RgbaImage::from_fn(100, 70, |x, _| Rgba([255, 0, 0, if x == 50 { 255 } else { 0 }])).into());
+    let image = decoded(&path, "white");
+    assert!(image[..1024].iter().all(|&red| red == 255), "red over white is white in the red plane");
+    assert!(image[1024..].iter().any(|&level| level < 255), "and the line is there");
+}
+
+/// The bytes of an opaque image are those of its plain conversion to 8 bits, over any background.
+#[test]
+fn an_opaque_image_is_the_same_over_any_background() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image.png");
+    let level = |x: u32, y: u32, channel: u32| (x * 2003 + y * 977 + channel * 21_011) as u16;
+    let byte = |x, y, channel| (level(x, y, channel) >> 8) as u8;
+    let all = |x, y| [0, 1, 2].map(|channel| level(x, y, channel));
+    let images: [DynamicImage; 8] = [
+        ImageBuffer::from_fn(45, 40, |x, y| Luma([byte(x, y, 0)])).into(),
+        ImageBuffer::from_fn(45, 40, |x, y| LumaA([byte(x, y, 0), 255])).into(),
+        ImageBuffer::from_fn(45, 40, |x, y| Rgb([0, 1, 2].map(|channel| byte(x, y, channel)))).into(),
+        ImageBuffer::from_fn(45, 40, |x, y| Rgba([byte(x, y, 0), byte(x, y, 1), byte(x, y, 2), 255])).into(),
+        ImageBuffer::from_fn(45, 40, |x, y| Luma([level(x, y, 0)])).into(),
+        ImageBuffer::from_fn(45, 40, |x, y| LumaA([level(x, y, 0), 65_535])).into(),
+        ImageBuffer::from_fn(45, 40, |x, y| Rgb(all(x, y))).into(),
+        ImageBuffer::from_fn(45, 40, |x, y| Rgba([level(x, y, 0), level(x, y, 1), level(x, y, 2), 65_535])).into(),
+    ];
+    for image in images {
+        let mode = image.color();
+        save_image(&path, image.clone());
+        let square = image.crop_imm(2, 0, 40, 40).into_rgb8();
+        let small = image::imageops::resize(&square, 32, 32, image::imageops::FilterType::Triangle);
+        let planes: Vec<u8> = (0..3).flat_map(|channel| small.pixels().map(move |pixel| pixel.0[channel])).collect();
+        for background in ["white", "black", "#123456"] {
+            assert_eq!(decoded(&path, background), planes, "{mode:?} over {background}");
+        }
+    }
+}
+
+#[test]
+fn a_background_is_a_name_or_six_digits() {
+    for (text, rgb) in [("white", [255; 3]), ("black", [0; 3]), ("#0a141e", [10, 20, 30])] {
+        assert_eq!(text.parse(), Ok(Background(rgb)));
+        assert_eq!(Background(rgb).to_string(), text);
+    }
+    assert_eq!(
+        ["#FFFFFF", "#Ff8000"].map(|text| text.parse::<Background>().unwrap().to_string()),
+        ["white", "#ff8000"]
+    );
+    for text in ["", "#", "red", "ffffff", "#fffff", "#fffffff", "#+fffff", "#ggffff", "# 12345", "#12345é"] {
+        assert!(text.parse::<Background>().unwrap_err().contains("#rrggbb"), "{text}");
+    }
+}
+
+/// By content, whatever the ending says; and a file that is cut off is not taken for a whole one.
+#[test]
+fn other_formats_are_read_and_must_be_whole() {
+    use ImageFormat::{Bmp, Gif, Jpeg, Png, Pnm, Tiff, WebP};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image.png");
+    let noise = |x: u32, y: u32| {
+        Rgb([0, 1, 2].map(|channel: u32| if (x * x + y * 3 + channel * x) % 7 < 3 { 250 } else { 20 }))
+    };
+    let whole = RgbImage::from_fn(32, 32, noise);
+    for format in [Bmp, Gif, Jpeg, Png, Pnm, Tiff, WebP] {
+        whole.save_with_format(&path, format).unwrap();
+        let image = decoded(&path, "white");
+        let apart = |(at, &level): (usize, &u8)| {
+            level.abs_diff(noise((at % 32) as u32, (at % 1024 / 32) as u32).0[at / 1024])
+                > if format == Jpeg { 90 } else { 0 }
+        };
+        assert!(!image.iter().enumerate().any(apart), "{format:?}");
+        let bytes = fs::read(&path).unwrap();
+        for length in [bytes.len() / 2, bytes.len() * 9 / 10] {
+            fs::write(&path, &bytes[..length]).unwrap();
+            assert!(decode(&path, Background::default(), &mut [0; IMAGE]).is_err(), "{length} bytes of {format:?}");
+        }
+    }
+    fs::write(&path, "").unwrap();
+    assert_eq!(fault(&path), "is empty");
+}
+
+/// A number in a floating-point TIFF has no white.
+#[test]
+fn floating_point_pixels_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image.tiff");
+    save_image(&path, DynamicImage::ImageRgb32F(ImageBuffer::from_pixel(32, 32, Rgb([200.0, 100.0, 0.0]))));
+    assert!(fault(&path).contains("floating-point"), "{}", fault(&path));
+}
+
+#[test]
+fn of_an_animation_the_first_frame_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image.gif");
+    let mut encoder = image::codecs::gif::GifEncoder::new(fs::File::create(&path).unwrap());
+    for level in [10, 200] {
+        encoder
+            .encode_frame(image::Frame::new(RgbaImage::from_pixel(32, 32, Rgba([level, level, level, 255]))))
+            .unwrap();
+    }
+    drop(encoder);
+    assert!(decoded(&path, "white").iter().all(|&level| level == 10));
+}
+
+/// A camera that was held on its side: the upper half of what is stored is red, and belongs on the right.
+#[test]
+fn an_image_is_turned_upright_and_must_be_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("photo.jpg");
+    save(&path, 64, 64, |_, y| if y < 32 { [250, 0, 0] } else { [0, 0, 250] });
+    let jpeg = fs::read(&path).unwrap();
+    // EXIF 2.3: an APP1 segment with one entry, tag 0x0112 (orientation), of type SHORT, 6.
+    let entry = [1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0];
+    let exif = [&b"\xff\xe1\x00\x22Exif\0\0II*\0\x08\0\0\0"[..], &entry].concat();
+    let turned = [&jpeg[..2], &exif, &jpeg[2..]].concat();
+    fs::write(&path, &turned).unwrap();
+    let image = decoded(&path, "white");
+    let red = &image[..SIDE * SIDE];
+    assert!(red[..8].iter().all(|&x| x < 20) && red[24..32].iter().all(|&x| x > 230), "{:?}", &red[..32]);
+    for length in [turned.len() - 2, turned.len() - 9, turned.len() / 2] {
+        fs::write(&path, &turned[..length]).unwrap();
+        assert_eq!(fault(&path), "is cut off", "{length} bytes of {}", turned.len());
+    }
+    // What a camera puts after the end does no harm, whatever it looks like; nor does a whole preview inside.
+    for after in [&[0; 20][..], &[0xFF, 0xDA, 0, 8, 7, 7, 7], &jpeg[..jpeg.len() / 2]] {
+        fs::write(&path, [&turned[..], after].concat()).unwrap();
+        decoded(&path, "white");
+    }
+    let length = (jpeg.len() as u16 + 2).to_be_bytes();
+    let preview = [&jpeg[..2], &[0xFF, 0xEF], &length, &jpeg, &jpeg[2..]].concat();
+    fs::write(&path, &preview).unwrap();
+    decoded(&path, "white");
+    fs::write(&path, &preview[..preview.len() - 2]).unwrap();
+    assert_eq!(fault(&path), "is cut off", "the preview's end is not the image's");
+}
+
+/// A PNG that says it is 20,000 × 20,000: 1.2 GB, more than the library's limit of 512 MiB; and one that is longer still.
+#[test]
+fn an_image_that_would_fill_the_memory_is_refused_by_its_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("huge.png");
+    for side in [20_000, 20_001] {
+        fs::write(&path, png(side, 8, 2, &[(b"IDAT", &deflated(&[0]))])).unwrap();
+        assert!(fault(&path).contains("limit"), "{}", fault(&path));
+    }
+}
+
+#[test]
+fn what_is_no_data_set_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = || read(folder.path()).err().unwrap().to_string();
+    assert!(error().contains("train: cannot be read"), "{}", error());
+    save(&folder.path().join("train/a/1.png"), 32, 32, |_, _| [0; 3]);
+    assert!(error().contains("test: cannot be read"), "{}", error());
+    for class in ["c", "d"] {
+        save(&folder.path().join("test").join(class).join("1.png"), 32, 32, |_, _| [0; 3]);
+    }
+    assert!(error().contains("1 folders"), "{}", error());
+    save(&folder.path().join("train/b/1.jpg"), 40, 40, |_, _| [9; 3]);
+    assert!(error().contains("test: holds classes without a folder in train: c, d"), "{}", error());
+    fs::rename(folder.path().join("test/c"), folder.path().join("test/b")).unwrap();
+    for class in ["d", "e\nf"] {
+        fs::create_dir(folder.path().join("train").join(class)).unwrap();
+    }
+    assert!(error().contains("train: holds classes without an image: d, e\\nf\n"), "{}", error());
+    fs::remove_dir(folder.path().join("train/e\nf")).unwrap();
+    save(&folder.path().join("train/d/1.jpg"), 40, 40, |_, _| [7; 3]);
+    assert_eq!(read(folder.path()).unwrap().data.train.labels, [0, 1, 2]);
+}
+
+/// Not the first alone: whoever has hundreds would mend one at a time.
+#[test]
+fn all_broken_images_are_counted_and_the_first_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = || read(folder.path()).err().unwrap().to_string();
+    for (class, n) in [("train/a", 3), ("train/b", 8), ("test/b", 4)] {
+        for number in 0..n {
+            save(&folder.path().join(class).join(format!("{number}.png")), 32, 32, |_, _| [number; 3]);
+        }
+    }
+    fs::write(folder.path().join("train/b/2.png"), b"\x89PNG\r\n\x1a\nrubbish").unwrap();
+    fs::write(folder.path().join("test/b/3.png"), "").unwrap();
+    assert!(error().contains(": 2 of 15 images cannot be used\n  train/b/2.png is not an image"), "{}", error());
+    assert!(error().contains("\n  test/b/3.png is empty\n  remove them"), "{}", error());
+    for number in 0..8 {
+        fs::write(folder.path().join(format!("train/b/{number}.png")), "").unwrap();
+    }
+    for number in 0..4 {
+        fs::write(folder.path().join(format!("test/b/{number}.png")), "").unwrap();
+    }
+    let lines: Vec<String> = error().lines().map(str::to_owned).collect();
+    assert!(lines[0].ends_with("12 of 15 images cannot be used"), "{}", lines[0]);
+    assert_eq!((&*lines[10], &*lines[11], lines.len()), ("  test/b/1.png is empty", "  and 2 more", 13));
+}
+
+/// By their pixels, whatever the files are.
+#[test]
+fn the_same_picture_twice_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let colors =
+        [("train/a/1.png", 1), ("train/a/2.png", 2), ("train/b/3.png", 3), ("test/a/4.png", 4), ("test/b/5.png", 5)];
+    for (name, level) in colors {
+        save(&place(name), 32, 32, |x, _| [level * 40, x as u8, 0]);
+    }
+    assert!(read(folder.path()).unwrap().duplicates().is_empty());
+    // A training image of its own class, of another, and in the other part under another alone.
+    for copy in ["train/a/1.bmp", "train/b/1.bmp", "test/b/1.bmp"] {
+        image::open(place("train/a/1.png")).unwrap().save(place(copy)).unwrap();
+    }
+    image::open(place("train/b/3.png")).unwrap().save(place("test/a/3.bmp")).unwrap();
+    insta::assert_snapshot!(read(folder.path()).unwrap().duplicates().join("\n"));
+    // Many are counted, and three named.
+    for number in 0..5 {
+        fs::copy(place("train/a/2.png"), place(&format!("test/b/copy-{number}.png"))).unwrap();
+    }
+    let told = read(folder.path()).unwrap().duplicates();
+    assert!(told[0].contains(": 7 of 9 test images, ") && told[0].ends_with(", …)"), "{}", told[0]);
+}
