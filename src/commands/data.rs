@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use fewlabel::data::folder::{self, Background, Folder};
-use fewlabel::data::{Data, Dataset, cifar10, fetch};
+use fewlabel::data::{Data, cifar10, fetch};
 use fewlabel::error::{Error, Result};
 use fewlabel::experiment::print;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -58,10 +58,10 @@ pub fn own_images(folder: &Path, background: Background) -> Result<()> {
 /// Images of every class, and what is to be known of them.
 fn survey(images: &Folder) -> Vec<String> {
     let Folder { data, passed_over, .. } = images;
-    let count = |set: &Dataset, label: usize| set.labels.iter().filter(|&&of| usize::from(of) == label).count();
-    let classes = data.classes.iter().enumerate();
-    let row = |(label, name)| (folder::one_line(name), count(&data.train, label), count(&data.test, label));
-    let mut rows: Vec<(String, usize, usize)> = classes.map(row).collect();
+    let n = data.classes.len();
+    let sizes = [data.train.class_sizes(n), data.test.class_sizes(n)];
+    let row = |label: usize| (folder::one_line(&data.classes[label]), sizes[0][label], sizes[1][label]);
+    let mut rows: Vec<(String, usize, usize)> = (0..n).map(row).collect();
     rows.push(("together".to_owned(), data.train.len(), data.test.len()));
     let width = rows.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or(0);
     let mut lines = vec![format!("{:width$}  train   test", "class")];
@@ -71,12 +71,25 @@ fn survey(images: &Folder) -> Vec<String> {
         lines.push(format!("without a test image: {}", untested.join(", ")));
     }
     for (reason, paths) in passed_over {
-        let named: Vec<String> = paths.iter().take(NAMED).map(|path| folder::one_line(path.display())).collect();
-        let more = if paths.len() > NAMED { ", …" } else { "" };
-        lines.push(format!("passed over, {reason}: {} ({}{more})", paths.len(), named.join(", ")));
+        lines.push(format!("passed over, {reason}: {}", some(paths)));
     }
     lines.extend(images.duplicates());
+    let flat: Vec<&Path> = images.flat().collect();
+    if !flat.is_empty() {
+        lines.push(format!("of one colour over this background: {}", some(&flat)));
+    }
+    let stratified = match sizes[0].iter().min().unwrap_or(&0) * n {
+        0..10 => String::new(),
+        most => format!(", {{count: N, choose: stratified}} with N a multiple of {n} up to {most}"),
+    };
+    lines.push(format!("labels can be: all, {{count: N, choose: proportional}}{stratified}"));
     lines
+}
+
+/// "5 (a, b, c, …)".
+fn some(paths: &[impl AsRef<Path>]) -> String {
+    let named: Vec<String> = paths.iter().take(NAMED).map(|path| folder::one_line(path.as_ref().display())).collect();
+    format!("{} ({}{})", paths.len(), named.join(", "), if paths.len() > NAMED { ", …" } else { "" })
 }
 
 pub fn fetch(data_dir: Option<&Path>, url: String) -> Result<()> {

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{Data, Dataset, IMAGE, MAX_CLASSES};
+use super::{CHANNELS, Data, Dataset, IMAGE, MAX_CLASSES};
 use crate::error::{Error, Result};
 pub use decode::Background;
 use walk::Classes;
@@ -43,6 +43,18 @@ pub struct Folder {
     pub test: Vec<PathBuf>,
     /// What was not read, by the reason.
     pub passed_over: PassedOver,
+}
+
+impl Folder {
+    /// The files of all images that are of a single colour: white letters over white, say.
+    pub fn flat(&self) -> impl Iterator<Item = &Path> {
+        let is_flat =
+            |image: &[u8]| image.chunks_exact(IMAGE / CHANNELS).all(|plane| plane.iter().all(|x| *x == plane[0]));
+        let parts = [(&self.data.train, &self.train), (&self.data.test, &self.test)];
+        parts.into_iter().flat_map(move |(set, paths)| {
+            (0..set.len()).filter(move |&index| is_flat(set.image(index))).map(|index| &*paths[index])
+        })
+    }
 }
 
 /// Reads all images.
