@@ -33,7 +33,7 @@ stages:
     let result = &place.manifest("runs/own")["result"];
     assert_eq!(result["knn"]["final"]["test_top1"], 1.0, "colour alone tells these classes");
     let confusion = std::fs::read_to_string(place.path("runs/own/confusion-linear.svg")).unwrap();
-    assert!(confusion.contains("owls, taken for cats"), "the classes have their names");
+    assert!(confusion.contains("owls, predicted as cats"), "the classes have their names");
     place.good(&["verify", "runs/own/manifest.json", "--data-dir", "images"]);
 
     // Other images, other numbers, no numbers.
