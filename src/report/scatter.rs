@@ -66,7 +66,7 @@ pub const DARK: [&str; 10] =
 /// The class's colour, and its marker where that is not the dot.
 fn style(class: usize) -> (&'static str, Option<&'static [[f64; 2]]>) {
     let (color, marker) = (class % COLORS.len(), class / COLORS.len());
-    let palette = if marker / (MARKERS.len() + 1) % 2 == 0 { COLORS } else { DARK };
+    let palette = if (marker / (MARKERS.len() + 1)).is_multiple_of(2) { COLORS } else { DARK };
     (palette[color], (marker % (MARKERS.len() + 1)).checked_sub(1).map(|marker| MARKERS[marker]))
 }
 

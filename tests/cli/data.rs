@@ -132,7 +132,7 @@ fn transparent_letters_are_read_over_a_background() {
             let pixel = |x: u32, y: u32| {
                 let (x, y) = (x as f32 - left, y as f32 - top);
                 let ink = match class {
-                    "O" => (x.hypot(y) - radius).abs() < 3.0,
+                    "O" => (libm::hypotf(x, y) - radius).abs() < 3.0,
                     _ => x.abs().max(y.abs()) < radius && (x.abs() - y.abs()).abs() < 4.0,
                 };
                 image::LumaA([0, if ink { 255u8 } else { 0 }])
