@@ -16,14 +16,14 @@ pub fn figures(runs: &[Run]) -> Vec<Figure> {
 
 /// A stage of one of the runs.
 #[derive(Clone, Copy)]
-struct Source<'a> {
+struct RunStage<'a> {
     run: &'a Run,
     stage: &'a Stage,
     /// A single run needs no name.
     alone: bool,
 }
 
-impl Source<'_> {
+impl RunStage<'_> {
     fn name(&self) -> String {
         if self.alone { self.stage.name.to_string() } else { format!("{}: {}", self.run.name, self.stage.name) }
     }
@@ -41,7 +41,7 @@ impl Source<'_> {
         all
     }
 
-    /// [`Source::series`] of a metric; accuracies in per cent.
+    /// [`RunStage::series`] of a metric; accuracies in per cent.
     fn metric(&self, name: &str) -> Vec<Series> {
         let factor = if name.ends_with("top1") { 100.0 } else { 1.0 };
         self.series(name.starts_with("train_"), |record| record.metrics.get(name).map(|value| value * factor))
@@ -59,11 +59,11 @@ impl Source<'_> {
     }
 }
 
-/// The images that judge the epochs of `sources`; where the runs differ, with the runs' names.
-fn judges(sources: &[Source]) -> String {
+/// The images that judge the epochs of `entries`; where the runs differ, with the runs' names.
+fn judges(entries: &[RunStage]) -> String {
     let of = |validates: bool| {
         let mut names: Vec<&str> =
-            sources.iter().filter(|source| source.validates() == validates).map(|source| &*source.run.name).collect();
+            entries.iter().filter(|entry| entry.validates() == validates).map(|entry| &*entry.run.name).collect();
         names.dedup();
         names.join(", ")
     };
@@ -75,20 +75,20 @@ fn judges(sources: &[Source]) -> String {
 }
 
 /// A caption's note on pre-training's validation images.
-fn seen(sources: &[Source]) -> &'static str {
-    match sources.iter().any(Source::validates) {
+fn seen(entries: &[RunStage]) -> &'static str {
+    match entries.iter().any(RunStage::validates) {
         true => " Pre-training also sees the validation images, without their labels.",
         false => "",
     }
 }
 
 /// The stages of all runs for which `wanted` holds.
-fn stages(runs: &[Run], wanted: impl Fn(&Stage) -> bool) -> Vec<Source<'_>> {
+fn stages(runs: &[Run], wanted: impl Fn(&Stage) -> bool) -> Vec<RunStage<'_>> {
     let of_run = |run| {
         let run: &Run = run;
-        run.manifest.experiment.stages.iter().map(move |stage| Source { run, stage, alone: runs.len() == 1 })
+        run.manifest.experiment.stages.iter().map(move |stage| RunStage { run, stage, alone: runs.len() == 1 })
     };
-    runs.iter().flat_map(of_run).filter(|source| wanted(source.stage)).collect()
+    runs.iter().flat_map(of_run).filter(|entry| wanted(entry.stage)).collect()
 }
 
 fn lines(id: &str, title: &str, caption: &str, y: Axis, series: Vec<Series>) -> Option<Figure> {
@@ -101,20 +101,20 @@ fn lines(id: &str, title: &str, caption: &str, y: Axis, series: Vec<Series>) -> 
 }
 
 /// The stages that learn to classify.
-fn classifiers(runs: &[Run]) -> Vec<Source<'_>> {
+fn classifiers(runs: &[Run]) -> Vec<RunStage<'_>> {
     stages(runs, |stage| stage.method.classifies() && stage.method != StageMethod::Knn)
 }
 
 /// Accuracy and loss of the stages that classify: a figure of each for every number of labels.
 fn classification(runs: &[Run]) -> Vec<Figure> {
     let all = classifiers(runs);
-    let labels = |source: &Source| source.run.manifest.experiment.label_count(source.stage);
+    let labels = |entry: &RunStage| entry.run.manifest.experiment.label_count(entry.stage);
     let mut counts: Vec<usize> = all.iter().map(labels).collect();
     counts.sort_unstable();
     counts.dedup();
     let several = counts.len() > 1;
     let figures = |count: usize| {
-        let of: Vec<Source> = all.iter().copied().filter(|source| labels(source) == count).collect();
+        let of: Vec<RunStage> = all.iter().copied().filter(|entry| labels(entry) == count).collect();
         match several {
             true => accuracy_and_loss(&of, &format!("-{count}"), &format!(", {count} labels")),
             false => accuracy_and_loss(&of, "", ""),
@@ -126,20 +126,20 @@ fn classification(runs: &[Run]) -> Vec<Figure> {
 /// The same for each stage by itself that has more than one epoch; nothing where there is only one stage.
 pub fn stage_by_stage(runs: &[Run]) -> Vec<Figure> {
     let all = classifiers(runs);
-    let figures = |source: &Source| {
+    let figures = |entry: &RunStage| {
         // No stage has a dot in its name.
-        let place = if source.alone { String::new() } else { format!("{}.", source.run.name) };
-        let id = format!("-of-{place}{}", source.stage.name);
-        accuracy_and_loss(std::slice::from_ref(source), &id, &format!(", {}", source.name()))
+        let place = if entry.alone { String::new() } else { format!("{}.", entry.run.name) };
+        let id = format!("-of-{place}{}", entry.stage.name);
+        accuracy_and_loss(std::slice::from_ref(entry), &id, &format!(", {}", entry.name()))
     };
-    let is_curve = |source: &&Source| source.stage.epochs.is_some_and(|epochs| epochs.0 > 1);
+    let is_curve = |entry: &&RunStage| entry.stage.epochs.is_some_and(|epochs| epochs.0 > 1);
     if all.len() > 1 { all.iter().filter(is_curve).flat_map(figures).collect() } else { vec![] }
 }
 
 /// Accuracy, balanced where classes differ in size, and loss of some stages; `suffix` and `with` end their ids and titles.
-fn accuracy_and_loss(of: &[Source], suffix: &str, with: &str) -> Vec<Figure> {
+fn accuracy_and_loss(of: &[RunStage], suffix: &str, with: &str) -> Vec<Figure> {
     let figure = |(id, metric, what, y): (&str, &str, &str, Axis)| {
-        let series = |source: &Source| [source.judged(metric), source.metric(&format!("train_{metric}"))].concat();
+        let series = |entry: &RunStage| [entry.judged(metric), entry.metric(&format!("train_{metric}"))].concat();
         let series: Vec<Series> = of.iter().flat_map(series).collect();
         let training = match id {
             "balanced-accuracy" => " after each epoch: the mean of the classes' own accuracies",
@@ -160,24 +160,24 @@ fn accuracy_and_loss(of: &[Source], suffix: &str, with: &str) -> Vec<Figure> {
     all.into_iter().filter_map(figure).collect()
 }
 
-/// What a constant answer gets on the images that the epochs of `sources` are judged on, where that is the same of all
+/// What a constant answer gets on the images that the epochs of `entries` are judged on, where that is the same of all
 /// and the classes differ in size.
-fn largest_class(sources: &[Source]) -> Option<(f64, String)> {
-    let share = |source: &Source| source.run.manifest.largest_share(source.stage);
-    let first = share(sources.first()?)?;
+fn largest_class(entries: &[RunStage]) -> Option<(f64, String)> {
+    let share = |entry: &RunStage| entry.run.manifest.largest_share(entry.stage);
+    let first = share(entries.first()?)?;
     let level = (first * 100.0, format!("largest class: {:.1} %", first * 100.0));
-    sources.iter().all(|source| share(source) == Some(first)).then_some(level)
+    entries.iter().all(|entry| share(entry) == Some(first)).then_some(level)
 }
 
 fn pretext(runs: &[Run]) -> Vec<Figure> {
     let all = stages(runs, |stage| stage.method == StageMethod::Pretext);
     let mut series = vec![];
-    for source in &all {
+    for entry in &all {
         for task in ["rotation", "shear", "color"] {
             let metric = format!("{task}_top1");
-            let both = [source.judged(&metric), source.metric(&format!("train_{metric}"))].concat();
+            let both = [entry.judged(&metric), entry.metric(&format!("train_{metric}"))].concat();
             series.extend(both.into_iter().map(|series| Series {
-                name: if all.len() == 1 { task.to_owned() } else { format!("{} {task}", source.name()) },
+                name: if all.len() == 1 { task.to_owned() } else { format!("{} {task}", entry.name()) },
                 ..series
             }));
         }
@@ -194,11 +194,11 @@ fn pretext(runs: &[Run]) -> Vec<Figure> {
 
 fn simsiam(runs: &[Run]) -> Vec<Figure> {
     let all = stages(runs, |stage| stage.method == StageMethod::Simsiam);
-    let loss = all.iter().flat_map(|source| source.metric("train_loss"));
+    let loss = all.iter().flat_map(|entry| entry.metric("train_loss"));
     let loss = loss.map(|series| Series { train: false, ..series }).collect();
-    let std = all.iter().flat_map(|source| source.metric("output_std")).collect();
+    let std = all.iter().flat_map(|entry| entry.metric("output_std")).collect();
     let watched = stages(runs, |stage| stage.knn_every.is_some());
-    let knn = watched.iter().flat_map(|source| source.judged("knn_top1")).collect();
+    let knn = watched.iter().flat_map(|entry| entry.judged("knn_top1")).collect();
     let caption = "The mean negative cosine similarity between one view's prediction and the other view's projection: −1 \
                    where all views agree.";
     let loss = lines("simsiam-loss", "SimSiam loss", caption, Axis::new("negative cosine"), loss);
@@ -206,8 +206,8 @@ fn simsiam(runs: &[Run]) -> Vec<Figure> {
                    every image gives the same output (collapse).";
     let axis = Axis { shows: Some(0.0), ..Axis::new("std of z / |z|") };
     let mut std = lines("output-std", "Collapse measure", caption, axis, std);
-    if let (Some(Figure { plot: Plot::Lines(lines), .. }), Some(source)) = (&mut std, all.first()) {
-        let d = source.run.manifest.experiment.network.projector.0;
+    if let (Some(Figure { plot: Plot::Lines(lines), .. }), Some(entry)) = (&mut std, all.first()) {
+        let d = entry.run.manifest.experiment.network.projector.0;
         lines.level = Some((1.0 / (d as f64).sqrt(), format!("1/√{d}")));
     }
     let caption = format!(
