@@ -1,64 +1,132 @@
-"""Loads what a run has trained into PyTorch, and asks it about a picture.
+"""Loads what a run has trained into PyTorch, and asks it about pictures.
 
     pip install torch safetensors numpy pillow
-    python examples/pytorch.py runs/study/baseline/weights.safetensors picture.png airplane automobile bird …
+    python examples/pytorch.py runs/study/baseline/weights.safetensors picture.png …
 
-The names of the classes may be left out: then their numbers are printed.
+Weights that classify (stages `supervised`, `finetune` and `probe`) give the three most likely classes of each picture;
+all others give its features.
 """
 
+import argparse
+import json
 import sys
 
-import torch
-from safetensors.torch import load_file
-from torch import nn
+try:
+    import torch
+    from PIL import Image, ImageColor
+    from safetensors import SafetensorError, safe_open
+    from torch import nn
+
+    from preprocess import prepare, to_input
+except ImportError as error:
+    sys.exit(f"{error}: pip install torch safetensors numpy pillow")
 
 
-class Supervised(nn.Module):
-    """The network of the stages `supervised` and `finetune`."""
+class Network(nn.Module):
+    """The network that the tensors of a weights file belong to, built from their names and shapes."""
 
-    def __init__(self, channels, hidden, classes):
+    def __init__(self, tensors):
         super().__init__()
-        layers, inputs = [], 3
-        for outputs in channels:
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+
+        def linear(name):
+            outputs, inputs = shapes[f"{name}.weight"]
+            return nn.Linear(inputs, outputs)
+
+        def norm(name):
+            return nn.BatchNorm1d(*shapes[f"{name}.weight"])
+
+        self.classifies = True
+        layers = []
+        for index in (0, 4, 8):
+            outputs, inputs = shapes[f"backbone.{index}.weight"][:2]
             layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2)]
-            inputs = outputs
         self.backbone = nn.Sequential(*layers)
-        self.fc = nn.Linear(channels[-1] * 4 * 4, hidden)
-        self.classification_head = nn.Linear(hidden, classes)
+        if "projector.0.weight" in shapes:
+            self.kind, self.classifies = "a backbone trained by SimSiam, with its projector and predictor", False
+            first, second = ([linear(f"projector.{i}"), norm(f"projector.{i + 1}"), nn.ReLU()] for i in (0, 3))
+            self.projector = nn.Sequential(*first, *second, linear("projector.6"), norm("projector.7"))
+            if "predictor.0.weight" in shapes:
+                hidden = [linear("predictor.0"), norm("predictor.1"), nn.ReLU()]
+                self.predictor = nn.Sequential(*hidden, linear("predictor.3"))
+        elif "classifier.weight" in shapes:
+            self.kind = "a linear probe on a frozen backbone"
+            self.classifier = linear("classifier")
+        elif "classifier.0.weight" in shapes:
+            self.kind = "an MLP probe on a frozen backbone"
+            self.classifier = nn.Sequential(linear("classifier.0"), nn.ReLU(), linear("classifier.2"))
+        elif "fc.weight" in shapes:
+            self.fc = linear("fc")
+            self.classification_head = linear("classification_head")
+            if "rotation_head.weight" in shapes:
+                self.kind, self.classifies = "a backbone trained on pretext tasks, with their heads", False
+                for head in ("rotation_head", "shear_head", "color_head"):
+                    setattr(self, head, linear(head))
+            else:
+                self.kind = "a supervised network"
+        else:
+            self.kind, self.classifies = "a backbone", False
+
+    def features(self, images):
+        """Features [n, width] of images [n, 3, 32, 32] with values from -1 to 1."""
+        return self.backbone(images).flatten(1)
 
     def forward(self, images):
-        """Logits [n, classes] of images [n, 3, 32, 32] with values from -1 to 1."""
-        features = self.backbone(images).flatten(1)
+        """Logits [n, classes] of such images; only of a network that classifies."""
+        features = self.features(images)
+        if hasattr(self, "classifier"):
+            return self.classifier(features)
         return self.classification_head(torch.relu(self.fc(features)))
 
 
 def load(path):
-    """The network that the file is of, ready to predict."""
-    arrays = load_file(path)
-    if "classification_head.weight" not in arrays:
-        sys.exit(f"{path}: these are the weights of another network; take a stage `supervised` or `finetune`")
-    channels = [arrays[f"backbone.{index}.weight"].shape[0] for index in (0, 4, 8)]
-    classes, hidden = arrays["classification_head.weight"].shape
-    model = Supervised(channels, hidden, classes)
+    """The network of a weights file, ready to predict, and the names of its classes, which old files do not have."""
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        names = json.loads((file.metadata() or {}).get("classes", "[]"))
+    network = Network(tensors)
     # Batch norm's counter of batches is no part of the files.
-    missing = model.load_state_dict(arrays, strict=False)
-    assert not missing.unexpected_keys and all(k.endswith("num_batches_tracked") for k in missing.missing_keys), missing
-    return model.eval()
+    keys = network.load_state_dict(tensors, strict=False)
+    unknown = keys.unexpected_keys + [name for name in keys.missing_keys if not name.endswith("num_batches_tracked")]
+    if unknown:
+        raise KeyError(unknown[0])
+    return network.eval(), names
 
 
 def main():
-    import numpy as np
-    from PIL import Image
+    parser = argparse.ArgumentParser(description="Asks what a fewlabel run has trained about pictures.")
+    parser.add_argument("weights", help="a stage's weights.safetensors")
+    parser.add_argument("pictures", nargs="+", metavar="picture", help="an image file")
+    parser.add_argument(
+        "--background", type=ImageColor.getrgb, default="white", help="the experiment's, behind transparent pixels [white]"
+    )
+    arguments = parser.parse_args()
+    try:
+        network, names = load(arguments.weights)
+    except OSError as error:
+        sys.exit(f"{arguments.weights}: cannot be read ({error})")
+    except (SafetensorError, KeyError, ValueError) as error:
+        sys.exit(f"{arguments.weights}: not the weights of a fewlabel stage ({error})")
+    print(f"{arguments.weights}: {network.kind}")
+    for picture in arguments.pictures:
+        try:
+            image = torch.from_numpy(to_input(prepare(picture, arguments.background)))[None]
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            sys.exit(f"{picture}: not a picture that can be read ({error})")
+        with torch.no_grad():
+            describe(picture, network, names, image)
 
-    weights, picture, *names = sys.argv[1:]
-    model = load(weights)
-    pixels = np.array(Image.open(picture).convert("RGB").resize((32, 32)))
-    image = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1
-    with torch.no_grad():
-        shares = model(image).softmax(1)[0]
+
+def describe(picture, network, names, image):
+    if not network.classifies:
+        values = network.features(image)[0]
+        print(f"{picture}: {len(values)} features: {' '.join(f'{value:.3f}' for value in values[:8])} …")
+        return
+    shares = network(image).softmax(1)[0].tolist()
     names = names or [f"class {index}" for index in range(len(shares))]
-    for share, name in sorted(zip(shares.tolist(), names), reverse=True)[:3]:
-        print(f"{share:6.1%}  {name}")
+    print(f"{picture}:")
+    for share, name in sorted(zip(shares, names), reverse=True)[:3]:
+        print(f"  {share:6.1%}  {name}")
 
 
 if __name__ == "__main__":
