@@ -10,6 +10,7 @@ mod figure;
 mod label_curve;
 mod matrix;
 mod models;
+mod outline;
 mod page;
 mod pictures;
 mod raster;

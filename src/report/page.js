@@ -44,11 +44,20 @@ function marker({ color, corners }) {
   return made;
 }
 
+// A class's name: text, or the outlines of letters that the reader's fonts may lack.
+function named(name) {
+  const outline = OUTLINES.get(name);
+  if (!outline) return name;
+  const made = drawn("svg", { class: "name", viewBox: `0 -12 ${outline[1]} 16`, role: "img", "aria-label": name });
+  made.append(drawn("path", { class: "ink", transform: `scale(${UNIT})`, d: outline[0] }));
+  return made;
+}
+
 // A legend of buttons: each turns its entry on or off, shows it alone, or shows all again.
 function legend(figure, what, names, marks, changed) {
   const on = names.map(() => true);
   const box = element("div", { className: "legend", role: "group", ariaLabel: what });
-  const buttons = names.map((name, i) => element("button", { type: "button" }, marks[i], name));
+  const buttons = names.map((name, i) => element("button", { type: "button" }, marks[i], named(name)));
   const apply = () => {
     buttons.forEach((button, i) => button.setAttribute("aria-pressed", on[i]));
     changed(on);
@@ -232,7 +241,7 @@ function map(figure, plot) {
     const picture = element("canvas", { width: SIDE, height: SIDE }), columns = images.naturalWidth / SIDE;
     const from = [index % columns * SIDE, Math.floor(index / columns) * SIDE];
     picture.getContext("2d").drawImage(images, ...from, SIDE, SIDE, 0, 0, SIDE, SIDE);
-    showTip(spot, picture, `${plot.classes[plot.labels[index]]}, test image ${index}`);
+    showTip(spot, picture, named(plot.classes[plot.labels[index]]), `, test image ${index}`);
   };
   // From image to image in their order, those out of sight left out.
   let current = -1;
@@ -270,8 +279,8 @@ function matrix(figure, plot) {
     frame.setAttribute("x", left + column * side);
     frame.setAttribute("y", top + row * side);
     area.append(frame);
-    const [name, predicted] = [plot.classes[row], plot.classes[column]];
-    showTip(spot, `${name}, predicted as ${predicted}: ${counts.get(column) || 0} of ${all}`);
+    const [name, predicted] = [row, column].map(index => named(plot.classes[index]));
+    showTip(spot, name, ", predicted as ", predicted, `: ${counts.get(column) || 0} of ${all}`);
   };
   svg.addEventListener("pointermove", event => {
     const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());

@@ -1,5 +1,6 @@
 //! `report.html`: one file that needs no other and no network.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use super::chart::DASHES;
 use super::classes::PerClass;
 use super::figure::{EXTENT, Figure, Plot};
 use super::matrix::FEW;
+use super::outline::{UNIT, is_plain, outline};
 use super::scatter::{DARK, MARKERS};
 use super::svg::{COLORS, escape, inline};
 use super::{Run, Section, Sheet};
@@ -108,11 +110,12 @@ pub(super) fn page(
     let [colors, dark, dashes] =
         [&COLORS[..], &DARK, &DASHES].map(|list| serde_json::to_string(list).expect("strings"));
     let markers = serde_json::to_string(&MARKERS).expect("numbers");
+    let outlines = outlines(sections);
     let script = include_str!("page.js");
     let _ = write!(
         out,
         "<script>\nconst COLORS = {colors}, DARK = {dark}, DASHES = {dashes}, MARKERS = {markers}, EXTENT = {EXTENT}, \
-         SIDE = {SIDE};\n{script}</script>\n</html>\n"
+         SIDE = {SIDE}, UNIT = {UNIT};\nconst OUTLINES = new Map({outlines});\n{script}</script>\n</html>\n"
     );
     out
 }
@@ -216,6 +219,16 @@ fn figure(out: &mut String, figure: &Figure) {
         let _ = writeln!(out, "<script type=\"application/json\">{json}</script>");
     }
     out.push_str("</figure>\n");
+}
+
+/// The class names whose letters a reader's fonts may lack, as pairs for the page's script: name, [outline, width].
+fn outlines(sections: &[Section]) -> String {
+    let plots = sections.iter().flat_map(|section| &section.figures).map(|figure| &figure.plot);
+    let classes =
+        plots.filter_map(|plot| if let Plot::Scatter(scatter) = plot { Some(&scatter.classes) } else { None });
+    let names: BTreeSet<&String> = classes.flatten().filter(|name| !is_plain(name)).collect();
+    let pairs: Vec<_> = names.into_iter().map(|name| (name, outline(name, 12.0))).collect();
+    serde_json::to_string(&pairs).expect("strings and numbers").replace('<', "\\u003c")
 }
 
 /// How to reproduce the run: commands, hashes, environment, experiment.

@@ -8,7 +8,7 @@ use image::{ExtendedColorType, ImageEncoder};
 use resvg::tiny_skia::{Color, Pixmap, Transform};
 use resvg::usvg::{Options, Tree, fontdb};
 
-use super::text::ROBOTO;
+use super::outline::ROBOTO;
 
 /// Pixels of a PNG per unit of its SVG: sharp in print at the width of a column.
 const SCALE: f32 = 3.0;

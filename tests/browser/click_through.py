@@ -118,6 +118,23 @@ def check_map(driver, figure):
     assert tip(driver) is None, "which Escape hides"
 
 
+def check_matrix(driver, figure):
+    """Pointer and arrow keys get the counts of a large confusion matrix's cells."""
+    svg = figure.find_element(By.CSS_SELECTOR, "svg")
+    left, top, side = map(float, svg.find_element(By.CSS_SELECTOR, ".cells").get_attribute("data-cells").split())
+    center(driver, svg)
+    x, y = driver.execute_script(
+        "const box = arguments[0].getBoundingClientRect(); return [arguments[1] - box.width / 2, arguments[2] - box.height / 2]",
+        svg, left + side / 2, top + side / 2)
+    ActionChains(driver).move_to_element_with_offset(svg, round(x), round(y)).perform()
+    said = tip(driver)
+    assert said and ", predicted as " in said, f"the pointer gets a count: {said!r}"
+    svg.send_keys(Keys.ARROW_RIGHT)
+    assert tip(driver) != said, "the arrow keys get the next"
+    svg.send_keys(Keys.ESCAPE)
+    assert tip(driver) is None, "which Escape hides"
+
+
 def screenshots(driver, url, folder):
     """As a desktop, a phone and a dark desktop show it, whole; and as it is printed."""
     import base64
@@ -155,7 +172,10 @@ def main():
             if kind in kinds:
                 kinds[kind](driver, figure)
                 found[kind] += 1
+            elif "matrix wide" in figure.get_attribute("class"):
+                check_matrix(driver, figure)
         assert all(found.values()), f"there are curves and maps: {found}"
+        assert len(driver.find_elements(By.CLASS_NAME, "hint")) == 1, "how to use figures is said once"
         if len(sys.argv) > 2:
             screenshots(driver, path.as_uri(), Path(sys.argv[2]))
         messages = driver.get_log("browser")
