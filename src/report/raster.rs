@@ -41,7 +41,7 @@ pub fn render(svg: &str) -> Vec<u8> {
 /// `rgb` [height, width, 3] as PNG.
 pub fn png(rgb: &[u8], width: usize, height: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let encoder = PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, FilterType::Adaptive);
+    let encoder = PngEncoder::new_with_quality(&mut bytes, CompressionType::Default, FilterType::Adaptive);
     encoder.write_image(rgb, width as u32, height as u32, ExtendedColorType::Rgb8).expect("into memory");
     bytes
 }
