@@ -11,6 +11,7 @@ use std::time::Duration;
 use candle_core::Device;
 use fewlabel::error::{Error, Result};
 use fewlabel::experiment::{self, Experiment, Job, Manifest, Options, Output, Seed, print};
+use fewlabel::text::{count, path_word, word};
 use fewlabel::{files, golden, report};
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -33,7 +34,8 @@ pub fn run(options: Run) -> Result<()> {
     let out = options.out.unwrap_or_else(|| Path::new("runs").join(&*experiment.name));
     let every = Duration::from_secs(options.checkpoint_every);
     let run = options.how.options(&out)?;
-    let run = Options { fresh: options.fresh, reuse: options.reuse, checkpoint_every: every, ..run };
+    let command = Some(this_command());
+    let run = Options { fresh: options.fresh, reuse: options.reuse, checkpoint_every: every, command, ..run };
     let (data_dir, output) = (options.how.data_dir.clone(), options.how.output());
     in_pool(options.how.threads, || {
         let placed = |error| match &options.experiment {
@@ -64,6 +66,21 @@ fn renamed(path: &Path, output: Output) -> PathBuf {
         let _ = writeln!(std::io::stderr(), "{} is now {}", path.display(), now.display());
     }
     now
+}
+
+/// The command that was given, as a shell takes it, without `--out` and `--fresh`.
+fn this_command() -> String {
+    let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let mut command = vec![];
+    while let Some(argument) = words.next() {
+        match &*argument {
+            "--out" => drop(words.next()),
+            "--fresh" => {}
+            other if other.starts_with("--out=") => {}
+            other => command.push(word(other)),
+        }
+    }
+    command.join(" ")
 }
 
 /// Whether `file` is there and was written after `other`.
@@ -118,7 +135,7 @@ pub fn verify(options: Verify) -> Result<()> {
     }
     let temporary = tempfile::tempdir().map_err(Error::io("create a folder in", &std::env::temp_dir()))?;
     let out = options.out.as_deref().unwrap_or(temporary.path());
-    let mut run = options.how.options(out)?;
+    let mut run = Options { temporary: options.out.is_none(), ..options.how.options(out)? };
     let all = expected.experiment.plan(&[])?;
     if let Some(key) = expected.result.keys().find(|key| all.iter().all(|job| job.key != **key)) {
         let problem = format!("has a result of {key}, which its experiment does not have");
@@ -149,9 +166,10 @@ pub fn verify(options: Verify) -> Result<()> {
     }
     let found = in_pool(options.how.threads, || experiment::run(&expected.experiment, &run));
     let found = found.map_err(|error| match error {
-        Error::Interrupted(_) if options.out.is_none() => {
-            Error::Interrupted("nothing is kept; with --out DIR a verification goes on where it stopped")
-        }
+        Error::Interrupted(_) => Error::Interrupted(match &options.out {
+            Some(out) => format!("resume with `{} --out {}`", this_command(), path_word(out)),
+            None => "nothing is kept; with --out DIR a verification can be resumed".to_owned(),
+        }),
         other => other,
     });
     let said = golden::compare(&expected, &found?, options.within).map(|said| match before {

@@ -70,7 +70,7 @@ pub enum Error {
     Usage(String),
 
     /// The operating system refused to read or write.
-    #[error("cannot {action} {}: {source}\n  see to the disk or the file's permissions, then give the same command again", path.display())]
+    #[error("cannot {action} {}: {source}\n  check the disk and the file's permissions, then run the same command again", path.display())]
     Io {
         /// What was being done, as in "cannot write".
         action: &'static str,
@@ -102,9 +102,9 @@ pub enum Error {
         loss: f64,
     },
 
-    /// The run was asked to stop; its checkpoint is written. What to do about it.
+    /// The run was asked to stop, and its checkpoint is written. What to do about it.
     #[error("interrupted; {0}")]
-    Interrupted(&'static str),
+    Interrupted(String),
 
     /// A verification that found a difference.
     #[error("{0}")]
@@ -116,7 +116,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// 1 for a difference; 2 for bad use or bad input; 3 for a fault on the way (disk, network, a training that
+    /// 1 for a difference; 2 for bad use or bad input; 3 for a fault on the way (disk, network, a training run that
     /// diverged, the tensor library, a report that would be less than the one it replaces); 130 after Ctrl-C (128 + SIGINT).
     pub fn exit_code(&self) -> u8 {
         match self {

@@ -1,5 +1,4 @@
-//! Files that are whole or absent: written beside their place, synced, renamed; their SHA-256, and how their maps are
-//! read.
+//! Atomic writes (a temporary file, synced, then renamed), SHA-256, and JSON maps with unique keys.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,11 +11,11 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
-/// How the name of a file begins that is being written.
+/// Prefix of temporary files.
 const UNFINISHED: &str = ".fewlabel-";
 
-/// Replaces `path` with the `parts`, one after the other, so that a reader, a kill or a power cut sees the old file or
-/// the new one, whole. Its folder must exist.
+/// Replaces the file at `path` with the concatenated `parts`. Readers see the old file or the new one, complete, also after
+/// a kill or a power cut. Its folder must exist.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -26,7 +25,7 @@ pub(crate) fn write_atomically(path: &Path, parts: &[&[u8]]) -> Result<()> {
     builder.prefix(UNFINISHED);
     #[cfg(unix)]
     {
-        // As any new file, cut by the umask; a temporary file alone would be for its owner only.
+        // Subject to the umask like any new file; temporary files are private to their owner by default.
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
@@ -39,7 +38,7 @@ pub(crate) fn write_atomically(path: &Path, parts: &[&[u8]]) -> Result<()> {
     sync_folder(folder)
 }
 
-/// Removes what a kill may have left half-written in `folder`, into which nobody else is writing.
+/// Removes temporary files that a killed process left in `folder`. Nobody else may be writing into it.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -52,10 +51,10 @@ pub(crate) fn sweep(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes a file.
+/// Removes a file if it exists.
 ///
 /// # Errors
-/// [`Error::Io`], but not where there is none.
+/// [`Error::Io`].
 pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(e)),
@@ -71,7 +70,7 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     }
 }
 
-/// Whether both paths lead to one file or folder, which is there.
+/// Whether both paths lead to the same existing file or folder.
 pub fn is_same(a: &Path, b: &Path) -> bool {
     a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
 }
@@ -86,7 +85,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// A map whose every key comes once: of two values one would be read here, and the other by somebody else.
+/// Reads a map with unique keys. JSON readers differ in which of two values they keep, so a duplicate is an error.
 pub(crate) fn unique<'de, D: Deserializer<'de>, V: Deserialize<'de>>(
     deserializer: D,
 ) -> std::result::Result<BTreeMap<String, V>, D::Error> {

@@ -1,4 +1,4 @@
-//! Two manifests compared: to the last bit, or by equivalence over the seeds.
+//! Comparison of two manifests: bit for bit, or by statistical equivalence over the seeds.
 
 use std::fmt;
 
@@ -6,14 +6,15 @@ use crate::error::{Error, Result};
 use crate::experiment::table::results;
 use crate::experiment::{Environment, Manifest, Stage, StageResult};
 use crate::statistics::equivalence;
+use crate::text::count;
 use crate::train::Record;
 
-/// The first thing that differs between two results.
+/// The first difference between two results.
 #[derive(Clone, Debug, PartialEq)]
 struct Difference {
     /// The stage's key.
     stage: String,
-    /// The epoch, where it is in the history; else the record: "chosen", "peak" or "final".
+    /// The epoch if it is in the history, else which record: "chosen", "peak" or "final".
     epoch: Option<String>,
     /// The metric, `weights_sha256` or `history_sha256`, or what is missing on one side.
     what: String,
@@ -29,16 +30,16 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What can be said of `found` beside `expected`: that it is the same bits; or with `within`, in percentage points,
-/// that every stage's test accuracy is equivalent over the seeds ([`equivalence`], p < 0.05).
+/// Compares `found` with `expected` and says how they agree: to the bit or, with `within` in percentage points, in that
+/// every stage's test accuracies are equivalent over the seeds ([`equivalence`], p < 0.05).
 ///
 /// # Errors
-/// [`Error::Differs`] with the first difference, or every stage that is not shown to be equivalent.
+/// [`Error::Differs`] with the first difference, or with the stages that are not shown to be equivalent.
 pub fn compare(expected: &Manifest, found: &Manifest, within: Option<f64>) -> Result<String> {
     let Some(difference) = difference(expected, found) else {
         let (n, all) = (expected.result.len(), expected.experiment.plan(&[])?.len());
-        let of_all = if n < all { format!(" of {all}") } else { String::new() };
-        return Ok(format!("bit-identical: {n}{of_all} stages of {}", expected.experiment.name));
+        let part = if n < all { format!("{n} of ") } else { String::new() };
+        return Ok(format!("bit-identical: {part}{} of {}", count(all, "stage"), expected.experiment.name));
     };
     if let Some(points) = within {
         return equivalent(expected, found, points);
@@ -54,17 +55,17 @@ pub fn compare(expected: &Manifest, found: &Manifest, within: Option<f64>) -> Re
     Err(Error::Differs(lines.join("\n")))
 }
 
-/// Whether the manifest has what it takes to be [compared](compare) within a margin, where bits differ.
+/// Checks that the manifest has enough seeds to be [compared](compare) within a margin.
 ///
 /// # Errors
-/// [`Error::Usage`] if a stage has the test accuracy of a single seed.
+/// [`Error::Usage`] if a stage has a single seed's test accuracy.
 pub fn check_seeds(expected: &Manifest) -> Result<()> {
     let tested = |stage: &Stage| results(expected, &stage.name).iter().filter(|(_, r)| r.top1().is_some()).count();
     match expected.experiment.stages.iter().filter(|stage| stage.method.classifies()).find(|s| tested(s) == 1) {
         None => Ok(()),
         Some(stage) => Err(Error::Usage(format!(
-            "--within: the manifest has one seed of {}, and it takes two to say how much seeds differ; leave --within \
-             out to compare bits",
+            "--within: the manifest has one seed of {}, and the spread over seeds takes at least two; leave --within out to \
+             compare bits",
             stage.name
         ))),
     }
@@ -74,6 +75,7 @@ pub fn check_seeds(expected: &Manifest) -> Result<()> {
 fn equivalent(expected: &Manifest, found: &Manifest, points: f64) -> Result<String> {
     let mut lines = Vec::new();
     let mut all = true;
+    let margin = if points == 1.0 { "1 point".to_owned() } else { format!("{points} points") };
     for stage in expected.experiment.stages.iter().filter(|stage| stage.method.classifies()) {
         let [a, b] = [expected, found].map(|manifest| -> Vec<f64> {
             results(manifest, &stage.name).iter().filter_map(|(_, result)| result.top1()).collect()
@@ -82,11 +84,11 @@ fn equivalent(expected: &Manifest, found: &Manifest, points: f64) -> Result<Stri
             continue;
         }
         let line = match equivalence(&a, &b, points / 100.0) {
-            Some(p) if p < 0.05 => format!("{}: within {points} points (p = {p:.4})", stage.name),
+            Some(p) if p < 0.05 => format!("{}: within {margin} (p = {p:.4})", stage.name),
             other => {
                 all = false;
-                let why = other.map_or("it takes two seeds that differ".to_owned(), |p| format!("p = {p:.4}"));
-                format!("{}: not shown to be within {points} points ({why})", stage.name)
+                let why = other.map_or("it takes at least two seeds that differ".to_owned(), |p| format!("p = {p:.4}"));
+                format!("{}: not shown to be within {margin} ({why})", stage.name)
             }
         };
         lines.push(line);
@@ -97,8 +99,8 @@ fn equivalent(expected: &Manifest, found: &Manifest, points: f64) -> Result<Stri
     if all { Ok(lines.join("\n")) } else { Err(Error::Differs(lines.join("\n"))) }
 }
 
-/// The first difference between what `expected` has of its stages and what `found` has of the same, in the order in
-/// which the stages run and, inside one, of its epochs; none if every metric and every weight is the same bits.
+/// The first difference between the stages of `expected` and the same stages of `found`, in the order of stages and
+/// epochs; none if every metric and every weight has the same bits.
 fn difference(expected: &Manifest, found: &Manifest) -> Option<Difference> {
     let jobs = expected.experiment.plan(&[]).unwrap_or_default();
     let order = |key: &String| jobs.iter().position(|job| job.key == *key).unwrap_or(jobs.len());
@@ -163,7 +165,7 @@ fn differs(
     Difference { stage, epoch, what, expected: expected.into(), found: found.into() }
 }
 
-/// What differs between two environments and may explain other bits, a line each. Threads never do.
+/// Differences between two environments that may explain different bits, one per line. Threads never do.
 fn environments(expected: &Environment, found: &Environment) -> Vec<String> {
     let list = |features: &[String]| features.join(" ");
     let cpu = |environment: &Environment| environment.cpu.clone().unwrap_or_default();

@@ -9,7 +9,7 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`error`], [`files`] | the error type; files that are whole or absent |
+//! | [`error`], [`files`], [`text`] | the error type; atomic writes; pieces of messages |
 //! | [`rng`] | random streams: every draw is a function of (seed, purpose, epoch, index) |
 //! | [`data`] | CIFAR-10, the synthetic set, labelled subsets, epoch orders |
 //! | [`augment`] | SimSiam's views and the pretext tasks' images, on `u8` pixels |
@@ -62,6 +62,7 @@ pub mod rng;
 mod simd;
 pub mod statistics;
 mod suggest;
+pub mod text;
 pub mod train;
 pub mod umap;
 

@@ -25,39 +25,39 @@ Examples:
   fewlabel run                                   the quick experiment, about a minute
   fewlabel data fetch                            CIFAR-10, verified, into data/
   fewlabel run experiments/study.yaml            the study's comparison
-  fewlabel run mine.yaml --only baseline         one stage, and what it needs
-  fewlabel verify golden/quick.json              the same bits again
-  fewlabel report runs/study runs/strict         two runs in one page";
+  fewlabel run mine.yaml --only baseline         one stage and its dependencies
+  fewlabel verify golden/quick.json              check that the bits are the same
+  fewlabel report runs/study runs/strict         two runs on one page";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
   fewlabel run experiments/study.yaml --data-dir ~/cifar    CIFAR-10 from elsewhere
   fewlabel run experiments/strict.yaml --only seed-1        one of its seeds
-  fewlabel run experiments/labels.yaml --reuse runs/strict  what another run has finished is taken over
-  fewlabel run mine.yaml --seed 3 --out runs/mine-3         another seed, beside the first
-  fewlabel run mine.yaml --fresh                            from the start";
+  fewlabel run experiments/labels.yaml --reuse runs/strict  reuse what another run has finished
+  fewlabel run mine.yaml --seed 3 --out runs/mine-3         another seed, in a folder of its own
+  fewlabel run mine.yaml --fresh                            discard the earlier run";
 
 const VERIFY_EXAMPLES: &str = "\
 Examples:
   fewlabel verify golden/quick.json                         the same bits
-  fewlabel verify golden/strict.json --only seed-0          of one of its seeds
-  fewlabel verify golden/study.json --out runs/check        may be interrupted
+  fewlabel verify golden/strict.json --only seed-0          one of its seeds
+  fewlabel verify golden/study.json --out runs/check        can be interrupted and resumed
   fewlabel verify golden/strict.json --device cuda --within 2";
 
 const REPORT_EXAMPLES: &str = "\
 Examples:
   fewlabel report runs/quick
-  fewlabel report runs/study runs/strict --out comparison   two runs in one page";
+  fewlabel report runs/study runs/strict --out comparison   two runs on one page";
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run an experiment, or go on with an interrupted one.
+    /// Run an experiment, or resume an interrupted one.
     #[command(after_help = RUN_EXAMPLES)]
     Run(Run),
-    /// Run a manifest's experiment again and compare: bit for bit, or within a margin.
+    /// Run a manifest's experiment again and compare the results: bit for bit, or within a margin.
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(Verify),
-    /// Write the report of a run again, or one that compares several runs.
+    /// Write a run's report again, or a report that compares several runs.
     #[command(after_help = REPORT_EXAMPLES)]
     Report(Report),
     /// List past runs with their headline numbers.
@@ -65,19 +65,19 @@ enum Command {
         /// The folder that holds the run directories.
         #[arg(default_value = "runs")]
         folder: PathBuf,
-        /// Print a JSON object a line.
+        /// Print one JSON object per line.
         #[arg(long)]
         json: bool,
     },
     /// Print a completion script, for example
     /// `fewlabel completions bash > ~/.local/share/bash-completion/completions/fewlabel`.
     Completions {
-        /// The shell that is to complete.
+        /// The shell.
         shell: Shell,
     },
-    /// Say where CIFAR-10 is and whether it is whole; or, with --folder, what a folder of one's own images holds.
+    /// Check the CIFAR-10 files or, with --folder, your own images.
     Data {
-        /// Own images, in train/CLASS/ and test/CLASS/: prints the `dataset:` line of an experiment on them.
+        /// Your own images, in train/CLASS/ and test/CLASS/: prints the `dataset:` line for an experiment on them.
         #[arg(long, value_name = "DIR", conflicts_with = "data_dir")]
         folder: Option<PathBuf>,
         /// The colour behind transparent pixels of own images: white, black or '#rrggbb' [default: white].
@@ -95,7 +95,7 @@ enum Command {
 enum DataCommand {
     /// Download CIFAR-10 (170 MB), verify it, and put it into the data folder.
     Fetch {
-        /// Take it from a mirror; what it sends is verified all the same.
+        /// Download from a mirror; the archive is verified all the same.
         #[arg(long, default_value = cifar10::URL)]
         url: String,
     },
@@ -111,13 +111,13 @@ struct Run {
     /// The run directory [default: runs/<name>].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Start over: throw away what the run directory holds of an earlier run.
+    /// Start over: discard the earlier run in the run directory.
     #[arg(long)]
     fresh: bool,
-    /// Take over what another run has finished, where it would be the same bits: SimSiam of `study` for `strict`, say.
+    /// Reuse the finished stages of another run where they would have the same bits: `study`'s SimSiam for `strict`, say.
     #[arg(long, value_name = "DIR")]
     reuse: Vec<PathBuf>,
-    /// Longest time between two checkpoints: what a kill may cost.
+    /// Longest time between two checkpoints: what a kill can cost.
     #[arg(long, value_name = "SECONDS", default_value_t = experiment::CHECKPOINT_EVERY.as_secs())]
     checkpoint_every: u64,
     #[command(flatten)]
@@ -128,14 +128,14 @@ struct Run {
 struct Verify {
     /// A manifest.json, of golden/ or of a run.
     manifest: PathBuf,
-    /// A run directory to go on in and to keep; what is finished in it is not run again [default: a temporary one].
+    /// Run into this folder and keep it: an interrupted verification resumes in it [default: a temporary folder].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Only the results of this seed.
     #[arg(long)]
     seed: Option<u64>,
-    /// Where the bits may differ (another device): accept test accuracies that over the seeds are shown to be within
-    /// this many percentage points of the manifest's, by two one-sided t tests at 5 %.
+    /// Where bits may differ (another device): accept test accuracies that are shown to be equivalent over the seeds,
+    /// within this many percentage points, by two one-sided t tests at 5 %.
     #[arg(long, value_name = "POINTS", value_parser = commands::points)]
     within: Option<f64>,
     #[command(flatten)]
@@ -147,7 +147,7 @@ struct Report {
     /// Run directories.
     #[arg(required = true, value_name = "RUN_DIR")]
     runs: Vec<PathBuf>,
-    /// Where to write it [default: the run directory; of several runs ./report].
+    /// Where to write it [default: the run directory; for several runs ./report].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// The folder that holds the data set [default: $FEWLABEL_DATA, or data/].
@@ -158,10 +158,10 @@ struct Report {
     quiet: bool,
 }
 
-/// What does not change a result.
+/// Options that do not change a result.
 #[derive(Args)]
 struct How {
-    /// Only these stages and what they depend on; of several seeds also `seed-N` or `seed-N/STAGE`.
+    /// Only these stages and their dependencies; with several seeds also `seed-N` or `seed-N/STAGE`.
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     only: Vec<String>,
     /// Threads to use [default: one per core].
@@ -176,7 +176,7 @@ struct How {
     /// Print nothing but errors; log.txt in the run directory has the rest.
     #[arg(long)]
     quiet: bool,
-    /// Print a JSON object a line instead: the plan, every epoch, every finished stage, warnings, the end, the report.
+    /// Print one JSON object per line instead: the plan, epochs, finished stages, warnings, the end, the report.
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
 }
@@ -199,7 +199,7 @@ fn main() -> ExitCode {
             experiment::print(String::from_utf8_lossy(&script).trim_end())
         }
         Command::Data { folder: Some(_), command: Some(_), .. } => {
-            Err(Error::Usage("data fetch: --folder is for one's own images, which are not fetched".to_owned()))
+            Err(Error::Usage("data fetch: --folder is for your own images, which are not downloaded".to_owned()))
         }
         Command::Data { folder: Some(folder), background, .. } => {
             commands::data::own_images(&folder, background.unwrap_or_default())

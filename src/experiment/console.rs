@@ -1,5 +1,4 @@
-//! What a run says: lines or JSON on standard output, lines with time stamps in `log.txt`, a progress bar on a
-//! terminal.
+//! A run's output: lines or JSON on standard output, lines with time stamps in `log.txt`, a progress bar on a terminal.
 
 use std::fs::File;
 use std::io::{IsTerminal, Write};
@@ -16,9 +15,9 @@ use crate::error::{Error, Result};
 pub enum Output {
     /// Lines for people, with a progress bar on a terminal.
     Text,
-    /// A JSON object a line, for scripts.
+    /// One JSON object per line, for scripts.
     Json,
-    /// Nothing at all.
+    /// Nothing.
     Nothing,
 }
 
@@ -30,14 +29,14 @@ pub(super) struct Console {
 }
 
 impl Console {
-    /// Says into `folder`'s `log.txt`, whatever the output.
+    /// Whatever the output, every line goes into `folder`'s `log.txt`.
     pub fn open(folder: &Path, output: Output) -> Result<Console> {
         let path = folder.join("log.txt");
         let log = open_log(&path)?;
         Ok(Console { log, path, output, bar: ProgressBar::hidden() })
     }
 
-    /// Lines, without disturbing the bar.
+    /// Logs the lines and prints them above the progress bar.
     pub fn say(&mut self, lines: &str) -> Result<()> {
         self.log(lines)?;
         match self.output {
@@ -55,23 +54,23 @@ impl Console {
         }
     }
 
-    /// Lines for `log.txt` alone.
+    /// Logs the lines without printing them.
     pub fn log(&mut self, lines: &str) -> Result<()> {
         write_log(&self.log, lines).map_err(Error::io("write", &self.path))
     }
 
-    /// A line that scripts get too.
+    /// A warning, for people and scripts.
     pub fn warn(&mut self, line: &str) -> Result<()> {
         self.event(&json!({"event": "warning", "message": line}))?;
         self.say(line)
     }
 
-    /// One event, for scripts alone.
+    /// Prints an event if the output is JSON.
     pub fn event(&self, event: &serde_json::Value) -> Result<()> {
         if self.output == Output::Json { print(&event.to_string()) } else { Ok(()) }
     }
 
-    /// Starts the bar of a stage; none where standard error is not a terminal.
+    /// Starts a stage's progress bar; it is hidden if standard error is not a terminal.
     pub fn start_bar(&mut self, stage: &str, steps: u64) {
         if self.output == Output::Text {
             let style = ProgressStyle::with_template("{prefix} [{wide_bar}] {msg}").expect("a template without fault");
@@ -79,7 +78,7 @@ impl Console {
         }
     }
 
-    /// `message` is made only where the bar is seen.
+    /// `message` is called only if the bar is visible.
     pub fn move_bar(&self, steps: u64, message: impl FnOnce() -> String) {
         if !self.bar.is_hidden() {
             self.bar.set_position(steps);
@@ -110,7 +109,7 @@ pub fn print(line: &str) -> Result<()> {
     }
 }
 
-/// Appends to the `log.txt` of a run directory what is said after its run.
+/// Appends lines to a run directory's `log.txt` after the run.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -123,7 +122,7 @@ fn open_log(path: &Path) -> Result<File> {
     File::options().create(true).append(true).open(path).map_err(Error::io("open", path))
 }
 
-/// Every line with the time.
+/// Puts the time before every line.
 fn write_log(mut log: &File, lines: &str) -> std::io::Result<()> {
     let now = humantime::format_rfc3339_seconds(SystemTime::now());
     lines.lines().try_for_each(|line| writeln!(log, "{now} {line}"))

@@ -1,4 +1,4 @@
-//! The run directory: one process holds it, runs its jobs, and writes the manifest last.
+//! The run directory: one process locks it, runs its jobs, and writes the manifest last.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::console::Console;
 use super::manifest::{Manifest, StageResult, history_json};
 use super::observer::{COLLAPSED, StageObserver, metrics};
 use super::reuse;
-use super::run::{Options, START_OVER};
+use super::run::Options;
 use super::stage::KNN;
 use super::{Experiment, Job, RANDOM, Stage, StageMethod};
 use crate::data::Data;
@@ -21,9 +21,10 @@ use crate::files::{self, remove_if_there};
 use crate::network::Weights;
 use crate::optimizer::{Rule, State};
 use crate::report;
+use crate::text::{count, path_word};
 use crate::train::{Progress, Record, Trained, train};
 
-/// The run directory, held by this process alone.
+/// A run directory, locked by this process.
 pub(super) struct Folder {
     pub path: PathBuf,
     pub manifest: Manifest,
@@ -44,21 +45,21 @@ impl Folder {
                 return Err(Error::run(
                     &path,
                     "another run is writing into it",
-                    "wait for it, or choose another --out",
+                    "wait for it, or choose another folder with --out",
                 ));
             }
-            // Without a lock two runs would mix what they write.
+            // Without a lock two runs could write into one folder.
             Err(std::fs::TryLockError::Error(e)) => {
                 return Err(Error::run(&path, format!("cannot be locked: {e}"), "choose another folder with --out"));
             }
             Ok(()) => {}
         }
         let file = path.join("manifest.json");
-        // Again, now that nobody else writes.
+        // Checked again, under the lock.
         let mut manifest = Manifest::of_run(&path, experiment, options)?;
         if options.fresh {
             let old = Manifest::load_claim(&file).map(|old| old.experiment);
-            // First of all nothing is finished any more, should this be cut short.
+            // The manifest first: if this is cut short, no stage counts as finished.
             manifest.save(&file)?;
             remove_stages(&path, old.iter().chain([experiment]))?;
             remove_if_there(&path.join("log.txt"))?;
@@ -70,7 +71,7 @@ impl Folder {
         Ok(Folder { path, manifest, console, _lock: lock })
     }
 
-    /// `experiment`: of the job's seed.
+    /// Runs a job; `experiment` is that of its seed.
     pub fn run_job(&mut self, experiment: &Experiment, job: &Job, data: &Data, options: &Options) -> Result<()> {
         let stage = &experiment.stages[job.stage];
         let folder = self.path.join(&job.key);
@@ -83,7 +84,7 @@ impl Folder {
         self.finish(job, result, &trained.weights)
     }
 
-    /// Epochs of an unfinished job before its checkpoint, about: the history may be a little ahead of it.
+    /// About how many epochs of an unfinished job its checkpoint has: the history may be slightly ahead.
     pub fn epochs_done(&self, job: &Job) -> u32 {
         let folder = self.path.join(&job.key);
         let history = std::fs::read(folder.join("history.json")).ok().filter(|_| folder.join("checkpoint").exists());
@@ -91,12 +92,12 @@ impl Folder {
         records.len() as u32
     }
 
-    /// Takes the job's result from another run, if one has it.
+    /// Reuses the job's result from another run, if one has it.
     pub fn reuse(&mut self, experiment: &Experiment, job: &Job, options: &Options) -> Result<()> {
         for other in &options.reuse {
             if let Some(found) = reuse::find(other, experiment, &experiment.stages[job.stage])? {
                 std::fs::create_dir_all(self.path.join(&job.key)).map_err(Error::io("create", &self.path))?;
-                self.console.say(&format!("{}: taken from {}", job.key, other.display()))?;
+                self.console.say(&format!("{}: reused from {}", job.key, other.display()))?;
                 let environment = &mut self.manifest.environment;
                 environment.seconds.extend(found.seconds.map(|seconds| (job.key.clone(), seconds)));
                 environment.reused.insert(job.key.clone(), found.experiment_sha256);
@@ -106,7 +107,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Writes what a finished stage leaves; the manifest last.
+    /// Writes a finished stage's files, the manifest last.
     fn finish(&mut self, job: &Job, result: StageResult, weights: &Weights) -> Result<()> {
         let folder = self.path.join(&job.key);
         files::write_atomically(&folder.join("history.json"), &[&history_json(&result.history)])?;
@@ -121,7 +122,7 @@ impl Folder {
         remove_if_there(&folder.join("checkpoint"))
     }
 
-    /// Writes the history of a finished job again where the file is gone or another.
+    /// Rewrites the history of a finished job if the file is missing or differs.
     pub fn restore_history(&self, job: &Job) -> Result<()> {
         let path = self.path.join(&job.key).join("history.json");
         let history = history_json(&self.manifest.result[&job.key].history);
@@ -149,12 +150,12 @@ impl Folder {
         let checkpoint = folder.join("checkpoint");
         let start = match std::fs::read(&checkpoint) {
             Ok(bytes) => Progress::from_bytes(&bytes, &owner, &recipe.network)
-                .map_err(|problem| Error::run(&checkpoint, problem, START_OVER))?,
+                .map_err(|problem| Error::run(&checkpoint, problem, begin_again(&checkpoint)))?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 remove_if_there(&folder.join("history.json"))?;
                 Progress::start(self.initial_weights(experiment, job)?)
             }
-            Err(e) => return Err(Error::run(&checkpoint, format!("cannot be read: {e}"), START_OVER)),
+            Err(e) => return Err(Error::run(&checkpoint, format!("cannot be read: {e}"), begin_again(&checkpoint))),
         };
         let steps = recipe.steps(examples.train.len());
         let name = &job.key;
@@ -164,7 +165,11 @@ impl Folder {
         } else {
             (String::new(), 0.0)
         };
-        self.console.say(&format!("{name}: {} epochs × {steps} steps{resumed}", recipe.epochs))?;
+        self.console.say(&format!(
+            "{name}: {} × {}{resumed}",
+            count(recipe.epochs as usize, "epoch"),
+            count(steps, "step")
+        ))?;
         self.console.start_bar(name, u64::from(recipe.epochs) * steps as u64);
         let mut observer = StageObserver {
             collapsed_below: (stage.method == StageMethod::Simsiam)
@@ -185,13 +190,13 @@ impl Folder {
         let trained = train(&recipe, data, &examples, start, &options.device, &mut observer);
         observer.clock();
         self.console.end_bar();
-        trained.inspect_err(|e| {
-            // The caller tells it; a log that cannot be written must not hide it.
+        trained.map_err(|e| options.resume(e)).inspect_err(|e| {
+            // The caller reports it; a log that cannot be written must not hide it.
             let _ = self.console.log(&format!("{name}: {e}"));
         })
     }
 
-    /// The one look of a kNN classifier at the test images, as epoch 0 of a history.
+    /// A kNN classifier's accuracy on the test images, as epoch 0 of a history.
     fn knn(&mut self, experiment: &Experiment, job: &Job, data: &Data, options: &Options) -> Result<Trained> {
         let began = Instant::now();
         let stage = &experiment.stages[job.stage];
@@ -208,7 +213,7 @@ impl Folder {
         Ok(Trained { history: vec![record], chosen: None, weights })
     }
 
-    /// Random weights, with those of the stage named by `from` taken over.
+    /// Random weights, then those of the stage named by `from` in their place.
     fn initial_weights(&self, experiment: &Experiment, job: &Job) -> Result<Weights> {
         let stage = &experiment.stages[job.stage];
         let mut weights = Weights::init(&experiment.network(stage), job.seed);
@@ -221,7 +226,12 @@ impl Folder {
     }
 }
 
-/// Removes what a kill may have left: files that were being written, and checkpoints of stages that are finished.
+/// What to do about a checkpoint that cannot be used.
+fn begin_again(checkpoint: &Path) -> String {
+    format!("delete {} and run again: this stage then starts from its first epoch", path_word(checkpoint))
+}
+
+/// Removes what a kill may have left: temporary files, and checkpoints of finished stages.
 fn sweep(path: &Path, experiment: &Experiment, manifest: &Manifest) -> Result<()> {
     let jobs = experiment.plan(&[])?;
     for folder in jobs.iter().map(|job| path.join(&job.key)).chain([path.to_owned()]) {
@@ -234,7 +244,7 @@ fn sweep(path: &Path, experiment: &Experiment, manifest: &Manifest) -> Result<()
         .try_for_each(|folder| remove_if_there(&folder.join("checkpoint")))
 }
 
-/// Removes the report and what the stages have written, and nothing else that may be in their folders.
+/// Removes the report and the stages' files; anything else in their folders stays.
 fn remove_stages<'a>(path: &Path, experiments: impl Iterator<Item = &'a Experiment>) -> Result<()> {
     let keys = |e: &'a Experiment| {
         e.all_seeds().flat_map(move |seed| e.stages.iter().map(move |stage: &Stage| e.key(seed, &stage.name)))

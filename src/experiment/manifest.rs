@@ -10,14 +10,14 @@ use crate::data::ClassCount;
 use crate::error::{Error, Result};
 use crate::files::{self, unique};
 use crate::network::{Network, Weights};
+use crate::suggest::did_you_mean_path;
+use crate::text::path_word;
 use crate::train::{Record, Trained};
 
-/// What to do about a manifest that is damaged.
-const FROM_SOURCE: &str = "take it from its source again, or run its experiment again";
-/// What to do about a file of a finished stage that is damaged.
-const MAKE_AGAIN: &str = "delete this file and run the experiment again: it makes the stage's files again";
+/// What to do about a damaged manifest.
+const FROM_SOURCE: &str = "restore it from a copy, or run its experiment again into another folder";
 
-/// `experiment` and `result` are the same bits for the same experiment; all that may differ is in `environment`.
+/// `experiment` and `result` have the same bits for the same experiment; all that may differ is in `environment`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -53,7 +53,7 @@ pub struct StageResult {
     pub weights_sha256: String,
     /// Of `history.json`.
     pub history_sha256: String,
-    /// Every epoch. To `verify` it may be left out, since the hash says as much, but not where.
+    /// Every epoch. `verify` does without it: the hash tells whether it differs, though not where.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Record>,
 }
@@ -82,8 +82,8 @@ impl StageResult {
         })
     }
 
-    /// Whether its history is there and the one that its hash names, and the other epochs are of it. What the chosen
-    /// epoch has on the test images is in no history: that, `verify` alone can tell.
+    /// Whether its history is there and matches its hash, and the other records match the history. The chosen epoch's
+    /// test metrics are in no history: only `verify` can check them.
     pub(crate) fn is_whole(&self) -> bool {
         files::sha256(&history_json(&self.history)) == self.history_sha256
             && self.history.last() == Some(&self.last)
@@ -95,7 +95,7 @@ impl StageResult {
     }
 }
 
-/// The epoch with the highest accuracy of this name, the first of several. Epoch 0 is no epoch to choose.
+/// The epoch with the highest accuracy of this name, the first of several. Epoch 0 is before training, and no choice.
 fn peak<'a>(history: &'a [Record], accuracy: &str) -> Option<&'a Record> {
     let top1 = |record: &Record| record.metrics.get(accuracy).copied();
     let tested = history.iter().filter(|record| record.epoch > 0 && top1(record).is_some());
@@ -109,13 +109,13 @@ pub struct Environment {
     pub fewlabel: String,
     /// When the manifest was written: UTC, RFC 3339.
     pub written: String,
-    /// As [`std::env::consts::OS`] has it.
+    /// [`std::env::consts::OS`].
     pub os: String,
-    /// As [`std::env::consts::ARCH`] has it.
+    /// [`std::env::consts::ARCH`].
     pub arch: String,
     /// The processor's name, where the system tells it.
     pub cpu: Option<String>,
-    /// Of the instruction sets that the engine chooses between, those that the processor has.
+    /// Those of the engine's instruction sets that the processor has.
     #[serde(default)]
     pub cpu_features: Vec<String>,
     /// Cores that the process may use.
@@ -126,7 +126,7 @@ pub struct Environment {
     pub device: String,
     /// Wall-clock seconds spent on each job, by its key, interruptions not counted.
     pub seconds: BTreeMap<String, f64>,
-    /// Of the jobs that were taken over from another run (`--reuse`), by key: the SHA-256 of its experiment.
+    /// For jobs reused from another run (`--reuse`), by key: the SHA-256 of its experiment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub reused: BTreeMap<String, String>,
 }
@@ -153,7 +153,7 @@ impl Environment {
 }
 
 impl Manifest {
-    /// Of a run that has not begun.
+    /// The manifest of a run that has not begun.
     pub fn new(experiment: &Experiment, device: &str) -> Manifest {
         Manifest {
             experiment: experiment.clone(),
@@ -174,7 +174,30 @@ impl Manifest {
         }
     }
 
-    /// Reads the manifest of a run: as [`Manifest::load_claim`], and with every history the one that its hash names.
+    /// Reads the manifest of the run directory `folder`, as [`Manifest::load`] does.
+    ///
+    /// # Errors
+    /// Those of [`Manifest::load`], and [`Error::Run`] for what is no run directory.
+    pub fn of_folder(folder: &Path) -> Result<Manifest> {
+        let path = folder.join("manifest.json");
+        let is_run = |path: &Path| path.join("manifest.json").is_file();
+        let meant = |folder: &Path| did_you_mean_path(folder, "runs", is_run);
+        if path.is_file() {
+            Manifest::load(&path)
+        } else if folder.is_dir() {
+            let problem = "is no run directory: it holds no manifest.json";
+            Err(Error::run(folder, problem, format!("name the folder that `fewlabel run` wrote into{}", meant(folder))))
+        } else if folder.is_file() {
+            let parent = folder.parent().filter(|parent| is_run(parent));
+            let parent = parent.map_or(String::new(), |parent| format!(": {}", path_word(parent)));
+            Err(Error::run(folder, "is a file, not a run directory", format!("name the folder that holds it{parent}")))
+        } else {
+            let problem = format!("there is no such folder{}", meant(folder));
+            Err(Error::run(folder, problem, "`fewlabel runs` lists the runs that there are"))
+        }
+    }
+
+    /// Reads the manifest of a run: as [`Manifest::load_claim`], and checks every history against its hash.
     ///
     /// # Errors
     /// Those of [`Manifest::load_claim`], and [`Error::Run`] for a result that was changed.
@@ -182,21 +205,36 @@ impl Manifest {
         let manifest = Manifest::load_claim(path)?;
         match manifest.result.iter().find(|(_, result)| !result.is_whole()) {
             Some((key, _)) => {
-                let problem = format!("the result of {key} was changed: its parts do not fit together");
+                let problem = format!("the result of {key} was changed: its parts do not match");
                 Err(Error::run(path, problem, FROM_SOURCE))
             }
             None => Ok(manifest),
         }
     }
 
-    /// Reads a manifest whose experiment is complete and the one that its hash names. Its results are taken as they
-    /// are, also without histories: to say whether and where they are wrong is what `verify` is for.
+    /// Reads a manifest and checks that its experiment is complete and matches its hash. The results are not checked,
+    /// and may lack their histories: whether they are right is for `verify` to find out.
     ///
     /// # Errors
     /// [`Error::Run`] for a file that cannot be read, is no manifest of this version, or whose experiment was changed.
     pub fn load_claim(path: &Path) -> Result<Manifest> {
         let remedy = FROM_SOURCE;
-        let bytes = std::fs::read(path).map_err(|e| Error::run(path, format!("cannot be read: {e}"), remedy))?;
+        if path.is_dir() {
+            let manifest = path_word(&path.join("manifest.json"));
+            return Err(Error::run(
+                path,
+                "is a folder, not a manifest",
+                format!("name the manifest in it: {manifest}"),
+            ));
+        }
+        let bytes = std::fs::read(path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => {
+                let is_manifest = |path: &Path| path.extension().is_some_and(|ending| ending == "json");
+                let problem = format!("there is no such file{}", did_you_mean_path(path, "golden", is_manifest));
+                Error::run(path, problem, "name the manifest.json of a run, or one of golden/")
+            }
+            _ => Error::run(path, format!("cannot be read: {e}"), remedy),
+        })?;
         let manifest: Manifest = serde_json::from_slice(&bytes)
             .map_err(|e| Error::run(path, format!("is not a manifest of this version: {e}"), remedy))?;
         if manifest.experiment.sha256() != manifest.experiment_sha256 {
@@ -218,18 +256,17 @@ impl Manifest {
     /// The weights of the finished job `key`, of `network`, from the run's `folder`.
     ///
     /// # Errors
-    /// [`Error::Run`] for a file that is not the one that was recorded.
+    /// [`Error::Run`] for weights that are not those recorded.
     pub(crate) fn weights(&self, folder: &Path, key: &str, network: &Network) -> Result<Weights> {
         let path = folder.join(key).join("weights.safetensors");
         let weights = Weights::load(&path, network)?;
         if self.result.get(key).is_none_or(|result| result.weights_sha256 != weights.sha256()) {
-            return Err(Error::run(&path, "these are not the weights that the run recorded", MAKE_AGAIN));
+            return Err(Error::run(&path, "these are not the weights that the run recorded", Weights::remedy(&path)));
         }
         Ok(weights)
     }
 
-    /// Writes it, whole or not at all, indented for people; of the environment, what is this machine's is first set to
-    /// that of now.
+    /// Writes it atomically, indented for people, with the environment of now.
     ///
     /// # Errors
     /// [`Error::Io`].

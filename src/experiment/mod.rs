@@ -19,6 +19,7 @@ mod run;
 mod stage;
 pub mod table;
 mod value;
+mod yaml;
 
 use serde::{Deserialize, Serialize};
 

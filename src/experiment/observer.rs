@@ -1,4 +1,4 @@
-//! What a stage in training leaves and says as it goes: history, checkpoint, times, log, bar.
+//! What is written and printed while a stage trains: history, checkpoints, times, log, progress bar.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +19,7 @@ pub(super) fn metrics(record: &Record) -> String {
     metrics.join("  ")
 }
 
-/// Keeps the folder, the log and the bar up with a stage's training.
+/// Records a stage's training in its folder, the log and the progress bar.
 pub(super) struct StageObserver<'a> {
     pub stage: String,
     pub manifest: &'a mut Manifest,
@@ -34,16 +34,16 @@ pub(super) struct StageObserver<'a> {
     pub seconds_before: f64,
     pub steps_before: u64,
     pub saved: Instant,
-    /// Below this a SimSiam stage's output std means collapse: [`COLLAPSED`] of the healthy 1/√d.
+    /// Of a SimSiam stage: an output std below this is a collapse, [`COLLAPSED`] of the healthy 1/√d.
     pub collapsed_below: Option<f64>,
 }
 
-/// The share of its healthy value below which the output std means collapse. On CIFAR-10 SimSiam stays above 0.96 of it,
-/// and is below half after two epochs without stop-gradient, three without predictor (`golden/collapse.json`).
+/// A share of the healthy output std: below it the outputs have collapsed. On CIFAR-10 SimSiam stays above 0.96, and falls
+/// below half after two epochs without stop-gradient, three without predictor (`golden/collapse.json`).
 pub(super) const COLLAPSED: f64 = 0.5;
 
 impl StageObserver<'_> {
-    /// Notes the stage's time so far in the manifest.
+    /// Records the stage's time so far in the manifest.
     pub fn clock(&mut self) {
         let seconds = self.seconds_before + self.began.elapsed().as_secs_f64();
         self.manifest.environment.seconds.insert(self.stage.clone(), seconds);
@@ -59,7 +59,7 @@ fn steps_done(at: Position) -> u64 {
     u64::from(at.epoch - 1) * at.steps as u64 + at.step as u64
 }
 
-/// "1090 images/s, 3 min 20 s left", by the steps since `steps_before`, made in `time`.
+/// "1090 images/s, 3 min 20 s left", from the steps since `steps_before`, made in `time`.
 fn pace(at: Position, steps_before: u64, time: Duration) -> String {
     let here = (steps_done(at) - steps_before).max(1) as f64;
     let seconds = time.as_secs_f64();
@@ -68,7 +68,7 @@ fn pace(at: Position, steps_before: u64, time: Duration) -> String {
     format!("{:.0} images/s, {left} left", here * at.batch as f64 / seconds)
 }
 
-/// What stands beside the bar: "epoch 2/5  loss 1.2345  top1 51.0 %  1090 images/s, 3 min 20 s left".
+/// The text beside the bar: "epoch 2/5  loss 1.2345  top1 51.0 %  1090 images/s, 3 min 20 s left".
 fn bar_message(at: Position, pace: &str) -> String {
     let metric = |(task, top1)| format!("  {}", table::metric(&format!("{task}top1"), top1));
     let top1 = at.top1.map_or(String::new(), metric);

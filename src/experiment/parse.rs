@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::defaults::Conflict;
-use super::{Experiment, Job};
+use super::{Experiment, Job, yaml};
 use crate::error::{Error, Result};
-use crate::suggest::did_you_mean;
+use crate::suggest::did_you_mean_path;
 
 /// Experiment files are a page long; more is a mistake, and deep nesting costs a YAML parser quadratic time.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -23,7 +23,7 @@ impl Experiment {
     /// [`Error::Experiment`] for anything that cannot be run, with line and column where there are any.
     pub fn load(path: &Path) -> Result<Experiment> {
         let fail = |message: String| Error::Experiment { path: path.to_owned(), line: None, column: None, message };
-        let metadata = std::fs::metadata(path).map_err(|e| fail(format!("cannot be read: {e}")))?;
+        let metadata = std::fs::metadata(path).map_err(|e| fail(unreadable(path, &e)))?;
         if metadata.is_dir() {
             return Err(fail("is a folder, not an experiment file".to_owned()));
         }
@@ -35,7 +35,7 @@ impl Experiment {
         if bytes.len() as u64 > MAX_BYTES {
             return Err(fail(format!("is larger than {MAX_BYTES} bytes, too long for an experiment")));
         }
-        let text = String::from_utf8(bytes).map_err(|e| fail(format!("is not text: {e}")))?;
+        let text = yaml::decode(&bytes).map_err(|fault| fault.of(path))?;
         Experiment::parse(path, &text)
     }
 
@@ -47,11 +47,7 @@ impl Experiment {
         let fail = |line, column, message| Error::Experiment { path: path.to_owned(), line, column, message };
         // What some editors begin a file with.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let mut experiment: Experiment = serde_yaml::from_str(text).map_err(|error| {
-            let location = error.location();
-            let message = with_suggestion(&without_location(&error.to_string()));
-            fail(location.as_ref().map(|at| at.line()), location.map(|at| at.column()), message)
-        })?;
+        let mut experiment: Experiment = yaml::read(text).map_err(|fault| fault.of(path))?;
         experiment.complete().map_err(|Conflict { at, message }| placed(path, text, &at, message))?;
         Ok(experiment)
     }
@@ -81,18 +77,17 @@ fn placed(path: &Path, text: &str, at: &[String], message: String) -> Error {
     Error::Experiment { path: path.to_owned(), line, column, message }
 }
 
-/// The parser's message without its trailing " at line L column C", which goes before it.
-fn without_location(message: &str) -> String {
-    message.rsplit_once(" at line ").map_or(message, |(head, _)| head).to_owned()
-}
-
-/// An unknown key or value of the parser's message, with the known one that is nearest.
-fn with_suggestion(message: &str) -> String {
-    let mut words = message.split('`').skip(1).step_by(2);
-    match words.next().filter(|_| message.contains("unknown field `") || message.contains("unknown variant `")) {
-        Some(word) => format!("{message}{}", did_you_mean(word, words)),
-        None => message.to_owned(),
+/// Why there is no file to read, and which may be meant.
+fn unreadable(path: &Path, error: &std::io::Error) -> String {
+    if error.kind() != std::io::ErrorKind::NotFound {
+        return format!("cannot be read: {error}");
     }
+    let is_experiment = |path: &Path| path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+    let built_in = match path.file_stem().is_some_and(|name| name == "quick") {
+        true => "; the quick experiment is built in: `fewlabel run` without a file",
+        false => "",
+    };
+    format!("there is no such file{}{built_in}", did_you_mean_path(path, "experiments", is_experiment))
 }
 
 /// Line and column of what `at` leads to in the file, part by part: a key of the file, then keys and `name: …` below it,

@@ -1,4 +1,4 @@
-//! The runs that a folder holds.
+//! The run directories in a folder.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 use super::{Manifest, table};
 use crate::error::{Error, Result};
+use crate::suggest::did_you_mean_path;
+use crate::text::{count, path_word};
 
-/// A run directory, and what is in it.
+/// A run directory and its manifest.
 pub struct PastRun {
     /// The run directory.
     pub folder: PathBuf,
@@ -16,14 +18,29 @@ pub struct PastRun {
     pub manifest: Result<Manifest>,
 }
 
-/// The run directories right in `folder`, the one written last at the end; those that cannot be read come first.
+/// The run directories directly in `folder`, in the order in which they were written; unreadable ones come first.
 ///
 /// # Errors
 /// [`Error::Run`] for a folder that is not there, [`Error::Io`] for one that cannot be read.
 pub fn past_runs(folder: &Path) -> Result<Vec<PastRun>> {
+    let is_run = |path: &Path| path.join("manifest.json").is_file();
+    let remedy = "name the folder that holds the run directories, or run an experiment first: `fewlabel run`";
     if !folder.is_dir() {
-        let remedy = "run an experiment first (`fewlabel run`), or name the folder that holds the run directories";
-        return Err(Error::run(folder, "there is no such folder", remedy));
+        let problem = if folder.exists() {
+            "is a file, not a folder".to_owned()
+        } else {
+            format!("there is no such folder{}", did_you_mean_path(folder, "", Path::is_dir))
+        };
+        return Err(Error::run(folder, problem, remedy));
+    }
+    if is_run(folder) {
+        let above = folder.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let above = path_word(above);
+        return Err(Error::run(
+            folder,
+            "is a run directory itself",
+            format!("list those beside it: `fewlabel runs {above}`"),
+        ));
     }
     let mut runs = vec![];
     for entry in std::fs::read_dir(folder).map_err(Error::io("read", folder))? {
@@ -39,7 +56,7 @@ pub fn past_runs(folder: &Path) -> Result<Vec<PastRun>> {
 }
 
 impl PastRun {
-    /// Finished stages and all there are, over the seeds.
+    /// How many stages are finished, and how many there are, over the seeds.
     fn progress(manifest: &Manifest) -> (usize, usize) {
         (manifest.result.len(), manifest.experiment.stages.len() * manifest.experiment.seeds.0 as usize)
     }
@@ -74,7 +91,7 @@ impl fmt::Display for PastRun {
             Ok(manifest) => manifest,
         };
         let (done, all) = PastRun::progress(manifest);
-        let state = if done == all { "done".to_owned() } else { format!("{done} of {all} stages") };
+        let state = if done == all { "done".to_owned() } else { format!("{done} of {}", count(all, "stage")) };
         write!(f, "{folder}  {}  {state}", manifest.environment.written)?;
         table::rows(manifest).iter().try_for_each(|row| write!(f, "\n  {}", row.headline()))
     }

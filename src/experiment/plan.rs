@@ -1,4 +1,4 @@
-//! What a run does, in order: each stage after the one that it takes its weights from, all of them for each seed.
+//! The order of a run: each stage after the one whose weights it takes over, and all of them for each seed.
 
 use super::defaults::Conflict;
 use super::{Experiment, RANDOM, Stage};
@@ -22,13 +22,13 @@ impl Experiment {
         if self.seeds.0 == 1 { stage.to_owned() } else { format!("seed-{seed}/{stage}") }
     }
 
-    /// The experiment's seeds; 0 follows the largest there is.
+    /// The experiment's seeds; 0 follows the largest.
     pub fn all_seeds(&self) -> impl Iterator<Item = u64> + use<> {
         let first = self.seed.0;
         (0..u64::from(self.seeds.0)).map(move |i| first.wrapping_add(i))
     }
 
-    /// All jobs in order; with `only` those that it names by key, by stage or by `seed-…`, and what they depend on.
+    /// All jobs in order; with `only` those that it names by key, stage or `seed-…`, and their dependencies.
     pub(super) fn jobs(&self, only: &[String]) -> Result<Vec<Job>, Conflict> {
         let mut jobs = Vec::new();
         let mut known = vec![only.is_empty(); only.len().max(1)];

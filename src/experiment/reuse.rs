@@ -1,5 +1,4 @@
-//! Stages that another run has finished already: with the same fingerprint they give the same bits, so they are taken
-//! over instead of being run again.
+//! Reuse of stages that another run has finished: the same fingerprint means the same bits.
 
 use std::path::Path;
 
@@ -12,7 +11,7 @@ use crate::files;
 use crate::network::Weights;
 
 impl Experiment {
-    /// SHA-256 over all that the stage's result depends on, the stages before it included. `self` has one seed.
+    /// SHA-256 over all that the stage's result depends on, including the stages before it. `self` has one seed.
     fn fingerprint(&self, stage: &Stage) -> String {
         let from = match stage.from.as_deref() {
             Some(RANDOM) => Some(RANDOM.to_owned()),
@@ -32,19 +31,18 @@ impl Experiment {
         for key in ["name", "from", "claim", "labels"] {
             recipe.as_object_mut().expect("a map").shift_remove(key);
         }
-        // Labels say by their validation part how the test images are looked at.
+        // The labels' validation share decides when the test images are looked at.
         let all = json!([self.seed, self.dataset, self.network, recipe, labels, from]);
         files::sha256(all.to_string().as_bytes())
     }
 }
 
-/// A finished stage of the run in `folder` that gives what `stage` of `experiment`, of one seed, would: its result,
-/// what it took in seconds, and its files, history and weights.
+/// A finished stage of the run in `folder` with the result that `stage` of `experiment`, of one seed, would have.
 ///
 /// # Errors
 /// A folder without a manifest of this version, and files that are not those that its manifest records.
 pub(super) fn find(folder: &Path, experiment: &Experiment, stage: &Stage) -> Result<Option<Found>> {
-    let manifest = Manifest::load(&folder.join("manifest.json"))?;
+    let manifest = Manifest::of_folder(folder)?;
     if manifest.environment.fewlabel != env!("CARGO_PKG_VERSION") || manifest.environment.device != "cpu" {
         return Ok(None);
     }

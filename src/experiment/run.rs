@@ -1,4 +1,4 @@
-//! Running an experiment into its folder: what is finished stays, what was interrupted goes on.
+//! Runs an experiment into its folder: finished stages are kept, an interrupted one resumes.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -15,28 +15,33 @@ use super::{DatasetName, DatasetSpec, Experiment, Job, table};
 use crate::data::{Data, cifar10, cifar100, folder, synthetic};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::text::{count, path_word};
 use crate::train::expected_time;
 
-/// What does not change a result.
+/// What does not change a result: where and how the experiment is run.
 pub struct Options<'a> {
-    /// The stages wanted (a stage, `seed-N`, `seed-N/STAGE`), with what they depend on; empty: all.
+    /// The stages to run (a stage, `seed-N`, `seed-N/STAGE`), with their dependencies; all if empty.
     pub only: Vec<String>,
     /// The run directory.
     pub out: PathBuf,
-    /// Whether to throw away what the folder holds of an earlier run.
+    /// Whether to discard an earlier run in the folder.
     pub fresh: bool,
     /// The folder that holds the data set; see [`cifar10::data_folder`].
     pub data_dir: Option<PathBuf>,
-    /// Where it is computed; only the CPU is bit-exact.
+    /// Only the CPU is bit-exact.
     pub device: Device,
     /// What goes to standard output; `log.txt` has all of it.
     pub output: Output,
-    /// Run directories whose finished stages are taken over where they would give the same bits.
+    /// Other run directories: their finished stages are reused where they would have the same bits.
     pub reuse: Vec<PathBuf>,
     /// Longest time between two checkpoints of a stage.
     pub checkpoint_every: Duration,
-    /// Set from outside to stop at the next step, with a checkpoint.
+    /// Set by the caller to stop after the current step, with a checkpoint.
     pub interrupted: &'a AtomicBool,
+    /// The command that runs this again, without `--out` and `--fresh`: what an error says to do begins with it.
+    pub command: Option<String>,
+    /// Whether `out` is deleted after the run, and not worth naming.
+    pub temporary: bool,
 }
 
 impl Options<'_> {
@@ -53,15 +58,41 @@ impl Options<'_> {
             reuse: vec![],
             checkpoint_every: CHECKPOINT_EVERY,
             interrupted: &NEVER,
+            command: None,
+            temporary: false,
+        }
+    }
+
+    /// What to do about `held` in the folder, which this run cannot build on.
+    fn start_over(&self, held: &str) -> String {
+        let Some(command) = &self.command else { return "choose another folder with --out".to_owned() };
+        let numbered = |n: u32| {
+            let mut name = self.out.file_name().unwrap_or("run".as_ref()).to_owned();
+            name.push(format!("-{n}"));
+            self.out.with_file_name(name)
+        };
+        let other = (2..).map(numbered).find(|folder| !folder.exists()).expect("a name that is free");
+        let [out, other] = [&self.out, &other].map(|folder| path_word(folder));
+        format!(
+            "run into another folder: `{command} --out {other}`\n  or throw away {held} in {out}: `{command} --out {out} \
+             --fresh`"
+        )
+    }
+
+    /// [`Error::Interrupted`] with the command that resumes.
+    pub(super) fn resume(&self, error: Error) -> Error {
+        match (error, &self.command) {
+            (Error::Interrupted(_), Some(command)) => {
+                Error::Interrupted(format!("resume with `{command} --out {}`", path_word(&self.out)))
+            }
+            (error, _) => error,
         }
     }
 }
 
-/// [`Options::checkpoint_every`] unless set: what a kill may cost. SimSiam's checkpoint of 112 MB takes half a second,
+/// The default of [`Options::checkpoint_every`]: what a kill can cost. SimSiam's checkpoint of 112 MB takes half a second,
 /// most of it to reach the disk: 0.6 % of this.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(90);
-/// What to do about a file of the run that cannot be used.
-pub(super) const START_OVER: &str = "choose another folder with --out, or start over with `fewlabel run --fresh`";
 
 /// Runs the experiment, or what is left of it, and gives its manifest.
 ///
@@ -69,7 +100,7 @@ pub(super) const START_OVER: &str = "choose another folder with --out, or start 
 /// [`Error::Usage`] for a name in `only` that is no stage; [`Error::Unfit`] for labels that the data does not have;
 /// [`Error::Run`] for a folder that cannot be used or that belongs to another experiment; [`Error::Data`] for data that is
 /// missing or damaged; [`Error::Io`] for a fault of the disk; [`Error::Diverged`], [`Error::Tensor`] and [`Error::Interrupted`].
-/// What is finished stays in the folder, and after an interruption what is needed to go on.
+/// Finished stages stay in the folder, and after an interruption a checkpoint to resume from.
 pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     let jobs = experiment.plan(&options.only)?;
     if !options.reuse.is_empty() && !options.device.is_cpu() {
@@ -105,14 +136,14 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
         if files::is_same(other, &options.out) {
             return Err(Error::run(other, "is the run directory itself", "leave out --reuse"));
         }
-        let manifest = Manifest::load(&other.join("manifest.json"));
-        manifest.map_err(|error| error.with_remedy("--reuse takes the directory of a run"))?;
+        Manifest::of_folder(other).map_err(|error| error.with_remedy("--reuse takes the directory of a run"))?;
     }
     let mut folder = Folder::open(experiment, options)?;
     if let Some((_, data)) = &data {
         folder.manifest.classes = data.class_counts();
     }
-    folder.console.say(&format!("{}: {} stages into {}", experiment.name, jobs.len(), options.out.display()))?;
+    let place = if options.temporary { "a temporary folder".to_owned() } else { options.out.display().to_string() };
+    folder.console.say(&format!("{}: {} into {place}", experiment.name, count(jobs.len(), "stage")))?;
     if options.device.is_cpu() && crate::simd::is_slow() {
         folder.console.warn("this CPU has no fused multiply-add: the same bits take many times longer")?;
     }
@@ -122,7 +153,7 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     warnings.iter().try_for_each(|line| folder.console.warn(line))?;
     for job in &jobs {
         if !left(&folder.manifest, job) {
-            folder.console.say(&format!("{}: finished before", job.key))?;
+            folder.console.say(&format!("{}: already finished", job.key))?;
             folder.restore_history(job)?;
             folder.announce(job)?;
         } else {
@@ -131,7 +162,7 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     }
     let todo: Vec<&Job> = jobs.iter().filter(|job| left(&folder.manifest, job)).collect();
     if !options.reuse.is_empty() && !todo.is_empty() && folder.manifest.environment.reused.is_empty() {
-        folder.console.warn("--reuse: nothing there would be the same bits as a stage of this experiment")?;
+        folder.console.warn("--reuse: no stage there would have the same bits as one of this experiment")?;
     }
     if let Some((_, data)) = data.as_ref().filter(|_| options.output != Output::Nothing && !todo.is_empty()) {
         show_plan(experiment, &todo, data, options, &mut folder)?;
@@ -144,15 +175,13 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
         let (_, data) = data.as_ref().expect("loaded just now");
         folder.run_job(&of_seed, job, data, options)?;
     }
-    let end = |colors| {
-        format!("\n{}\n\nEverything else is in {}", table::text(&folder.manifest, colors), options.out.display())
-    };
-    folder.console.say_in_colors(end)?;
-    folder.console.event(&json!({"event": "done", "folder": options.out.display().to_string()}))?;
+    let rest = if options.temporary { String::new() } else { format!("\n\nEverything else is in {place}") };
+    folder.console.say_in_colors(|colors| format!("\n{}{rest}", table::text(&folder.manifest, colors)))?;
+    folder.console.event(&json!({"event": "done", "folder": (!options.temporary).then_some(place)}))?;
     Ok(folder.manifest)
 }
 
-/// Says what is to be done, and how long it takes by a few steps of each stage.
+/// Prints the plan, with every stage's time as a few of its steps predict it.
 fn show_plan(
     experiment: &Experiment,
     jobs: &[&Job],
@@ -165,7 +194,7 @@ fn show_plan(
     for job in jobs {
         let stage = &experiment.stages[job.stage];
         let (what, left, time) = match experiment.of_seed(job.seed).recipe(stage) {
-            None => ("neighbours".to_owned(), None, None),
+            None => ("nearest neighbours".to_owned(), None, None),
             Some(recipe) => {
                 let left = recipe.epochs - folder.epochs_done(job).min(recipe.epochs);
                 // The same for every seed.
@@ -179,8 +208,8 @@ fn show_plan(
                     }
                 };
                 let what = match left == recipe.epochs {
-                    true => format!("{} epoch{}", recipe.epochs, if recipe.epochs == 1 { "" } else { "s" }),
-                    false => format!("{left} of {} epochs", recipe.epochs),
+                    true => count(recipe.epochs as usize, "epoch"),
+                    false => format!("{left} of {}", count(recipe.epochs as usize, "epoch")),
                 };
                 (what, Some(left), Some(time * left / recipe.epochs))
             }
@@ -198,7 +227,7 @@ fn show_plan(
     }
     let stages: Vec<_> = rows.into_iter().map(|row| row.3).collect();
     folder.console.event(&json!({"event": "plan", "experiment": experiment.name, "stages": stages}))?;
-    folder.console.say(&format!("together about {}", duration(total)))
+    folder.console.say(&format!("about {} in total", duration(total)))
 }
 
 /// Whether the manifest has the job's result, and the folder its weights.
@@ -207,8 +236,8 @@ fn is_finished(manifest: &Manifest, folder: &Path, job: &Job) -> bool {
 }
 
 impl Manifest {
-    /// The manifest of what the folder holds of the experiment's run; a new one if that is nothing, or to be thrown
-    /// away. A manifest that this program has not written is refused, always.
+    /// The manifest of the experiment's run in the folder; a new one if there is none, or if it is to be discarded. A
+    /// manifest that this program has not written is always refused.
     pub(super) fn of_run(folder: &Path, experiment: &Experiment, options: &Options) -> Result<Manifest> {
         let path = folder.join("manifest.json");
         let device = if options.device.is_cuda() { "cuda" } else { "cpu" };
@@ -220,18 +249,25 @@ impl Manifest {
         if options.fresh {
             return Ok(new);
         }
-        let before = Manifest::load(&path).map_err(|error| error.with_remedy(START_OVER))?;
+        let before = Manifest::load(&path).map_err(|error| error.with_remedy(options.start_over("the run")))?;
+        let refuse = |problem: String| {
+            let held = match before.result.len() {
+                0 => "the unfinished run".to_owned(),
+                n => format!("the {}", count(n, "finished stage")),
+            };
+            Err(Error::run(&path, problem, options.start_over(&held)))
+        };
         if before.experiment_sha256 != new.experiment_sha256 {
             let name = &before.experiment.name;
             let problem = format!("it is the run of another experiment ({name}, {})", before.experiment_sha256);
-            return Err(Error::run(&path, problem, START_OVER));
+            return refuse(problem);
         }
         let version = &before.environment.fewlabel;
         if !before.result.is_empty() && *version != new.environment.fewlabel {
-            return Err(Error::run(&path, format!("its results are of version {version}"), START_OVER));
+            return refuse(format!("its results are of version {version}"));
         }
         if before.environment.device != device {
-            return Err(Error::run(&path, format!("it is a run on {}", before.environment.device), START_OVER));
+            return refuse(format!("it is a run on {}", before.environment.device));
         }
         Ok(before)
     }

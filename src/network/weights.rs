@@ -11,6 +11,7 @@ use super::{Network, Role};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::rng::{Purpose, Stream};
+use crate::text::path_word;
 
 /// One named `f32` tensor, row by row.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,12 +109,17 @@ impl Weights {
         files::write_atomically(path, &[&serialize(arrays, metadata)])
     }
 
+    /// What to do about a file of weights that cannot be used.
+    pub(crate) fn remedy(path: &Path) -> String {
+        format!("delete {} and run its experiment again: this stage is then trained again", path_word(path))
+    }
+
     /// Reads a safetensors file that must hold exactly the tensors of `network`, as `f32`.
     ///
     /// # Errors
     /// [`Error::Run`] for a file that cannot be read, is not whole, or has other tensors.
     pub fn load(path: &Path, network: &Network) -> Result<Weights> {
-        let remedy = "delete this file, then the run of its experiment makes it again";
+        let remedy = &Weights::remedy(path);
         let bytes = std::fs::read(path).map_err(|e| Error::run(path, format!("cannot be read: {e}"), remedy))?;
         let (arrays, _) = deserialize(&bytes).map_err(|problem| Error::run(path, problem, remedy))?;
         Weights::ordered(arrays, network).map_err(|problem| Error::run(path, problem, remedy))

@@ -44,7 +44,7 @@ struct Run {
 
 impl Run {
     fn open(folder: &Path) -> Result<Run> {
-        let manifest = Manifest::load(&folder.join("manifest.json"))?;
+        let manifest = Manifest::of_folder(folder)?;
         let name = folder.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
         let name = name.unwrap_or_else(|| manifest.experiment.name.to_string());
         // Part of file names and of anchors in the page.

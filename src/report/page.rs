@@ -18,6 +18,7 @@ use super::{Run, Section, Sheet};
 use crate::data::SIDE;
 use crate::experiment::table::{self, Row};
 use crate::experiment::{DatasetName, Experiment};
+use crate::text::{count, path_word};
 
 /// The beginning of every page's title.
 const TITLE: &str = "fewlabel: ";
@@ -92,7 +93,7 @@ pub(super) fn page(
         out += "</div>\n</section>\n";
     }
     out += "<section id=\"reproduce\">\n<h2>Reproduce</h2>\n";
-    let folders: Vec<String> = runs.iter().map(|run| word(&run.folder.display().to_string())).collect();
+    let folders: Vec<String> = runs.iter().map(|run| path_word(&run.folder)).collect();
     let page = format!("fewlabel report {}{}   # this page again", folders.join(" "), places(runs, out_folder, images));
     let _ = writeln!(out, "<pre>{}</pre>", escape(&page));
     if images.is_none() && runs.iter().any(|run| run.manifest.experiment.dataset.name == DatasetName::Folder) {
@@ -235,7 +236,7 @@ fn outlines(sections: &[Section]) -> String {
 fn reproduce(out: &mut String, run: &Run, images: Option<&Path>) {
     let manifest = &run.manifest;
     let mut options = data_dir(run, images);
-    let file = word(&run.folder.join("manifest.json").display().to_string());
+    let file = path_word(&run.folder.join("manifest.json"));
     let verify = match (&*manifest.environment.device, manifest.experiment.seeds.0) {
         ("cpu", _) => format!("fewlabel verify {file}{options}   # the same bits again\n"),
         // Of one seed nothing can be verified where bits differ.
@@ -256,7 +257,7 @@ fn reproduce(out: &mut String, run: &Run, images: Option<&Path>) {
         ("system", format!("{} {}", environment.os, environment.arch)),
         ("processor", environment.cpu.clone().unwrap_or_else(|| "unknown".to_owned())),
         ("instruction sets", environment.cpu_features.join(", ")),
-        ("threads", format!("{} of {} cores", environment.threads, environment.cores)),
+        ("threads", format!("{} of {}", environment.threads, count(environment.cores, "core"))),
         ("device", environment.device.clone()),
     ];
     out.push_str("<dl>\n");
@@ -289,7 +290,7 @@ fn reproduce(out: &mut String, run: &Run, images: Option<&Path>) {
 fn data_dir(run: &Run, images: Option<&Path>) -> String {
     match (run.manifest.experiment.dataset.name, images) {
         (DatasetName::Synthetic, _) => String::new(),
-        (_, Some(folder)) => format!(" --data-dir {}", word(&folder.display().to_string())),
+        (_, Some(folder)) => format!(" --data-dir {}", path_word(folder)),
         (DatasetName::Folder, None) => " --data-dir IMAGES".to_owned(),
         _ => String::new(),
     }
@@ -299,24 +300,7 @@ fn data_dir(run: &Run, images: Option<&Path>) -> String {
 fn places(runs: &[Run], place: &Path, images: Option<&Path>) -> String {
     let out = match runs {
         [run] if run.folder == place => String::new(),
-        _ => format!(" --out {}", word(&place.display().to_string())),
+        _ => format!(" --out {}", path_word(place)),
     };
     out + &runs.iter().map(|run| data_dir(run, images)).find(|option| !option.is_empty()).unwrap_or_default()
-}
-
-/// Quoted for a shell where it has to be.
-pub(super) fn word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
-    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_is_one_word_for_a_shell() {
-        assert_eq!(word("runs/quick-2_b.c"), "runs/quick-2_b.c");
-        assert_eq!(word("my runs/it's $HOME"), r"'my runs/it'\''s $HOME'");
-    }
 }

@@ -251,7 +251,7 @@ fn train_epochs(
                 progress.take_tensors();
             }
             if interrupted {
-                return Err(Error::Interrupted("the same command, without --fresh, resumes it"));
+                return Err(Error::Interrupted("run it again into the same folder to resume".to_owned()));
             }
         }
         let mut metrics = std::mem::take(&mut progress.sums).means(recipe.method);

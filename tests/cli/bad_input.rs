@@ -42,7 +42,7 @@ fn experiment_files_that_cannot_be_run_get_one_message() {
             .into(),
             "GB",
         ),
-        ("empty", vec![], "name"),
+        ("empty", vec![], "is empty: an experiment has `name`"),
         ("binary junk", (0..4096u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect(), "not text"),
         ("zeros", vec![0; 1000], ":1"),
         ("many brackets", brackets(10 << 20).into(), "larger than"),

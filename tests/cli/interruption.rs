@@ -1,9 +1,9 @@
 //! What Ctrl-C, lost files and divergence leave behind.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::place::{Place, smoke};
+use crate::place::{Place, smoke, text};
 
 /// Twelve epochs of a tiny SimSiam stage: long enough to be interrupted. Its updates by Adam and a cosine schedule
 /// depend on the number of steps before.
@@ -16,29 +16,47 @@ stages:
   - {name: probe, method: probe, from: simsiam, epochs: 2, batch: 10}
 ";
 
-/// Starts the long experiment into `out`, and interrupts it after its second epoch.
+/// Starts the long experiment into `out`, sends it these signals once its second epoch is done, and gives its message.
 #[cfg(unix)]
-fn interrupted(place: &Place, out: &str) {
+fn stopped(place: &Place, out: &str, signals: &[&str]) -> String {
     let file = place.write("long.yaml", LONG);
-    let mut child = place.command(&["run", file.to_str().unwrap(), "--out", out, "--quiet"]).spawn().unwrap();
+    let mut command = place.command(&["run", file.to_str().unwrap(), "--out", out, "--quiet"]);
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    second_epoch(place, out);
+    for signal in signals {
+        assert!(Command::new("kill").args([signal, &*child.id().to_string()]).status().unwrap().success());
+    }
+    let done = child.wait_with_output().unwrap();
+    assert_eq!(done.status.code(), Some(130), "an interrupted run says so");
+    assert!(place.path(out).join("simsiam/checkpoint").exists());
+    text(&done.stderr)
+}
+
+/// Waits for the second epoch of the long experiment.
+#[cfg(unix)]
+fn second_epoch(place: &Place, out: &str) {
     let history = place.path(out).join("simsiam/history.json");
+    wait("a second epoch", || std::fs::read_to_string(&history).is_ok_and(|text| text.contains("\"epoch\": 2,")));
+}
+
+#[cfg(unix)]
+fn wait(what: &str, is_there: impl Fn() -> bool) {
     let began = Instant::now();
-    while !std::fs::read_to_string(&history).is_ok_and(|text| text.contains("\"epoch\": 2,")) {
-        assert!(began.elapsed() < Duration::from_secs(60), "no second epoch");
+    while !is_there() {
+        assert!(began.elapsed() < Duration::from_secs(60), "no {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(130), "an interrupted run says so");
-    assert!(place.path(out).join("simsiam/checkpoint").exists());
 }
 
 #[cfg(unix)]
 #[test]
 fn ctrl_c_leaves_a_run_that_goes_on_to_the_same_bits() {
     let place = Place::new();
-    interrupted(&place, "broken");
+    let message = stopped(&place, "broken", &["-INT"]);
     place.good(&["run", "long.yaml", "--out", "whole"]);
-    let said = place.good(&["run", "long.yaml", "--out", "broken"]);
+    let commands = place.commands(&message);
+    assert!(message.starts_with("fewlabel: interrupted; resume with `") && commands.len() == 1, "{message}");
+    let said = place.shell(&commands[0].replace(" --quiet", ""));
     let epoch = said.split_once("from epoch ").and_then(|(_, rest)| rest.split(' ').next()?.parse::<u32>().ok());
     let left = 12 - (epoch.expect(&said) - 1);
     assert!(
@@ -74,7 +92,7 @@ fn sigterm_ends_a_verification_that_leaves_nothing() {
 #[test]
 fn damaged_or_foreign_files_of_a_run_are_refused() {
     let place = Place::new();
-    interrupted(&place, "run");
+    stopped(&place, "run", &["-INT"]);
     let checkpoint = place.path("run/simsiam/checkpoint");
     let bytes = std::fs::read(&checkpoint).unwrap();
     let mut flipped = bytes.clone();
@@ -82,7 +100,7 @@ fn damaged_or_foreign_files_of_a_run_are_refused() {
     for (what, bad) in [("truncated", &bytes[..bytes.len() - 100]), ("empty", &[]), ("flipped", &flipped)] {
         std::fs::write(&checkpoint, bad).unwrap();
         let message = place.bad(&["run", "long.yaml", "--out", "run"], 2);
-        assert!(message.contains("checkpoint") && message.contains("--fresh"), "{what}: {message}");
+        assert!(message.contains("delete run/simsiam/checkpoint and run again"), "{what}: {message}");
         assert_eq!(std::fs::read(&checkpoint).unwrap(), bad, "{what}: left as it is");
     }
     // The checkpoint of another experiment, which has another seed.
@@ -116,7 +134,7 @@ fn files_that_were_deleted_are_made_again_and_fresh_starts_over() {
     let bytes = std::fs::read(&weights).unwrap();
     std::fs::remove_file(&weights).unwrap();
     let said = place.good(&["run", &smoke()]);
-    assert!(said.contains("simsiam: epoch 2/2") && said.contains("baseline: finished before"), "{said}");
+    assert!(said.contains("simsiam: epoch 2/2") && said.contains("baseline: already finished"), "{said}");
     assert_eq!(std::fs::read(&weights).unwrap(), bytes);
     assert_eq!(place.manifest("runs/smoke")["result"], whole["result"]);
 
@@ -125,7 +143,7 @@ fn files_that_were_deleted_are_made_again_and_fresh_starts_over() {
     place.write("runs/smoke/baseline/checkpoint", "junk");
     place.write("runs/smoke/baseline/notes.txt", "mine");
     let message = place.bad(&["run", &smoke()], 2);
-    assert!(message.contains("checkpoint") && message.contains("--fresh"), "{message}");
+    assert!(message.contains("delete runs/smoke/baseline/checkpoint and run again"), "{message}");
     place.good(&["run", &smoke(), "--fresh"]);
     assert_eq!(place.manifest("runs/smoke")["result"], whole["result"]);
     assert_eq!(std::fs::read(place.path("runs/smoke/baseline/notes.txt")).unwrap(), b"mine");
@@ -167,11 +185,15 @@ fn results_that_were_changed_are_noticed() {
         std::fs::write(&file, changed).unwrap();
         if is_refused {
             let message = place.bad(&["run", &smoke(), "--only", "baseline"], 2);
-            assert!(message.contains("not the weights") && message.contains("delete this file"), "{message}");
+            assert!(
+                message.contains("not the weights")
+                    && message.contains("delete runs/smoke/baseline/weights.safetensors and run"),
+                "{message}"
+            );
             std::fs::remove_file(&file).unwrap();
         }
         let said = place.good(&["run", &smoke(), "--only", "baseline"]);
-        assert_eq!(said.contains("baseline: finished before"), !is_refused, "{said}");
+        assert_eq!(said.contains("baseline: already finished"), !is_refused, "{said}");
         assert_eq!(std::fs::read(&file).unwrap(), bytes);
     }
     assert_eq!(place.manifest("runs/smoke")["result"], whole["result"]);

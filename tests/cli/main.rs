@@ -5,5 +5,6 @@ mod data;
 mod interruption;
 mod labels;
 mod place;
+mod remedies;
 mod runs;
 mod verify;

@@ -58,6 +58,27 @@ impl Place {
         message
     }
 
+    /// The commands that a message offers: what of this program is between backticks.
+    pub fn commands(&self, message: &str) -> Vec<String> {
+        message.split('`').filter(|part| part.contains("/fewlabel ")).map(str::to_owned).collect()
+    }
+
+    /// Runs a command as it stands in a message, in a shell, and gives standard output of a success.
+    pub fn shell(&self, command: &str) -> String {
+        let environment = self.command(&[]);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", command]).current_dir(self.0.path());
+        for (name, value) in environment.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        let output = shell.output().unwrap();
+        assert!(output.status.success(), "{command}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
     pub fn manifest(&self, run: &str) -> serde_json::Value {
         serde_json::from_slice(&std::fs::read(self.path(run).join("manifest.json")).unwrap()).unwrap()
     }

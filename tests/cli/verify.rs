@@ -131,7 +131,7 @@ fn within_a_margin_seeds_are_compared_by_their_means() {
     assert_eq!([changed.status.code(), same.status.code()], [Some(1), Some(0)], "{}", text(&same.stderr));
     let (code, said) = verify("other.json", "seed-7/random-knn");
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("random-knn: not shown to be within 60 points (it takes two seeds"), "{said}");
+    assert!(said.contains("random-knn: not shown to be within 60 points (it takes at least two seeds"), "{said}");
 }
 
 /// A stage with the same fingerprint is taken over from another run; the rest is run, to the same bits.
@@ -149,7 +149,7 @@ fn what_another_run_has_finished_is_taken_over() {
         text(&done.stdout)
     };
     let said = run(&["--reuse", "runs/smoke"]);
-    assert_eq!(said.matches("taken from runs/smoke").count(), 5, "{said}");
+    assert_eq!(said.matches("reused from runs/smoke").count(), 5, "{said}");
     assert!(said.contains("simsiam-linear: 3 epochs"), "{said}");
     run(&["--out", "alone"]);
     let result = |run: &str| -> serde_json::Value {
@@ -211,5 +211,5 @@ fn what_cannot_be_reused_is_told() {
     let message = place.bad(&["run", &smoke, "--out", "b", "--reuse", "nowhere"], 2);
     assert!(message.contains("--reuse takes the directory of a run"), "{message}");
     let other = ["run", &smoke, "--out", "b", "--seed", "4", "--only", "baseline", "--reuse", "runs/smoke"];
-    assert!(place.good(&other).contains("--reuse: nothing there would be the same bits"), "another seed");
+    assert!(place.good(&other).contains("--reuse: no stage there would have the same bits"), "another seed");
 }
