@@ -20,8 +20,10 @@ use signal_hook::flag;
 
 use crate::{DeviceName, How, Report, Run, Verify};
 
-/// Set by Ctrl-C and SIGTERM.
+/// Set by Ctrl-C, SIGTERM and SIGHUP: training is to stop, with a checkpoint.
 static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+/// While it is set, Ctrl-C and SIGTERM end the program at once.
+static ENOUGH: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 pub fn run(options: Run) -> Result<()> {
     let mut experiment = match &options.experiment {
@@ -44,7 +46,7 @@ pub fn run(options: Run) -> Result<()> {
         };
         experiment::run(&experiment, &run).map_err(placed)?;
         // All there is to lose from here on is a report: Ctrl-C ends the program at once.
-        INTERRUPTED.store(true, Ordering::Relaxed);
+        ENOUGH.store(true, Ordering::Relaxed);
         let page = out.join("report.html");
         if is_newer(&page, &out.join("manifest.json")) && report::is_whole(&out) {
             print_report(&out, output)?;
@@ -232,10 +234,27 @@ fn in_pool<T: Send>(threads: Option<u16>, work: impl FnOnce() -> Result<T> + Sen
 }
 
 /// The first Ctrl-C or SIGTERM lets the running step end and saves a checkpoint; the second ends the program at once.
+/// A terminal that is closed (SIGHUP) saves a checkpoint too. It may say so twice, and a session's end sends SIGTERM
+/// besides: neither cuts the checkpoint short.
 fn listen() -> std::io::Result<()> {
     for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_shutdown(signal, 130, INTERRUPTED.clone())?;
+        flag::register_conditional_shutdown(signal, 130, ENOUGH.clone())?;
+        flag::register(signal, ENOUGH.clone())?;
         flag::register(signal, INTERRUPTED.clone())?;
     }
+    #[cfg(unix)]
+    if heeds_hangups() {
+        flag::register(signal_hook::consts::SIGHUP, INTERRUPTED.clone())?;
+    }
     Ok(())
+}
+
+/// Whether SIGHUP is not ignored, as it is under `nohup`, which means that the program is to go on. Only Linux tells it
+/// without unsafe code; elsewhere a closed terminal ends the program as it always did.
+#[cfg(unix)]
+fn heeds_hangups() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    // Signal n is bit n − 1.
+    ignored.is_some_and(|ignored| ignored >> (signal_hook::consts::SIGHUP - 1) & 1 == 0)
 }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -96,16 +97,18 @@ fn shows_colors() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Prints a line to standard output; a reader that has gone away (`| head`) is no fault, and no reason to stop training.
+/// Prints a line to standard output; a reader that has gone away (`| head`, a closed terminal) is no fault, and no
+/// reason to stop training.
 ///
 /// # Errors
 /// [`Error::Io`], on a full disk for example.
 pub fn print(line: &str) -> Result<()> {
+    /// Asked before the first line: a terminal that is closed is none.
+    static IS_TERMINAL: LazyLock<bool> = LazyLock::new(|| std::io::stdout().is_terminal());
+    let is_terminal = *IS_TERMINAL;
     match writeln!(std::io::stdout(), "{line}") {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::io("write to", Path::new("standard output"))(e))
-        }
-        _ => Ok(()),
+        Err(e) if is_terminal || e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.map_err(Error::io("write to", Path::new("standard output"))),
     }
 }
 

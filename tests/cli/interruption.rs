@@ -69,6 +69,64 @@ fn ctrl_c_leaves_a_run_that_goes_on_to_the_same_bits() {
     assert!(!place.path("broken/simsiam/checkpoint").exists());
 }
 
+/// A closed terminal saves what SIGTERM saves, also where it says so twice, or the session's end adds a SIGTERM.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hangup_leaves_a_checkpoint() {
+    let place = Place::new();
+    stopped(&place, "once", &["-HUP"]);
+    stopped(&place, "more", &["-HUP", "-HUP", "-TERM"]);
+    let said = place.good(&["run", "long.yaml", "--out", "more"]);
+    assert!(said.contains(" from epoch "), "{said}");
+}
+
+/// What becomes of the long experiment when its terminal is closed after two epochs: exit code and log. The shell, which
+/// outlives the terminal, traps SIGHUP so.
+#[cfg(target_os = "linux")]
+fn in_closed_terminal(place: &Place, trap: &str) -> (String, String) {
+    place.write("long.yaml", LONG);
+    let program = place.command(&[]).get_program().display().to_string();
+    let shell = place.write(
+        "shell",
+        format!(
+            "trap {trap} HUP\n'{program}' run long.yaml --out run & pid=$!
+while kill -0 $pid 2>&-; do wait $pid; code=$?; done\necho $code > code"
+        ),
+    );
+    let mut terminal = Command::new("script");
+    terminal.args(["--quiet", "--command", &format!("exec sh '{}'", shell.display()), "/dev/null"]);
+    terminal.current_dir(place.path("")).stdin(Stdio::null()).stdout(Stdio::null());
+    let mut terminal = terminal.spawn().unwrap();
+    second_epoch(place, "run");
+    // Nobody holds the other end of the terminal any more.
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    let code = place.path("code");
+    wait("exit code", || std::fs::read_to_string(&code).is_ok_and(|code| code.ends_with('\n')));
+    let read = |file| std::fs::read_to_string(place.path(file)).unwrap();
+    (read("code").trim().to_owned(), read("run/log.txt"))
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_that_is_closed_costs_nothing() {
+    let place = Place::new();
+    let (code, log) = in_closed_terminal(&place, "'kill -HUP $pid'");
+    assert_eq!(code, "130", "{log}");
+    assert!(log.trim_end().lines().last().unwrap().contains("simsiam: interrupted; resume with"), "{log}");
+    assert!(place.path("run/simsiam/checkpoint").exists());
+}
+
+/// As under nohup: the run goes on, and has nowhere to print.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hangup_that_is_ignored_stays_ignored() {
+    let place = Place::new();
+    let (code, log) = in_closed_terminal(&place, "''");
+    assert_eq!(code, "0", "{log}");
+    assert!(log.contains("simsiam: epoch 12/12") && log.contains("The report: run/report.html"), "{log}");
+}
+
 /// An interrupted verification removes its temporary files.
 #[cfg(unix)]
 #[test]
