@@ -76,12 +76,23 @@ impl Folder {
         let stage = &experiment.stages[job.stage];
         let folder = self.path.join(&job.key);
         std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        if let Some((source, _)) = self.manifest.source_hardly_learnt(job.seed, stage) {
+            self.console.warn(&format!(
+                "{}: warning: {} has hardly learnt: a stage on its weights measures little more than one on random weights",
+                job.key, source.name
+            ))?;
+        }
         let trained = match stage.method {
             StageMethod::Knn => self.knn(experiment, job, data, options)?,
             _ => self.train(experiment, job, data, options)?,
         };
         let result = StageResult::new(&trained).expect("a stage has at least one record");
-        self.finish(job, result, &trained.weights)
+        let warning = self.manifest.hardly_learnt(stage, &result);
+        self.finish(job, result, &trained.weights)?;
+        match warning {
+            Some(why) => self.console.warn(&format!("{}: warning: hardly learnt: {why}", job.key)),
+            None => Ok(()),
+        }
     }
 
     /// About how many epochs of an unfinished job its checkpoint has: the history may be slightly ahead.

@@ -9,6 +9,7 @@ mod defaults;
 mod examples;
 mod folder;
 mod labels;
+mod learnt;
 mod manifest;
 mod observer;
 mod parse;

@@ -119,6 +119,7 @@ pub(crate) fn notes(manifest: &Manifest, rows: &[Row]) -> Vec<String> {
         notes.push("± half the 95 % confidence interval of the mean over the seeds (t)".to_owned());
     }
     notes.extend(experiment.claims.iter().map(|claim| verdict(manifest, claim)));
+    notes.extend(manifest.learning_notes());
     notes
 }
 

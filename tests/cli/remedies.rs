@@ -115,3 +115,32 @@ fn what_is_not_there_is_told_from_what_is_damaged() {
     says(&["run", "quick"], &["the quick experiment is built in: `fewlabel run` without a file"]);
     says(&["run", EXPERIMENTS], &["is a folder, not an experiment file"]);
 }
+
+/// A stage that has learnt nothing says so when it ends, when its weights are used, and in the table.
+#[test]
+fn a_stage_that_has_hardly_learnt_says_so() {
+    let place = Place::new();
+    let yaml = "name: t\ndataset: {name: synthetic, train: 60, test: 20}\nlabels: {count: 20, choose: first}
+network: {channels: [2, 3, 4], hidden: 8, projector: 16, predictor: 4}
+stages:
+  - {name: simsiam, method: simsiam, epochs: 1, batch: 10, lr: 1e-9}
+  - {name: probe, method: probe, from: simsiam, epochs: 1, batch: 10, lr: 1e-9}";
+    place.write("t.yaml", yaml);
+    let said = place.good(&["run", "t.yaml"]);
+    let expected = [
+        "\nsimsiam: warning: hardly learnt: loss ",
+        "\nprobe: warning: simsiam has hardly learnt: a stage on its weights measures little more than one on random weights\n",
+        "\nprobe: warning: hardly learnt: test_top1 ",
+        "\nhardly learnt: simsiam; a stage on these weights ",
+    ];
+    for line in expected {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    let log = std::fs::read_to_string(place.path("runs/t/log.txt")).unwrap();
+    assert!(log.contains("Z simsiam: warning: hardly learnt"), "{log}");
+    let report = std::fs::read_to_string(place.path("runs/t/report.html")).unwrap();
+    assert!(report.contains("hardly learnt: simsiam"));
+    let said = place.good(&["run", "t.yaml", "--json", "--fresh"]);
+    let warnings: Vec<&str> = said.lines().filter(|line| line.contains("\"event\":\"warning\"")).collect();
+    assert_eq!(warnings.len(), 3, "{said}");
+}

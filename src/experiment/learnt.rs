@@ -1,0 +1,157 @@
+//! Whether a stage's result differs from that of weights that have learnt nothing.
+
+use super::table::{metric, results};
+use super::{Manifest, Stage, StageMethod, StageResult};
+use crate::data::share_of;
+use crate::network::PRETEXT_HEADS;
+
+/// The 95 % point of the normal distribution. A network that guesses is right in n tries as often as a binomial
+/// variable says, whose mean is the chance level c and whose standard deviation √(c(1 − c)/n): up to so many of these
+/// above c an accuracy is no evidence of learning (one-sided test of a proportion at 5 %).
+const Z: f64 = 1.645;
+
+/// SimSiam's loss is minus the cosine between a view's prediction and the other view (Chen and He, 2021, equation 1).
+/// The predictor of random weights knows nothing of z: in d dimensions such vectors have a cosine of 0 ± 1/√d (0.02
+/// with 2,048). A prediction of cosine c explains c² of a unit vector: below this, less than a hundredth.
+const LEAST_COSINE: f64 = 0.1;
+
+fn is_chance(top1: f64, n: usize, chance: f64) -> bool {
+    top1 <= chance + Z * (chance * (1.0 - chance) / n as f64).sqrt()
+}
+
+impl Manifest {
+    /// What tells that a stage has hardly learnt, by its result; none where it has learnt.
+    pub(crate) fn hardly_learnt(&self, stage: &Stage, result: &StageResult) -> Option<String> {
+        let guessing = |name: &str, top1: f64, n: usize, chance: f64| {
+            let (value, level) = (metric(name, top1), 100.0 * chance);
+            is_chance(top1, n, chance).then(|| format!("{value} of {n} images, chance is {level:.1} %"))
+        };
+        let test = self.experiment.dataset.test.map_or(0, |images| images.0);
+        match stage.method {
+            StageMethod::Simsiam => {
+                let loss = *result.last.metrics.get("train_loss")?;
+                let is_near_0 = -loss < LEAST_COSINE;
+                is_near_0.then(|| format!("loss {loss:.4}, where views that agree have -1, and unrelated ones 0"))
+            }
+            StageMethod::Pretext => {
+                let labels = &self.experiment.labels;
+                let judged = [
+                    ("test", test),
+                    ("validation", share_of(labels.count.0, labels.validation.0)),
+                    ("train", self.experiment.dataset.train.map_or(0, |images| images.0)),
+                ];
+                let at_chance = PRETEXT_HEADS.iter().filter_map(|(head, classes)| {
+                    let task = head.trim_end_matches("_head");
+                    let named = |(set, n)| (format!("{set}_{task}_top1"), n);
+                    let found = judged.map(named).into_iter().find(|(name, _)| result.last.metrics.contains_key(name));
+                    let (name, n) = found?;
+                    guessing(&name, result.last.metrics[&name], n, 1.0 / *classes as f64)
+                });
+                let at_chance: Vec<String> = at_chance.collect();
+                (!at_chance.is_empty()).then(|| at_chance.join("; "))
+            }
+            _ => guessing("test_top1", result.top1()?, test, 1.0 / self.experiment.dataset.class_count() as f64),
+        }
+    }
+
+    /// The same of the stage that `stage` takes its weights from, and its name.
+    pub(super) fn source_hardly_learnt(&self, seed: u64, stage: &Stage) -> Option<(&Stage, String)> {
+        let source = self.experiment.stages.iter().find(|source| Some(&source.name) == stage.from.as_ref())?;
+        let result = self.result.get(&self.experiment.key(seed, &source.name))?;
+        Some((source, self.hardly_learnt(source, result)?))
+    }
+
+    /// Which stages have hardly learnt: first those that others may build on, then those that classify.
+    pub(super) fn learning_notes(&self) -> Vec<String> {
+        let named = |stage: &Stage| {
+            let all = results(self, &stage.name);
+            let weak = all.iter().filter(|(_, result)| self.hardly_learnt(stage, result).is_some()).count();
+            let seeds = if all.len() > 1 { format!(" ({weak} of {} seeds)", all.len()) } else { String::new() };
+            (weak > 0).then(|| format!("{}{seeds}", stage.name))
+        };
+        let (classifiers, sources): (Vec<&Stage>, Vec<&Stage>) =
+            self.experiment.stages.iter().partition(|stage| stage.method.classifies());
+        let note = |stages: Vec<&Stage>, end: &str| {
+            let names: Vec<String> = stages.into_iter().filter_map(named).collect();
+            (!names.is_empty()).then(|| format!("hardly learnt: {}{end}", names.join(", ")))
+        };
+        let builds_on_it = "; a stage on these weights measures little more than one on random weights";
+        [note(sources, builds_on_it), note(classifiers, "; no better than chance")].into_iter().flatten().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiment::Experiment;
+    use crate::network::Weights;
+    use crate::train::{Record, Trained};
+
+    const YAML: &str = "
+name: t
+dataset: {name: synthetic, train: 4000, test: 1000}
+labels: {count: 500, choose: stratified}
+stages:
+  - {name: baseline, method: supervised}
+  - {name: pretext, method: pretext}
+  - {name: simsiam, method: simsiam}
+  - {name: probe, method: probe, from: simsiam}";
+
+    /// What is said of a stage with these metrics after its last epoch.
+    fn of(stage: &str, metrics: &[(&str, f64)]) -> Option<String> {
+        let manifest = with(stage, metrics);
+        let stage = manifest.experiment.stages.iter().find(|s| *s.name == *stage).unwrap();
+        manifest.hardly_learnt(stage, &manifest.result[&*stage.name])
+    }
+
+    fn with(stage: &str, metrics: &[(&str, f64)]) -> Manifest {
+        let mut manifest = Manifest::new(&Experiment::parse("t.yaml".as_ref(), YAML).unwrap(), "cpu");
+        let metrics = metrics.iter().map(|(name, value)| (name.to_string(), *value)).collect();
+        let trained =
+            Trained { history: vec![Record { epoch: 1, metrics }], chosen: None, weights: Weights::default() };
+        manifest.result.insert(stage.to_owned(), StageResult::new(&trained).unwrap());
+        manifest
+    }
+
+    #[test]
+    fn chance_and_what_chance_may_give_is_no_learning() {
+        // 0.1 + 1.645 · √(0.1 · 0.9 / 1000) = 0.1156.
+        let top1 = |top1: f64| of("baseline", &[("test_top1", top1)]);
+        let expected = "test_top1 11.5 % of 1000 images, chance is 10.0 %";
+        assert_eq!([top1(0.115).as_deref(), top1(0.116).as_deref()], [Some(expected), None]);
+        assert!(top1(0.02).is_some(), "below chance too");
+        // 0.25 + 1.645 · √(0.25 · 0.75 / 1000) = 0.2725; a third of the others.
+        let tasks = |rotation: f64| {
+            let learnt = [("test_shear_top1", 0.9), ("test_color_top1", 0.9)];
+            of("pretext", &[&[("test_rotation_top1", rotation), ("train_rotation_top1", 0.9)], &learnt[..]].concat())
+        };
+        let expected = "test_rotation_top1 27.2 % of 1000 images, chance is 25.0 %";
+        assert_eq!([tasks(0.272).as_deref(), tasks(0.273).as_deref()], [Some(expected), None]);
+        let loss = |loss: f64| of("simsiam", &[("train_loss", loss)]);
+        let expected = "loss -0.0400, where views that agree have -1, and unrelated ones 0";
+        assert_eq!([loss(-0.04).as_deref(), loss(-0.11).as_deref()], [Some(expected), None]);
+    }
+
+    #[test]
+    fn the_notes_name_the_stages_that_have_hardly_learnt() {
+        let notes = |stage: &str, name: &str, value: f64| with(stage, &[(name, value)]).learning_notes();
+        let expected =
+            "hardly learnt: simsiam; a stage on these weights measures little more than one on random weights";
+        assert_eq!(notes("simsiam", "train_loss", -0.04), [expected]);
+        assert_eq!(notes("probe", "test_top1", 0.1), ["hardly learnt: probe; no better than chance"]);
+        assert_eq!(notes("simsiam", "train_loss", -0.7), [""; 0]);
+    }
+
+    /// Every stage of the published results has learnt, and says nothing.
+    #[test]
+    fn no_stage_of_a_golden_manifest_has_hardly_learnt() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/golden");
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let golden: Vec<_> = files.filter(|path| path.extension().is_some_and(|ending| ending == "json")).collect();
+        assert!(golden.len() >= 5, "{golden:?}");
+        for path in golden {
+            let manifest = Manifest::load_claim(&path).unwrap();
+            assert_eq!(manifest.learning_notes(), [""; 0], "{}", path.display());
+        }
+    }
+}
