@@ -11,7 +11,7 @@ use std::time::Duration;
 use candle_core::Device;
 use fewlabel::error::{Error, Result};
 use fewlabel::experiment::{self, Experiment, Job, Manifest, Options, Output, Seed, print};
-use fewlabel::text::{count, path_word, word};
+use fewlabel::text::{path_word, word};
 use fewlabel::{files, golden, report};
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -45,7 +45,7 @@ pub fn run(options: Run) -> Result<()> {
             None => error,
         };
         experiment::run(&experiment, &run).map_err(placed)?;
-        // All there is to lose from here on is a report: Ctrl-C ends the program at once.
+        // From here on Ctrl-C costs a report at most: it ends the program at once.
         ENOUGH.store(true, Ordering::Relaxed);
         let page = out.join("report.html");
         if is_newer(&page, &out.join("manifest.json")) && report::is_whole(&out) {
@@ -57,7 +57,7 @@ pub fn run(options: Run) -> Result<()> {
     })
 }
 
-/// Where what was called `seed` is now, with a hint: the study's experiment has borne the study's name since.
+/// The study's file for what was called `seed`, with a hint.
 fn renamed(path: &Path, output: Output) -> PathBuf {
     let is_of = |name: &str| path.file_stem().is_some_and(|stem| stem == name);
     let now = path.with_file_name("study").with_extension(path.extension().unwrap_or_default());
@@ -141,12 +141,12 @@ pub fn verify(options: Verify) -> Result<()> {
     let all = expected.experiment.plan(&[])?;
     if let Some(key) = expected.result.keys().find(|key| all.iter().all(|job| job.key != **key)) {
         let problem = format!("has a result of {key}, which its experiment does not have");
-        return Err(Error::run(&path, problem, "it was changed: take it from its source again"));
+        return Err(Error::run(&path, problem, "it was edited: restore it from a copy"));
     }
     if let Some(out) = &options.out
         && files::is_same(&out.join("manifest.json"), &path)
     {
-        let problem = "is the run that the manifest tells of, and would be compared with itself";
+        let problem = "is the run of this manifest, which would be compared with itself";
         return Err(Error::run(out, problem, "choose another folder with --out"));
     }
     let there: Vec<&Job> = all.iter().filter(|job| expected.result.contains_key(&job.key)).collect();
@@ -156,7 +156,7 @@ pub fn verify(options: Verify) -> Result<()> {
     expected.result.retain(|key, _| wanted.iter().any(|job| job.key == *key && is_of_seed(job)));
     if expected.result.is_empty() {
         let (what, has) = if options.seed.is_some() { ("--seed", seeds) } else { ("--only", keys) };
-        return Err(Error::Usage(format!("{what}: of that the manifest has no result; it has: {has}")));
+        return Err(Error::Usage(format!("{what}: the manifest has no such result; it has: {has}")));
     }
     let is_here = |key: &&String| out.join(key).join("weights.safetensors").exists();
     let before = Manifest::load(&out.join("manifest.json")).map_or(0, |manifest| {
@@ -176,7 +176,7 @@ pub fn verify(options: Verify) -> Result<()> {
     });
     let said = golden::compare(&expected, &found?, options.within).map(|said| match before {
         0 => said,
-        _ => format!("{said}\n{before} of them had been run into {} before", out.display()),
+        _ => format!("{said}\n{before} of them had already been run into {}", out.display()),
     });
     let event = |event: &str, message: &str| print(&json!({"event": event, "message": message}).to_string());
     match (&said, options.how.output()) {

@@ -199,7 +199,7 @@ fn main() -> ExitCode {
             experiment::print(String::from_utf8_lossy(&script).trim_end())
         }
         Command::Data { folder: Some(_), command: Some(_), .. } => {
-            Err(Error::Usage("data fetch: --folder is for your own images, which are not downloaded".to_owned()))
+            Err(Error::Usage("data fetch: --folder is for your own images, which are not fetched".to_owned()))
         }
         Command::Data { folder: Some(folder), background, .. } => {
             commands::data::own_images(&folder, background.unwrap_or_default())

@@ -1,4 +1,4 @@
-//! `fewlabel data`: whether CIFAR-10 is whole, fetching it, and what a folder of one's own images holds.
+//! `fewlabel data`: checks and downloads CIFAR-10, and surveys a folder of your own images.
 
 use std::path::Path;
 
@@ -6,6 +6,7 @@ use fewlabel::data::folder::{self, Background, Folder};
 use fewlabel::data::{Data, cifar10, fetch};
 use fewlabel::error::{Error, Result};
 use fewlabel::experiment::print;
+use fewlabel::text::{count, path_word};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// How many files of a kind are named.
@@ -25,8 +26,8 @@ pub fn check(data_dir: Option<&Path>) -> Result<()> {
     match reports.iter().filter(|report| report.problem.is_some()).count() {
         0 => Ok(()),
         bad => {
-            let problem = format!("{bad} of {} files are not the official ones", reports.len());
-            let place = data_dir.map_or(String::new(), |folder| format!(" --data-dir {}", folder.display()));
+            let problem = format!("{bad} of its {} are not as published", count(reports.len(), "file"));
+            let place = data_dir.map_or(String::new(), |folder| format!(" --data-dir {}", path_word(folder)));
             Err(Error::data(source.path(), problem, format!("fetch them again with `fewlabel data fetch{place}`")))
         }
     }
@@ -55,7 +56,7 @@ pub fn own_images(folder: &Path, background: Background) -> Result<()> {
     ))
 }
 
-/// Images of every class, and what is to be known of them.
+/// The number of images of every class, and remarks on them.
 fn survey(images: &Folder) -> Vec<String> {
     let Folder { data, passed_over, .. } = images;
     let n = data.classes.len();

@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use self::visit::{Part, RECORD, REMEDY, bad_file, visit};
+use self::visit::{Part, RECORD, bad_file, remedy, visit};
 use super::{CLASSES, Data, Dataset, IMAGE};
 use crate::error::{Error, Result};
 
@@ -105,7 +105,7 @@ pub fn locate(data_dir: Option<&Path>) -> Result<Source> {
     if let Some(python) = PYTHON.iter().find(|name| place.join(name).exists() || place.ends_with(name)) {
         problem += &format!("; {python} is the Python version: the binary version is needed");
     }
-    Err(Error::data(&place, problem, REMEDY))
+    Err(Error::data(&place, problem, remedy(&place)))
 }
 
 /// What is wrong with the folder in whose place an archive is read; none where there is no folder.
@@ -136,7 +136,7 @@ pub fn load(source: &Source) -> Result<Data> {
     if let Source::Folder(folder) = source {
         let files = incomplete(folder, &official());
         if !files.is_empty() {
-            return Err(Error::data(folder, format!("is incomplete: {}", files.join(", ")), REMEDY));
+            return Err(Error::data(folder, format!("is incomplete: {}", files.join(", ")), remedy(folder)));
         }
     }
     load_parts(source, &official())

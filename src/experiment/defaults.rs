@@ -1,4 +1,4 @@
-//! The study's recipe, filled in where an experiment is silent, and the rules between its parts.
+//! The study's recipe as the defaults of an experiment, and checks across its parts.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +12,7 @@ use crate::network::{Mode, Probe};
 use crate::optimizer::Schedule;
 use crate::suggest::did_you_mean;
 
-/// Something wrong between the parts of an experiment, and where it is in the file: keys and `name: …`, the outermost
-/// first.
+/// A mistake that no single value shows, and where it is in the file: keys and `name: …`, the outermost first.
 pub(super) struct Conflict {
     pub at: Vec<String>,
     pub message: String,
@@ -34,13 +33,13 @@ impl Conflict {
 
 /// Images of the real CIFAR-10 and CIFAR-100: training and test.
 const CIFAR: [usize; 2] = [50_000, 10_000];
-/// What a stage may take of memory, in bytes: more than most machines have, and far less than a slip of a digit asks.
+/// The most memory for a stage, in bytes: more than most machines have, and far less than a slip of a digit asks for.
 const MAX_BYTES: f64 = 48e9;
-/// Images of the synthetic set unless given.
+/// Images of the synthetic set by default.
 const SYNTHETIC: [usize; 2] = [10_000, 2_000];
 
 impl Experiment {
-    /// Fills in every default, then checks what no single value can show.
+    /// Fills in every default, and checks values against each other.
     pub(super) fn complete(&mut self) -> Result<(), Conflict> {
         let name = self.dataset.name;
         let whole = match name {
@@ -74,7 +73,7 @@ impl Experiment {
             .check("labels.count", self.labels.count, train, classes)
             .map_err(|message| Conflict::new(&["labels", "count"], message))?;
         if self.stages.is_empty() {
-            return Err(Conflict::new(&["stages"], "stages: at least one is needed"));
+            return Err(Conflict::new(&["stages"], "stages: at least one is required"));
         }
         let mut names = BTreeSet::new();
         for stage in &mut self.stages {
@@ -83,10 +82,10 @@ impl Experiment {
                 return Err(Conflict::of_stage(&stage.name, Some(&again), "the name is used twice"));
             }
             if *stage.name == *RANDOM {
-                return Err(Conflict::of_stage(RANDOM, None, "the name stands for the untrained weights"));
+                return Err(Conflict::of_stage(RANDOM, None, "the name is reserved for random weights"));
             }
             if stage.name.strip_prefix("seed-").is_some_and(|seed| seed.parse::<u64>().is_ok()) {
-                return Err(Conflict::of_stage(&stage.name, None, "the name stands for all stages of a seed"));
+                return Err(Conflict::of_stage(&stage.name, None, "the name is reserved for all stages of a seed"));
             }
             stage.fill_in();
             let left = match stage.labels {
@@ -105,7 +104,7 @@ impl Experiment {
         for name in self.claims.iter().flat_map(|claim| [&claim.better, &claim.than]) {
             let known: Vec<&str> = self.stages.iter().filter(|s| s.method.classifies()).map(|s| &*s.name).collect();
             if !known.contains(&&**name) {
-                let message = format!("claims: {name} is no stage that classifies the test images");
+                let message = format!("claims: {name} is not a stage that classifies the test images");
                 return Err(Conflict::new(&["claims", name], message + &did_you_mean(name, known)));
             }
         }
@@ -135,8 +134,8 @@ impl DatasetSpec {
 }
 
 impl Experiment {
-    /// Bytes that training the stage takes, about: its data set, weights with gradients and two moments, and what a
-    /// batch leaves for the backward pass.
+    /// About how many bytes training the stage takes: data set, weights with gradients and two moments, and what a batch
+    /// leaves for the backward pass.
     fn memory(&self, stage: &Stage) -> f64 {
         let widths = self.widths();
         let size = |spec: crate::network::Spec| spec.shape.iter().product::<usize>();
@@ -151,7 +150,7 @@ impl Experiment {
 }
 
 impl StageMethod {
-    /// Whether the stage trains on the labelled images only.
+    /// Whether it uses the labelled images only.
     pub fn uses_labels(self) -> bool {
         !matches!(self, StageMethod::Pretext | StageMethod::Simsiam)
     }
@@ -202,7 +201,7 @@ impl Stage {
         let fail = |key: Option<&str>, message: String| Err(Conflict::of_stage(&self.name, key, message));
         let transfers = matches!(self.method, StageMethod::Finetune | StageMethod::Probe | StageMethod::Knn);
         if transfers && self.from.is_none() {
-            return fail(None, "needs `from`, the stage whose weights it takes over".to_owned());
+            return fail(None, "needs `from`, the stage whose weights it starts from".to_owned());
         }
         let sgd = self.optimizer == Some(OptimizerName::Sgd);
         let of = |method| self.method == method;
@@ -226,7 +225,7 @@ impl Stage {
             ("frozen_norm", self.frozen_norm.is_some() && !of(StageMethod::Probe), "method: probe"),
         ];
         if let Some((key, _, of)) = unused.into_iter().find(|(_, wrong, _)| *wrong) {
-            return fail(Some(key), format!("`{key}` belongs to {of}"));
+            return fail(Some(key), format!("`{key}` is only for {of}"));
         }
         if let Some([low, high]) = self.claim.filter(|[low, high]| low.0 > high.0) {
             return fail(Some("claim"), format!("claim: {} is above {}", low.0, high.0));

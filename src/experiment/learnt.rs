@@ -34,10 +34,10 @@ impl Manifest {
                 is_near_0.then(|| format!("loss {loss:.4}, where views that agree have -1, and unrelated ones 0"))
             }
             StageMethod::Pretext => {
-                let labels = &self.experiment.labels;
+                let validating = share_of(self.experiment.label_count(stage), self.experiment.labels.validation.0);
                 let judged = [
                     ("test", test),
-                    ("validation", share_of(labels.count.0, labels.validation.0)),
+                    ("validation", validating),
                     ("train", self.experiment.dataset.train.map_or(0, |images| images.0)),
                 ];
                 let at_chance = PRETEXT_HEADS.iter().filter_map(|(head, classes)| {
@@ -50,13 +50,18 @@ impl Manifest {
                 let at_chance: Vec<String> = at_chance.collect();
                 (!at_chance.is_empty()).then(|| at_chance.join("; "))
             }
-            _ => guessing("test_top1", result.top1()?, test, 1.0 / self.experiment.dataset.class_count() as f64),
+            _ => {
+                // A constant answer gets the largest class right.
+                let even = 1.0 / self.experiment.dataset.class_count() as f64;
+                let chance = self.largest_class().map_or(even, |(_, share)| share);
+                guessing("test_top1", result.top1()?, test, chance)
+            }
         }
     }
 
     /// The same of the stage that `stage` takes its weights from, and its name.
     pub(super) fn source_hardly_learnt(&self, seed: u64, stage: &Stage) -> Option<(&Stage, String)> {
-        let source = self.experiment.stages.iter().find(|source| Some(&source.name) == stage.from.as_ref())?;
+        let source = self.experiment.source(stage)?;
         let result = self.result.get(&self.experiment.key(seed, &source.name))?;
         Some((source, self.hardly_learnt(source, result)?))
     }
@@ -83,6 +88,7 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::ClassCount;
     use crate::experiment::Experiment;
     use crate::network::Weights;
     use crate::train::{Record, Trained};
@@ -120,6 +126,15 @@ stages:
         let expected = "test_top1 11.5 % of 1000 images, chance is 10.0 %";
         assert_eq!([top1(0.115).as_deref(), top1(0.116).as_deref()], [Some(expected), None]);
         assert!(top1(0.02).is_some(), "below chance too");
+        // Of a class with 300 of the images: 0.3 + 1.645 · √(0.3 · 0.7 / 1000) = 0.3238.
+        let of_largest = |top1: f64| {
+            let mut manifest = with("baseline", &[("test_top1", top1)]);
+            let class = |test: usize| ClassCount { name: "a".to_owned(), train: 0, test };
+            manifest.classes = [300, 200, 200, 200, 100].map(class).to_vec();
+            manifest.hardly_learnt(&manifest.experiment.stages[0], &manifest.result["baseline"])
+        };
+        let expected = "test_top1 32.3 % of 1000 images, chance is 30.0 %";
+        assert_eq!([of_largest(0.323).as_deref(), of_largest(0.324).as_deref()], [Some(expected), None]);
         // 0.25 + 1.645 · √(0.25 · 0.75 / 1000) = 0.2725; a third of the others.
         let tasks = |rotation: f64| {
             let learnt = [("test_shear_top1", 0.9), ("test_color_top1", 0.9)];

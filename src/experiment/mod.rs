@@ -47,23 +47,23 @@ pub use value::{BatchSize, Channels, Classes, Epochs, Images, Name, Percent, Rat
 pub struct Experiment {
     /// Names the run directory, `runs/<name>`.
     pub name: Name,
-    /// The key of every random stream; 0 unless given.
+    /// The key of every random stream; 0 by default.
     #[serde(default)]
     pub seed: Seed,
-    /// All of it for so many seeds: `seed`, `seed` + 1, …; 1 unless given.
+    /// The number of seeds to run with (`seed`, `seed` + 1, …); 1 by default.
     #[serde(default = "one_seed", skip_serializing_if = "is_one")]
     pub seeds: Seeds,
     /// The images.
     pub dataset: DatasetSpec,
-    /// The labelled images; the study's unless given.
+    /// The labelled images; by default the study's.
     #[serde(default, deserialize_with = "Labels::read")]
     pub labels: Labels,
-    /// The networks' widths; the study's unless given.
+    /// The networks' widths; by default the study's.
     #[serde(default)]
     pub network: NetworkSpec,
     /// At least one.
     pub stages: Vec<Stage>,
-    /// What the seeds are asked to decide.
+    /// What the seeds are to decide.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<Claim>,
 }
@@ -76,32 +76,32 @@ fn is_one(seeds: &Seeds) -> bool {
     seeds.0 == 1
 }
 
-/// That a stage has the higher test accuracy of two.
+/// A claim that one stage has a higher test accuracy than another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a claim: {better: STAGE, than: STAGE}")]
 pub struct Claim {
-    /// The stage that is to have the higher accuracy.
+    /// The stage that is claimed to be better.
     pub better: Name,
     /// The other.
     pub than: Name,
 }
 
-/// Which images.
+/// The data set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a data set: {name: …}")]
 pub struct DatasetSpec {
     /// Where they are from.
     pub name: DatasetName,
-    /// The first so many training images: all of CIFAR-10 and CIFAR-100 and 10,000 synthetic ones unless given. Of a
-    /// folder it must be given, and be all there are.
+    /// How many training images, the first ones; by default all of CIFAR-10 and CIFAR-100, and 10,000 synthetic ones.
+    /// Required for a folder, where it must be all of them.
     pub train: Option<Images>,
-    /// The first so many test images: likewise, 2,000 synthetic ones.
+    /// How many test images, likewise; by default 2,000 synthetic ones.
     pub test: Option<Images>,
-    /// Of a folder, where it must be given: its number of classes.
+    /// The number of classes of a folder, where it is required.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classes: Option<Classes>,
-    /// Of a folder, where it must be given: SHA-256 over its images as the networks get them
-    /// ([`crate::data::Data::sha256`]), so that others are not taken for them.
+    /// SHA-256 of a folder's images as the networks get them ([`crate::data::Data::sha256`]), where it is required: other
+    /// images are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
     /// Of a folder: what is seen through transparent pixels; white unless given.
@@ -138,7 +138,7 @@ pub enum DatasetName {
     Synthetic,
 }
 
-/// [`Widths`], each the study's unless given.
+/// [`Widths`]; by default the study's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "widths: {projector: …}")]
 pub struct NetworkSpec {
@@ -182,8 +182,8 @@ impl Experiment {
     }
 }
 
-/// One stage. What is left out is filled in with the study's recipe for the method; an option that the method or
-/// the optimizer has no use for is an error.
+/// A stage. Options that are left out get the study's values for the method; an option that the method or the optimizer
+/// does not use is an error.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a stage: {name: …, method: …}")]
 pub struct Stage {
@@ -191,50 +191,51 @@ pub struct Stage {
     pub name: Name,
     /// How it learns.
     pub method: StageMethod,
-    /// The stage whose weights are taken over, or [`RANDOM`]: needed by `finetune`, `probe` and `knn`.
+    /// The stage whose weights it starts from, or [`RANDOM`]; required for `finetune`, `probe` and `knn`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<Name>,
-    /// Labelled images; the experiment's `labels.count` unless given.
+    /// How many labelled images; by default the experiment's `labels.count`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<Count>,
-    /// Unless given 50 for `supervised` and `probe`, 30 for `pretext`, `finetune` and `simsiam`.
+    /// By default 50 for `supervised` and `probe`, 30 for `pretext`, `finetune` and `simsiam`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<Epochs>,
-    /// Images a step; 128 for `supervised` and 64 for the others unless given.
+    /// Images per step; by default 128 for `supervised`, 64 for the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchSize>,
-    /// `sgd` for `simsiam` and `adam` for the others unless given.
+    /// By default `sgd` for `simsiam`, `adam` for the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub optimizer: Option<OptimizerName>,
-    /// At the first step; unless given 1e-3 with `adam`, 0.05 · batch / 256 with `sgd`.
+    /// The initial learning rate; by default 1e-3 with `adam`, 0.05 · batch / 256 with `sgd`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lr: Option<Rate>,
-    /// Of `sgd`; 0.9 unless given.
+    /// Of `sgd`; 0.9 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub momentum: Option<Share>,
-    /// Of `sgd`, on every parameter; 5e-4 unless given.
+    /// Of `sgd`, on every parameter; 5e-4 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight_decay: Option<Share>,
-    /// `cosine` for `simsiam` and `constant` for the others unless given.
+    /// By default `cosine` for `simsiam`, `constant` for the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
-    /// Of `simsiam`: whether z is a constant in the loss; true unless given.
+    /// Of `simsiam`: whether z is a constant in the loss; true by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_gradient: Option<bool>,
-    /// Of `simsiam`: whether there is a predictor; without it p is z. It is left out where true.
+    /// Of `simsiam`: whether there is a predictor; without it p is z. Left out if true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub predictor: Option<bool>,
-    /// Of `simsiam`: the predictor's schedule; that of the rest unless given.
+    /// Of `simsiam`: the predictor's schedule; by default `schedule`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub predictor_schedule: Option<Schedule>,
-    /// Of `pretext` and `simsiam`: the backbone's kNN accuracy every so many epochs, and after the last.
+    /// Of `pretext` and `simsiam`: epochs between two measurements of the backbone's kNN accuracy; the last epoch has one
+    /// too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub knn_every: Option<Epochs>,
-    /// Of `probe`: the classifier; `mlp` unless given.
+    /// Of `probe`: the classifier; `mlp` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<Probe>,
-    /// Of `probe`: the frozen backbone's batch norm takes the batch's statistics and moves the running ones (`train`, the
-    /// study's code) or takes the running ones as they are (`eval`); `train` unless given.
+    /// Of `probe`: the frozen backbone's batch norm normalises by the batch's statistics and updates the running ones
+    /// (`train`, as in the study's code), or normalises by the running ones (`eval`); `train` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frozen_norm: Option<Mode>,
     /// The test accuracy that the study claims for this stage, from and to, in per cent: shown beside the result.
@@ -246,21 +247,21 @@ pub struct Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StageMethod {
-    /// The labelled images from random weights.
+    /// Training on the labelled images from random weights.
     Supervised,
-    /// Rotation, shear and recolouring on all images, without labels.
+    /// Prediction of rotation, shear and recolouring on all images, without labels.
     Pretext,
-    /// Two views of all images, without labels.
+    /// Agreement of two views of each image, on all images, without labels.
     Simsiam,
-    /// The labelled images from another stage's or random weights, all of which move.
+    /// Training of all weights on the labelled images, from another stage's or random ones.
     Finetune,
-    /// The labelled images on the frozen backbone of another stage, or a random one.
+    /// Training of a classifier on the labelled images' features by the frozen backbone of another stage, or a random one.
     Probe,
-    /// A weighted kNN classifier over the labelled images' features of such a backbone: nothing is trained.
+    /// A weighted kNN classifier on the labelled images' features by such a backbone: nothing is trained.
     Knn,
 }
 
-/// In `from`: the untrained weights.
+/// As `from`: random weights.
 pub const RANDOM: &str = "random";
 
 /// An update rule; [`Stage::rule`] has its constants.

@@ -20,7 +20,7 @@ impl Experiment {
     /// Reads an experiment file.
     ///
     /// # Errors
-    /// [`Error::Experiment`] for anything that cannot be run, with line and column where there are any.
+    /// [`Error::Experiment`] for anything that cannot be run, with line and column where known.
     pub fn load(path: &Path) -> Result<Experiment> {
         let fail = |message: String| Error::Experiment { path: path.to_owned(), line: None, column: None, message };
         let metadata = std::fs::metadata(path).map_err(|e| fail(unreadable(path, &e)))?;
@@ -42,9 +42,8 @@ impl Experiment {
     /// Reads an experiment from YAML `text` and fills in its defaults; `path` is named in errors only.
     ///
     /// # Errors
-    /// [`Error::Experiment`] for anything that cannot be run, with line and column where there are any.
+    /// [`Error::Experiment`] for anything that cannot be run, with line and column where known.
     pub fn parse(path: &Path, text: &str) -> Result<Experiment> {
-        let fail = |line, column, message| Error::Experiment { path: path.to_owned(), line, column, message };
         // What some editors begin a file with.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut experiment: Experiment = yaml::read(text).map_err(|fault| fault.of(path))?;
@@ -60,8 +59,8 @@ impl Experiment {
         }
     }
 
-    /// The jobs to run, in order: all, or with `only` those that it names (a stage, `seed-N`, `seed-N/STAGE`) and what
-    /// they depend on.
+    /// The jobs to run, in order: all, or with `only` those that it names (a stage, `seed-N`, `seed-N/STAGE`) and their
+    /// dependencies.
     ///
     /// # Errors
     /// [`Error::Usage`] for a name that is no stage.

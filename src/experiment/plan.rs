@@ -74,7 +74,7 @@ impl Experiment {
 /// stages wanted, which brings in what they depend on; empty: all.
 ///
 /// # Errors
-/// A name that is no stage, or stages that wait for each other.
+/// A name that is no stage, or stages that depend on each other.
 pub(super) fn plan(stages: &[Stage], only: &[String]) -> Result<Vec<usize>, Conflict> {
     let find = |name: &str| stages.iter().position(|stage| *stage.name == *name);
     let known = || stages.iter().map(|stage| &*stage.name).collect::<Vec<_>>().join(", ");
@@ -95,7 +95,7 @@ pub(super) fn plan(stages: &[Stage], only: &[String]) -> Result<Vec<usize>, Conf
         while let Some(index) = next.filter(|index| !order.contains(index)) {
             let stage = &stages[index];
             if chain.contains(&index) {
-                return Err(Conflict::of_stage(&stage.name, Some("from"), "waits for itself through `from`"));
+                return Err(Conflict::of_stage(&stage.name, Some("from"), "depends on itself through `from`"));
             }
             chain.push(index);
             next = match &stage.from {

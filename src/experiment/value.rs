@@ -1,5 +1,5 @@
-//! Numbers and names of an experiment's file: read, each type accepts its range and says so when it does not, so that
-//! the YAML reader can point at the line. Values made in code are not checked.
+//! Numbers and names of an experiment file. Each type checks its range while it is read, when the YAML reader still knows
+//! the line; values made in code are not checked.
 
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ macro_rules! number {
     };
 }
 
-/// Reads a number and checks it while the reader still knows the place.
+/// Reads a number and checks its range.
 struct Number {
     expected: &'static str,
     ok: fn(f64) -> bool,
@@ -85,15 +85,15 @@ number!(
     Rate, f64, "a number above 0 and at most 10", |v| v > 0.0 && v <= 10.0
 );
 number!(
-    /// A share that leaves something: dropout, momentum, weight decay, validation.
+    /// A fraction below 1: dropout, momentum, weight decay, validation.
     Share, f32, "a number from 0 to below 1", |v| (0.0..1.0).contains(&(v as f32)) && (v == 0.0 || v as f32 > 0.0)
 );
 number!(
-    /// How many seeds.
+    /// A number of seeds.
     Seeds, u32, "a whole number of seeds from 1 to 1000", |v| whole(v, 1.0, 1000.0)
 );
 number!(
-    /// Per cent.
+    /// A percentage.
     Percent, f64, "a percentage from 0 to 100", |v| (0.0..=100.0).contains(&v)
 );
 

@@ -147,6 +147,9 @@ fn bad_syntax(text: &str, error: &serde_yaml::Error) -> Fault {
             None => Fault::new(place, "a comma is missing before this, or the text before it must be in quotes"),
         },
         _ if is_closing => Fault::new(place, "this bracket closes nothing"),
+        "did not find expected '-' indicator" => {
+            Fault::new(place, "this is no entry of the list above: begin it with `- `, or check its indentation")
+        }
         _ => {
             Fault::new(place, format!("this is not expected here ({problem}): check indentation, quotes and brackets"))
         }
@@ -180,7 +183,7 @@ fn bad_value(text: &str, error: &serde_yaml::Error) -> Fault {
 
 /// What each part of an experiment has keys for.
 const HOMES: [(&str, &[&str]); 4] = [
-    ("`dataset`", &["train", "test", "classes", "sha256"]),
+    ("`dataset`", &["train", "test", "classes", "sha256", "background"]),
     ("`labels`", &["count", "choose", "validation"]),
     ("`network`", &["channels", "hidden", "projector", "predictor", "dropout"]),
     (
@@ -388,7 +391,12 @@ stages:
             ("    epochs: 2", "    epochs:2", "8:5: a space is missing after `epochs:`"),
             ("  - name", "  -name", "6:3: a space is missing after `-`"),
             ("synthetic\n  train: 6000", "synthetic\n  train:6000", "4:3: a space is missing after `train:`"),
-            ("dataset:\n  name", "dataset:\n  - name", "3:3: dataset: invalid type: list, expected a data set"),
+            (
+                "  name: synthetic\n  train: 6000",
+                "  - name: synthetic",
+                "3:3: dataset: invalid type: list, expected a data set",
+            ),
+            ("  name: synthetic", "  - name: synthetic", "4:3: this is no entry of the list above: begin it with `- `"),
             ("  - name: a", "    name: a", "6:5: stages: invalid type: map, expected a list; each of its entries"),
             ("name: t", "name: t: u", "1:8: a `:` is not expected here: indent the line as its neighbours are"),
             ("  train", "   train", "4:9: a `:` is not expected here"),
@@ -415,6 +423,25 @@ stages:
         assert!(long.starts_with("8:13: stages[0].epochs: invalid type: string \"999") && long.len() < 200, "{long}");
         for nothing in ["", "\n\n", "# nothing\n# yet\n"] {
             assert!(parse(nothing).starts_with("1:1: is empty"), "{nothing:?}");
+        }
+    }
+
+    /// An unknown key lists those that are known.
+    #[test]
+    fn every_home_has_the_keys_that_the_reader_knows() {
+        let of = |from: &str, to: &str| parse(&GOOD.replacen(from, to, 1));
+        let messages = [
+            of("  train", "  xyzzy"),
+            of("name: t", "name: t\nlabels: {xyzzy: 1}"),
+            of("name: t", "name: t\nnetwork: {xyzzy: 1}"),
+            of("    epochs", "    xyzzy"),
+        ];
+        for (message, (home, keys)) in messages.iter().zip(HOMES) {
+            let known: Vec<&str> = message.split('`').skip(3).step_by(2).collect();
+            // Names are everywhere; `predictor` and `labels` are keys of two parts.
+            let shared = |key: &&str| ["name", "labels"].contains(key) || (*key == "predictor" && home == "a stage");
+            let known: Vec<&str> = known.into_iter().filter(|key| !shared(key)).collect();
+            assert_eq!(known, keys, "{home}: {message}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Run, classes, page};
 use crate::error::{Error, Result};
 use crate::experiment::RANDOM;
+use crate::text::{count, path_word};
 
 /// The files of a report beside its figures, the page last.
 pub(super) const FILES: [&str; 3] = ["results.csv", "results.md", "report.html"];
@@ -74,12 +75,12 @@ pub(super) fn check(out: &Path, lacking: &Lacking, folders: &[PathBuf]) -> Resul
     }
     let (n, named) = (lost.len(), lost[..lost.len().min(3)].join(", "));
     let named = if n > 3 { format!("{named}, …") } else { named };
-    let figures = if n == 1 { "figure" } else { "figures" };
-    let runs: Vec<String> = folders.iter().map(|folder| page::word(&folder.display().to_string())).collect();
+    let runs: Vec<String> = folders.iter().map(|folder| path_word(folder)).collect();
     Err(Error::Kept {
         path,
         problem: format!(
-            "left as it is: the new report would lose {n} {figures} ({named})\n  {}",
+            "left as it is: the new report would lose {} ({named})\n  {}",
+            count(n, "figure"),
             lacking.reasons.join("\n  ")
         ),
         remedy: format!(

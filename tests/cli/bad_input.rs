@@ -26,7 +26,7 @@ fn experiment_files_that_cannot_be_run_get_one_message() {
             format!("{head}stages: [{{name: a, method: probe, batch: 8, from: b}}]").into(),
             "no stage b",
         ),
-        ("cycle", format!("{head}stages: [{{name: a, method: probe, batch: 8, from: a}}]").into(), "waits for itself"),
+        ("cycle", format!("{head}stages: [{{name: a, method: probe, batch: 8, from: a}}]").into(), "depends on itself"),
         (
             "duplicate",
             format!("{head}stages:\n- {{name: a, method: pretext}}\n- {{name: a, method: pretext}}").into(),

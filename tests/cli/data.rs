@@ -195,7 +195,7 @@ stages: [{name: baseline, method: supervised, epochs: 1, batch: 10}]";
     let file = place.write("copies.yaml", format!("{}{rest}", place.dataset("images", &[])));
     let said = place.good(&["run", file.to_str().unwrap(), "--data-dir", "images", "--json"]);
     let warnings: Vec<&str> = said.lines().filter(|line| line.contains("\"event\":\"warning\"")).collect();
-    assert!(warnings.len() == 1 && warnings[0].contains(line), "{warnings:?}");
+    assert_eq!(warnings.iter().filter(|warning| warning.contains(line)).count(), 1, "{warnings:?}");
     for file in ["log.txt", "report.html", "results.md"] {
         let contents = std::fs::read_to_string(place.path("runs/copies").join(file)).unwrap();
         assert_eq!(contents.matches(line).count(), 1, "{file}");
@@ -235,6 +235,8 @@ fn data_that_is_missing_or_not_whole_is_bad_input() {
         }
     };
     all("holds neither");
+    let message = place.bad(&["data", "--data-dir", "my data"], 2);
+    assert!(message.contains("`fewlabel data fetch --data-dir 'my data'`"), "{message}");
     let message = place.bad(&["data", "--data-dir", "elsewhere"], 2);
     assert!(message.contains("elsewhere") && message.contains("--data-dir"), "{message}");
     false_cifar(&place);

@@ -19,7 +19,7 @@ fn the_same_bits_are_found_on_other_threads() {
     assert_eq!(left, ["runs"], "nothing is left behind");
     let other = place.run(&["verify", "runs/smoke/manifest.json", "--seed", "1"]);
     assert_eq!(other.status.code(), Some(2));
-    assert!(text(&other.stderr).contains("--seed: of that the manifest has no result"), "{}", text(&other.stderr));
+    assert!(text(&other.stderr).contains("--seed: the manifest has no such result"), "{}", text(&other.stderr));
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_manifest_that_cannot_be_verified_is_bad_input() {
     let done = place.run(&["verify", "part.json", "--only", "pretext"]);
     assert_eq!(done.status.code(), Some(2));
     assert!(
-        text(&done.stderr).contains("--only: of that the manifest has no result; it has: baseline"),
+        text(&done.stderr).contains("--only: the manifest has no such result; it has: baseline"),
         "{}",
         text(&done.stderr)
     );
@@ -180,14 +180,14 @@ fn a_verification_says_what_it_has_not_run_again() {
     let said = place.good(&["verify", "runs/smoke/manifest.json", "--out", "again", "--only", "baseline"]);
     assert!(said.ends_with("bit-identical: 1 of 6 stages of smoke\n"), "{said}");
     let said = place.good(&["verify", "runs/smoke/manifest.json", "--out", "again"]);
-    assert!(said.ends_with("bit-identical: 6 stages of smoke\n1 of them had been run into again before\n"), "{said}");
+    assert!(said.ends_with("bit-identical: 6 stages of smoke\n1 of them had already been run into again\n"), "{said}");
 
     manifest["result"].as_object_mut().unwrap().remove("baseline");
     place.write("part.json", manifest.to_string());
     let said = place.good(&["verify", "part.json", "--out", "again"]);
     assert!(said.contains("bit-identical: 5 of 6 stages of smoke"), "{said}");
     let message = place.bad(&["verify", "part.json", "--seed", "3"], 2);
-    assert!(message.contains("--seed: of that the manifest has no result; it has: 0\n"), "{message}");
+    assert!(message.contains("--seed: the manifest has no such result; it has: 0\n"), "{message}");
 
     // Of duplicate keys people may read one, and the program the other.
     let twice = manifest.to_string().replacen("\"simsiam\":", "\"simsiam\":{\"final\":{\"epoch\":9}},\"simsiam\":", 1);

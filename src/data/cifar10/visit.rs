@@ -6,16 +6,26 @@ use std::path::Path;
 
 use flate2::read::GzDecoder;
 
-use super::Source;
 use super::stamp::{self, Seen, Stamp};
+use super::{ARCHIVE, FOLDER, Source};
 use crate::data::{CLASSES, IMAGE};
 use crate::error::{Error, Result};
 use crate::files::sha256;
+use crate::text::path_word;
 
 /// Bytes of a record: a label and an image.
 pub const RECORD: usize = 1 + IMAGE;
-pub const REMEDY: &str =
-    "`fewlabel data fetch` downloads CIFAR-10; --data-dir DIR or FEWLABEL_DATA names the folder that holds it";
+
+/// What to do about the data folder that `place` is, or is in.
+pub fn remedy(place: &Path) -> String {
+    let is_ours = |path: &&Path| path.ends_with(FOLDER) || path.ends_with(ARCHIVE);
+    let home = place.ancestors().find(is_ours).and_then(Path::parent).unwrap_or(place);
+    let home = if home.as_os_str().is_empty() { Path::new(".") } else { home };
+    format!(
+        "`fewlabel data fetch --data-dir {}` downloads CIFAR-10 into it; --data-dir or FEWLABEL_DATA names another folder",
+        path_word(home)
+    )
+}
 
 /// The specification of one file. The official list is [`super::official`]; tests use a smaller one.
 pub struct Part {
@@ -32,12 +42,12 @@ impl Part {
 
 /// An [`Error::Data`] about one file of the folder or archive at `place`.
 pub fn bad_file(place: &Path, part: &Part, problem: &str) -> Error {
-    Error::data(place, format!("{}: {problem}", part.name), REMEDY)
+    Error::data(place, format!("{}: {problem}", part.name), remedy(place))
 }
 
 /// For `map_err`: an [`Error::Data`] about a file that cannot be read at all.
 fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-    |e| Error::data(path, format!("cannot be read: {e}"), REMEDY)
+    |e| Error::data(path, format!("cannot be read: {e}"), remedy(path))
 }
 
 /// Called once for each part, in any order: its index, the length found, and its verified contents or what is wrong.
@@ -83,7 +93,7 @@ fn visit_folder(folder: &Path, parts: &[Part], trust: bool, each: Each) -> Resul
 /// Visits the parts in the gzipped tar `archive` (as much of it as holds them); `place` is for messages. Every fault of
 /// the archive, of its reader too, is an [`Error::Data`].
 pub fn visit_archive(archive: impl Read, place: &Path, parts: &[Part], each: Each) -> Result<()> {
-    let broken = |e: io::Error| Error::data(place, format!("cannot be unpacked: {}", with_causes(&e)), REMEDY);
+    let broken = |e: io::Error| Error::data(place, format!("cannot be unpacked: {}", with_causes(&e)), remedy(place));
     // The other files in it are small, so more than this is no CIFAR-10, however well it compresses.
     let limit = 2 * parts.iter().map(Part::bytes).sum::<u64>() + (1 << 20);
     let mut archive = tar::Archive::new(GzDecoder::new(archive).take(limit));
