@@ -188,6 +188,14 @@ stages: [{{name: a, method: supervised, batch: 4{stage}}}]"
     }
 
     #[test]
+    fn a_key_that_is_not_there_has_the_place_of_what_it_belongs_to() {
+        let text = "name: t\nlabels: all\nstages: [{name: count, method: pretext}]";
+        let place = |at: &[&str]| place_of(text, &at.iter().map(|&part| part.to_owned()).collect::<Vec<_>>());
+        assert_eq!(place(&["labels", "count"]), Some((2, 1)), "another key's word is none of its own");
+        assert_eq!(place(&["stages", "name: count"]), Some((3, 17)));
+    }
+
+    #[test]
     fn every_mistake_is_found_and_placed() {
         let cases = [
             "  - {name: a, method: supervised, epoch: 3}",
