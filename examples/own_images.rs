@@ -3,8 +3,8 @@
 //!
 //!     cargo run --release --example own_images -- my-images runs/own
 //!
-//! `my-images` holds `train/CLASS/` and `test/CLASS/`, with images in them: at least 10 training images of each class and 10
-//! test images. The classes only name the images here.
+//! `my-images` holds `train/CLASS/` and `test/CLASS/` with images in them, at least 10 in each part. The classes only name
+//! the images here.
 
 use std::path::PathBuf;
 
@@ -36,7 +36,7 @@ fn main() -> fewlabel::Result<()> {
         "
 name: own
 dataset: {{name: folder, train: {train}, test: {test}, classes: {classes}, sha256: {hash:?}}}
-labels: {{count: {classes}0, choose: stratified}}
+labels: all
 stages:
   - {{name: simsiam, method: simsiam, epochs: {EPOCHS}, batch: {}}}",
         64.min(train / 2)
