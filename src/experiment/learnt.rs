@@ -81,7 +81,11 @@ impl Manifest {
             (!names.is_empty()).then(|| format!("hardly learnt: {}{end}", names.join(", ")))
         };
         let builds_on_it = "; a stage on these weights measures little more than one on random weights";
-        [note(sources, builds_on_it), note(classifiers, "; no better than chance")].into_iter().flatten().collect()
+        let chance = match self.largest_class() {
+            Some(_) => "; no better than a constant answer",
+            None => "; no better than chance",
+        };
+        [note(sources, builds_on_it), note(classifiers, chance)].into_iter().flatten().collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Claim, Experiment, Manifest, RANDOM, Stage, StageMethod, StageResult, duration};
+use super::{Claim, Manifest, RANDOM, Stage, StageMethod, StageResult, duration};
 use crate::statistics::Estimate;
 use crate::train::Record;
 
@@ -123,7 +123,7 @@ pub(crate) fn notes(manifest: &Manifest, rows: &[Row]) -> Vec<String> {
     notes
 }
 
-/// What a constant answer gets, where the classes differ in size, and the stages that are no better.
+/// What a constant answer gets, where the classes differ in size.
 fn constant_answer(manifest: &Manifest, rows: &[Row]) -> Vec<String> {
     let Some((class, share)) = manifest.largest_class() else { return vec![] };
     let mut notes = vec![];
@@ -136,31 +136,27 @@ fn constant_answer(manifest: &Manifest, rows: &[Row]) -> Vec<String> {
     let name = class.name.replace(char::is_control, " ");
     let of_all = percent(share);
     notes.push(format!("largest class ({name}): {of_all} of the test images, what a constant answer gets"));
-    let no_better = |row: &&Row| row.chosen.or(row.last).is_some_and(|top1| top1.mean < share + 1e-9);
-    let names: Vec<&str> = rows.iter().filter(no_better).map(|row| &*row.stage).collect();
-    if !names.is_empty() {
-        notes.push(format!("no better than a constant answer: {}", names.join(", ")));
-    }
     notes
 }
 
-/// What stands for a table without rows.
-pub(crate) fn untested(experiment: &Experiment) -> String {
-    if experiment.stages.iter().any(|stage| stage.method.classifies()) {
-        return "no stage has been tested on the test images yet".to_owned();
+/// What stands for a table without rows, a line each.
+pub(crate) fn untested(manifest: &Manifest) -> Vec<String> {
+    let stages = &manifest.experiment.stages;
+    if stages.iter().any(|stage| stage.method.classifies()) {
+        return vec!["no stage has been tested on the test images yet".to_owned()];
     }
-    let last = experiment.stages.last().map_or(RANDOM, |stage| &*stage.name);
-    format!(
-        "nothing here classifies the test images: add a stage that does, such as {{name: {last}-probe, method: probe, \
-         from: {last}}}"
-    )
+    let last = stages.last().map_or(RANDOM, |stage| &*stage.name);
+    let probe = format!("{{name: {last}-probe, method: probe, from: {last}}}");
+    let mut lines = vec![format!("nothing here classifies the test images: add a stage that does, such as {probe}")];
+    lines.extend(manifest.learning_notes());
+    lines
 }
 
 /// The table with its notes, for a console; the columns that are no fair estimate in grey where it shows `colors`.
 pub fn text(manifest: &Manifest, colors: bool) -> String {
     let rows = rows(manifest);
     if rows.is_empty() {
-        return untested(&manifest.experiment);
+        return untested(manifest).join("\n");
     }
     let cells = columns(&rows);
     let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -189,7 +185,7 @@ pub fn text(manifest: &Manifest, colors: bool) -> String {
 pub fn markdown(manifest: &Manifest) -> String {
     let rows = rows(manifest);
     if rows.is_empty() {
-        return untested(&manifest.experiment) + "\n";
+        return untested(manifest).join("\n\n") + "\n";
     }
     let cells = columns(&rows);
     let line = |row: &[String]| format!("| {} |\n", row.join(" | ").replace('*', "\\*"));

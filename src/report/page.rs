@@ -130,7 +130,9 @@ fn result(out: &mut String, run: &Run, named: bool) {
     let rows = table::rows(&run.manifest);
     let _ = writeln!(out, "<p>{}</p>", escape(&summary(experiment, &rows)));
     if rows.is_empty() {
-        let _ = writeln!(out, "<p>{}</p>", escape(&table::untested(experiment)));
+        for line in table::untested(&run.manifest) {
+            let _ = writeln!(out, "<p>{}</p>", escape(&line));
+        }
         return;
     }
     cells(out, &table::columns(&rows));

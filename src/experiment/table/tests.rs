@@ -43,13 +43,18 @@ stages:
 fn an_experiment_that_classifies_nothing_is_told_what_it_lacks() {
     let yaml = "{name: t, dataset: {name: cifar10}, stages: [{name: views, method: simsiam}]}";
     let mut manifest = Manifest::new(&Experiment::parse("t.yaml".as_ref(), yaml).unwrap(), "cpu");
-    let record = Record { epoch: 1, metrics: [("train_loss".to_owned(), -0.9)].into() };
-    let trained = Trained { history: vec![record], chosen: None, weights: Weights::default() };
-    manifest.result.insert("views".to_owned(), StageResult::new(&trained).unwrap());
+    let mut add = |loss| {
+        let record = Record { epoch: 1, metrics: [("train_loss".to_owned(), loss)].into() };
+        let trained = Trained { history: vec![record], chosen: None, weights: Weights::default() };
+        manifest.result.insert("views".to_owned(), StageResult::new(&trained).unwrap());
+        (text(&manifest, true), markdown(&manifest))
+    };
     let expected = "nothing here classifies the test images: add a stage that does, such as {name: views-probe, \
                     method: probe, from: views}";
-    assert_eq!(text(&manifest, true), expected);
-    assert_eq!(markdown(&manifest), format!("{expected}\n"));
+    assert_eq!(add(-0.9), (expected.to_owned(), format!("{expected}\n")));
+    let (text, markdown) = add(-0.01);
+    assert!(text.starts_with(&format!("{expected}\nhardly learnt: views; ")), "{text}");
+    assert!(markdown.starts_with(&format!("{expected}\n\nhardly learnt: views; ")), "{markdown}");
 }
 
 #[test]
