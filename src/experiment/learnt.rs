@@ -5,14 +5,14 @@ use super::{Manifest, Stage, StageMethod, StageResult};
 use crate::data::share_of;
 use crate::network::PRETEXT_HEADS;
 
-/// The 95 % point of the normal distribution. A network that guesses is right in n tries as often as a binomial
-/// variable says, whose mean is the chance level c and whose standard deviation √(c(1 − c)/n): up to so many of these
-/// above c an accuracy is no evidence of learning (one-sided test of a proportion at 5 %).
+/// The 95 % point of the standard normal distribution. The accuracy of guessing on n images has the chance level c as its
+/// mean and √(c(1 − c)/n) as its standard deviation (binomial). An accuracy of less than c plus Z of these is no evidence
+/// of learning: a one-sided test of a proportion at 5 %.
 const Z: f64 = 1.645;
 
-/// SimSiam's loss is minus the cosine between a view's prediction and the other view (Chen and He, 2021, equation 1).
-/// The predictor of random weights knows nothing of z: in d dimensions such vectors have a cosine of 0 ± 1/√d (0.02
-/// with 2,048). A prediction of cosine c explains c² of a unit vector: below this, less than a hundredth.
+/// SimSiam's loss is the negative cosine between a view's prediction and the other view (Chen and He, 2021, equation 1).
+/// With random weights the two are unrelated, and in d dimensions their cosine is 0 ± 1/√d (0.02 for 2,048). A
+/// prediction with cosine c explains c² of a unit vector: below this threshold, less than one per cent.
 const LEAST_COSINE: f64 = 0.1;
 
 fn is_chance(top1: f64, n: usize, chance: f64) -> bool {
@@ -20,7 +20,7 @@ fn is_chance(top1: f64, n: usize, chance: f64) -> bool {
 }
 
 impl Manifest {
-    /// What tells that a stage has hardly learnt, by its result; none where it has learnt.
+    /// The evidence in its result that a stage has hardly learnt; none if it has learnt.
     pub(crate) fn hardly_learnt(&self, stage: &Stage, result: &StageResult) -> Option<String> {
         let guessing = |name: &str, top1: f64, n: usize, chance: f64| {
             let (value, level) = (metric(name, top1), 100.0 * chance);
@@ -59,7 +59,7 @@ impl Manifest {
         }
     }
 
-    /// The same of the stage that `stage` takes its weights from, and its name.
+    /// The same for the stage whose weights `stage` starts from.
     pub(super) fn source_hardly_learnt(&self, seed: u64, stage: &Stage) -> Option<(&Stage, String)> {
         let source = self.experiment.source(stage)?;
         let result = self.result.get(&self.experiment.key(seed, &source.name))?;

@@ -1,4 +1,4 @@
-//! The order of a run: each stage after the one whose weights it takes over, and all of them for each seed.
+//! The order of a run: each stage after the one whose weights it starts from, and all of them for each seed.
 
 use super::defaults::Conflict;
 use super::{Experiment, RANDOM, Stage};

@@ -56,7 +56,7 @@ pub enum Test {
 /// validation images, or the test images where every epoch is tested.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Monitor {
-    /// Measured every so many epochs, and after the last.
+    /// The number of epochs between two measurements; the last epoch has one too.
     pub every: u32,
     /// The classifier.
     pub knn: Knn,

@@ -134,7 +134,7 @@ fn within_a_margin_seeds_are_compared_by_their_means() {
     assert!(said.contains("random-knn: not shown to be within 60 points (it takes at least two seeds"), "{said}");
 }
 
-/// A stage with the same fingerprint is taken over from another run; the rest is run, to the same bits.
+/// A stage with the same fingerprint is reused from another run; the rest is run, to the same bits.
 #[test]
 fn what_another_run_has_finished_is_taken_over() {
     let place = Place::new();
