@@ -276,5 +276,5 @@ fn an_old_name_still_works_with_a_hint() {
     // A file of one's own that bears the name is meant.
     place.write("seed.yaml", "name: mine");
     assert!(place.bad(&["run", "seed.yaml"], 2).contains("seed.yaml"));
-    assert!(place.bad(&["run", "elsewhere/seed.yaml"], 2).contains("elsewhere/seed.yaml: cannot be read"));
+    assert!(place.bad(&["run", "elsewhere/seed.yaml"], 2).contains("elsewhere/seed.yaml: there is no such file"));
 }
