@@ -80,7 +80,7 @@ impl Manifest {
             let names: Vec<String> = stages.into_iter().filter_map(named).collect();
             (!names.is_empty()).then(|| format!("hardly learnt: {}{end}", names.join(", ")))
         };
-        let builds_on_it = "; a stage on these weights measures little more than one on random weights";
+        let builds_on_it = "; a stage on these weights may measure little more than random ones";
         let chance = match self.largest_class() {
             Some(_) => "; no better than a constant answer",
             None => "; no better than chance",
@@ -154,8 +154,7 @@ stages:
     #[test]
     fn the_notes_name_the_stages_that_have_hardly_learnt() {
         let notes = |stage: &str, name: &str, value: f64| with(stage, &[(name, value)]).learning_notes();
-        let expected =
-            "hardly learnt: simsiam; a stage on these weights measures little more than one on random weights";
+        let expected = "hardly learnt: simsiam; a stage on these weights may measure little more than random ones";
         assert_eq!(notes("simsiam", "train_loss", -0.04), [expected]);
         assert_eq!(notes("probe", "test_top1", 0.1), ["hardly learnt: probe; no better than chance"]);
         assert_eq!(notes("simsiam", "train_loss", -0.7), [""; 0]);
