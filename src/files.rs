@@ -1,8 +1,8 @@
-//! Atomic writes (a temporary file, synced, then renamed), SHA-256, and JSON maps with unique keys.
+//! Bounded reads, atomic writes (a temporary file, synced, then renamed), SHA-256, and JSON maps with unique keys.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::marker::PhantomData;
 use std::path::Path;
 
@@ -13,6 +13,29 @@ use crate::error::{Error, Result};
 
 /// Prefix of temporary files.
 const UNFINISHED: &str = ".fewlabel-";
+
+/// Reads a file of at most `most` bytes. A pipe or a device, which may have nothing to say or no end, is refused, and a
+/// longer file is not read.
+///
+/// # Errors
+/// The system's, and one that says what the file is instead.
+pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    // Before it is opened: opening a pipe waits for its other end.
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        let what = if metadata.is_dir() { "a folder" } else { "a pipe or a device" };
+        return Err(io::Error::other(format!("it is {what}, not a file")));
+    }
+    let too_long =
+        |n: u64| io::Error::new(io::ErrorKind::FileTooLarge, format!("it has {n} bytes, and {most} are the most"));
+    if metadata.len() > most {
+        return Err(too_long(metadata.len()));
+    }
+    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    // It may have grown since, or be one of those whose length the system does not tell.
+    let n = File::open(path)?.take(most + 1).read_to_end(&mut bytes)? as u64;
+    if n > most { Err(too_long(n)) } else { Ok(bytes) }
+}
 
 /// Replaces the file at `path` with the concatenated `parts`. Readers see the old file or the new one, complete, also after
 /// a kill or a power cut. Its folder must exist.
@@ -116,6 +139,22 @@ pub(crate) fn unique<'de, D: Deserializer<'de>, V: Deserialize<'de>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_read_ends_at_its_limit_and_never_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "four").unwrap();
+        assert_eq!(read(&path, 4).unwrap(), b"four");
+        assert_eq!(read(&path, 3).unwrap_err().to_string(), "it has 4 bytes, and 3 are the most");
+        // Sparse: 3 GB that nobody could read at once.
+        File::create(&path).unwrap().set_len(3 << 30).unwrap();
+        assert_eq!(read(&path, 1 << 20).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(read(folder.path(), 9).unwrap_err().to_string(), "it is a folder, not a file");
+        assert_eq!(read(&folder.path().join("none"), 9).unwrap_err().kind(), io::ErrorKind::NotFound);
+        #[cfg(unix)]
+        assert!(read("/dev/zero".as_ref(), 9).unwrap_err().to_string().contains("a pipe or a device"));
+    }
 
     #[test]
     fn a_key_that_comes_twice_is_an_error() {
