@@ -1,6 +1,8 @@
 //! What each command does and prints.
 
+mod check;
 pub mod data;
+mod verify;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,15 +12,17 @@ use std::time::Duration;
 
 use candle_core::Device;
 use fewlabel::error::{Error, Result};
-use fewlabel::experiment::{self, Experiment, Job, Manifest, Options, Output, Seed, print};
-use fewlabel::text::{path_word, word};
-use fewlabel::{files, golden, report};
+use fewlabel::experiment::{self, Experiment, Options, Output, Seed, print};
+use fewlabel::text::{shown, visible, word};
+use fewlabel::{files, report};
 use indicatif::ProgressBar;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use crate::{DeviceName, How, Report, Run, Verify};
+use crate::{DeviceName, How, Report, Run};
+pub use check::check;
+pub use verify::verify;
 
 /// Set by Ctrl-C, SIGTERM and SIGHUP: training is to stop, with a checkpoint.
 static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
@@ -53,7 +57,8 @@ pub fn run(options: Run) -> Result<()> {
         } else {
             write_report(std::slice::from_ref(&out), data_dir.as_deref(), &out, output)?;
         }
-        experiment::log(&out, &format!("The report: {}", page.display()))
+        experiment::log(&out, &format!("The report: {}", shown(&page)))?;
+        experiment::seal(&out)
     })
 }
 
@@ -65,7 +70,7 @@ fn renamed(path: &Path, output: Output) -> PathBuf {
         return path.to_owned();
     }
     if output != Output::Nothing {
-        let _ = writeln!(std::io::stderr(), "{} is now {}", path.display(), now.display());
+        let _ = writeln!(std::io::stderr(), "{} is now {}", shown(path), shown(&now));
     }
     now
 }
@@ -114,85 +119,24 @@ fn write_report(runs: &[PathBuf], data_dir: Option<&Path>, out: &Path, output: O
     });
     bar.finish_and_clear();
     path?;
+    // The report is of the run's own files, where it is in its folder.
+    if let [run] = runs
+        && files::is_same(run, out)
+    {
+        experiment::seal(out)?;
+    }
     print_report(out, output)
 }
 
 /// Says where the report in `out` is, and whether something is missing in it.
 fn print_report(out: &Path, output: Output) -> Result<()> {
-    let (path, whole) = (out.join("report.html").display().to_string(), report::is_whole(out));
+    let (path, whole) = (shown(&out.join("report.html")), report::is_whole(out));
     let lacks = if whole { "" } else { "\nSome figures are missing: the page says which and why" };
     match output {
         Output::Text => print(&format!("The report: {path}{lacks}")),
         Output::Json => print(&json!({"event": "report", "path": path, "whole": whole}).to_string()),
         Output::Nothing => Ok(()),
     }
-}
-
-/// Runs the manifest's stages again and compares them.
-pub fn verify(options: Verify) -> Result<()> {
-    let path = renamed(&options.manifest, options.how.output());
-    let mut expected = Manifest::load_claim(&path)?;
-    if expected.result.is_empty() {
-        return Err(Error::run(&path, "has no result to verify", "run its experiment to the end first"));
-    }
-    let temporary = tempfile::tempdir().map_err(Error::io("create a folder in", &std::env::temp_dir()))?;
-    let out = options.out.as_deref().unwrap_or(temporary.path());
-    let mut run = Options { temporary: options.out.is_none(), ..options.how.options(out)? };
-    let all = expected.experiment.plan(&[])?;
-    if let Some(key) = expected.result.keys().find(|key| all.iter().all(|job| job.key != **key)) {
-        let problem = format!("has a result of {key}, which its experiment does not have");
-        return Err(Error::run(&path, problem, "it was edited: restore it from a copy"));
-    }
-    if let Some(out) = &options.out
-        && files::is_same(&out.join("manifest.json"), &path)
-    {
-        let problem = "is the run of this manifest, which would be compared with itself";
-        return Err(Error::run(out, problem, "choose another folder with --out"));
-    }
-    let there: Vec<&Job> = all.iter().filter(|job| expected.result.contains_key(&job.key)).collect();
-    let (keys, seeds) = (listed(there.iter().map(|job| &job.key)), listed(there.iter().map(|job| job.seed)));
-    let wanted = expected.experiment.plan(&run.only)?;
-    let is_of_seed = |job: &Job| options.seed.is_none_or(|seed| seed == job.seed);
-    expected.result.retain(|key, _| wanted.iter().any(|job| job.key == *key && is_of_seed(job)));
-    if expected.result.is_empty() {
-        let (what, has) = if options.seed.is_some() { ("--seed", seeds) } else { ("--only", keys) };
-        return Err(Error::Usage(format!("{what}: the manifest has no such result; it has: {has}")));
-    }
-    let is_here = |key: &&String| out.join(key).join("weights.safetensors").exists();
-    let before = Manifest::load(&out.join("manifest.json")).map_or(0, |manifest| {
-        expected.result.keys().filter(|key| manifest.result.contains_key(*key)).filter(is_here).count()
-    });
-    run.only = expected.result.keys().cloned().collect();
-    if options.within.is_some() && !run.device.is_cpu() {
-        golden::check_seeds(&expected)?;
-    }
-    let found = in_pool(options.how.threads, || experiment::run(&expected.experiment, &run));
-    let found = found.map_err(|error| match error {
-        Error::Interrupted(_) => Error::Interrupted(match &options.out {
-            Some(out) => format!("resume with `{} --out {}`", this_command(), path_word(out)),
-            None => "nothing is kept; with --out DIR a verification can be resumed".to_owned(),
-        }),
-        other => other,
-    });
-    let said = golden::compare(&expected, &found?, options.within).map(|said| match before {
-        0 => said,
-        _ => format!("{said}\n{before} of them had already been run into {}", out.display()),
-    });
-    let event = |event: &str, message: &str| print(&json!({"event": event, "message": message}).to_string());
-    match (&said, options.how.output()) {
-        (Ok(said), Output::Text) => print(said)?,
-        (Ok(said), Output::Json) => event("verified", said)?,
-        (Err(Error::Differs(difference)), Output::Json) => event("differs", difference)?,
-        _ => {}
-    }
-    said.map(|_| ())
-}
-
-/// "a, b, c", each once.
-fn listed(names: impl Iterator<Item = impl ToString>) -> String {
-    let mut names: Vec<String> = names.map(|name| name.to_string()).collect();
-    names.dedup();
-    names.join(", ")
 }
 
 /// A margin in percentage points.
@@ -227,10 +171,33 @@ impl How {
     }
 }
 
+/// The most threads: more have no work, and a system may not have them.
+pub const MOST_THREADS: u16 = 256;
+
 /// `work` on that many threads, or on one per core.
-fn in_pool<T: Send>(threads: Option<u16>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.map_or(0, usize::from)).build();
-    pool.map_err(|e| Error::Usage(format!("--threads: {e}; ask for fewer")))?.install(work)
+pub fn in_pool<T: Send>(threads: Option<u16>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let threads = threads.map_or_else(default_threads, Ok)?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build();
+    let cannot = |e| Error::Usage(format!("cannot start {threads} threads: {e}; ask for fewer with --threads"));
+    pool.map_err(cannot)?.install(work)
+}
+
+/// One per core, or as `RAYON_NUM_THREADS` says, which the thread pool reads and does not limit.
+#[allow(clippy::disallowed_methods, reason = "results do not depend on it")]
+fn default_threads() -> Result<u16> {
+    match std::env::var("RAYON_NUM_THREADS").as_deref() {
+        Err(_) | Ok("" | "0") => {
+            let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+            Ok(cores.min(MOST_THREADS.into()) as u16)
+        }
+        Ok(number) => {
+            let threads = number.parse().ok().filter(|threads| (1..=MOST_THREADS).contains(threads));
+            let number = visible(number);
+            threads.ok_or_else(|| {
+                Error::Usage(format!("RAYON_NUM_THREADS: {number} is no number from 1 to {MOST_THREADS}"))
+            })
+        }
+    }
 }
 
 /// The first Ctrl-C or SIGTERM lets the running step end and saves a checkpoint; the second ends the program at once.

@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use crate::text::shown;
+
 /// `std::result::Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -33,7 +35,7 @@ pub enum Error {
     },
 
     /// A data set that is missing, incomplete or changed.
-    #[error("{}: {problem}\n  {remedy}", path.display())]
+    #[error("{}: {problem}\n  {remedy}", shown(path))]
     Data {
         /// Which file or folder.
         path: PathBuf,
@@ -44,7 +46,7 @@ pub enum Error {
     },
 
     /// A weights file, checkpoint, manifest or run directory that cannot be used.
-    #[error("{}: {problem}\n  {remedy}", path.display())]
+    #[error("{}: {problem}\n  {remedy}", shown(path))]
     Run {
         /// Which file or folder.
         path: PathBuf,
@@ -55,7 +57,7 @@ pub enum Error {
     },
 
     /// A report that was not replaced, since the new one would lack some of its figures.
-    #[error("{}: {problem}\n  {remedy}", path.display())]
+    #[error("{}: {problem}\n  {remedy}", shown(path))]
     Kept {
         /// The page.
         path: PathBuf,
@@ -70,7 +72,10 @@ pub enum Error {
     Usage(String),
 
     /// The operating system refused to read or write.
-    #[error("cannot {action} {}: {source}\n  check the disk and the file's permissions, then run the same command again", path.display())]
+    #[error(
+        "cannot {action} {}: {source}\n  check the disk and the file's permissions, then run the same command again",
+        shown(path)
+    )]
     Io {
         /// What was being done, as in "cannot write".
         action: &'static str,
@@ -140,6 +145,19 @@ impl Error {
         Error::Run { path: path.to_owned(), problem: problem.to_string(), remedy: remedy.to_string() }
     }
 
+    /// For a file of a run that cannot be read: an [`Error::Run`] where it is the file's fault (it is not there, no file, or
+    /// too long), else an [`Error::Io`]. With too many open files or without permission it may be as good as ever, and a
+    /// remedy like deleting it would be wrong.
+    pub(crate) fn unreadable(path: &Path, source: std::io::Error, remedy: impl Display) -> Error {
+        use std::io::ErrorKind::{FileTooLarge, IsADirectory, NotADirectory, NotFound, Other};
+        match source.kind() {
+            NotFound | NotADirectory | IsADirectory | FileTooLarge | Other => {
+                Error::run(path, format!("cannot be read: {source}"), remedy)
+            }
+            _ => Error::io("read", path)(source),
+        }
+    }
+
     /// The same [`Error::Run`] with another remedy.
     pub(crate) fn with_remedy(self, remedy: impl Display) -> Error {
         match self {
@@ -155,9 +173,43 @@ impl Error {
 }
 
 fn place(path: &Path, line: Option<usize>, column: Option<usize>) -> String {
-    let mut place = path.display().to_string();
+    let mut place = shown(path);
     for number in [line, column].into_iter().flatten() {
         place += &format!(":{number}");
     }
     place
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_fault_of_the_system_is_no_reason_to_delete_a_file() {
+        let of = |error: io::Error| Error::unreadable("x/checkpoint".as_ref(), error, "delete it");
+        // EMFILE of Linux, macOS and the BSDs: too many open files.
+        #[cfg(unix)]
+        assert!(matches!(of(io::Error::from_raw_os_error(24)), Error::Io { .. }));
+        for kind in [ErrorKind::PermissionDenied, ErrorKind::OutOfMemory, ErrorKind::Interrupted] {
+            let error = of(kind.into());
+            assert_eq!((error.exit_code(), error.to_string().contains("delete it")), (3, false), "{error}");
+        }
+        for kind in [ErrorKind::NotFound, ErrorKind::FileTooLarge, ErrorKind::IsADirectory] {
+            let error = of(kind.into());
+            assert_eq!((error.exit_code(), error.to_string().contains("delete it")), (2, true), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_path_ends_no_line() {
+        let path = Path::new("a\nbit-identical");
+        let errors =
+            [Error::run(path, "p", "r"), Error::data(path, "p", "r"), Error::io("read", path)(ErrorKind::Other.into())];
+        for error in errors {
+            assert!(error.to_string().contains(r"a\nbit-identical"), "{error}");
+        }
+        assert_eq!(place(path, Some(1), Some(2)), r"a\nbit-identical:1:2");
+    }
 }

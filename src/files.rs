@@ -67,7 +67,9 @@ pub(crate) fn write_atomically(path: &Path, parts: &[&[u8]]) -> Result<()> {
 /// [`Error::Io`].
 pub(crate) fn sweep(folder: &Path) -> Result<()> {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+        // A file, no link: whatever else has such a name is not ours.
+        let is_file = entry.file_type().is_ok_and(|of| of.is_file());
+        if is_file && entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
             remove_if_there(&entry.path())?;
         }
     }

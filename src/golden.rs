@@ -1,12 +1,15 @@
 //! Comparison of two manifests: bit for bit, or by statistical equivalence over the seeds.
 
+use std::collections::BTreeMap;
 use std::fmt;
+
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::experiment::table::results;
-use crate::experiment::{Environment, Manifest, Stage, StageResult};
+use crate::experiment::{Environment, Experiment, Manifest, Stage, StageResult};
 use crate::statistics::equivalence;
-use crate::text::count;
+use crate::text::{count, visible};
 use crate::train::Record;
 
 /// The first difference between two results.
@@ -26,12 +29,14 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let Difference { stage, epoch, what, expected, found } = self;
         let epoch = epoch.as_ref().map_or(String::new(), |epoch| format!(", epoch {epoch}"));
-        write!(f, "stage {stage}{epoch}, {what}: expected {expected}, found {found}")
+        // All of it may be from a manifest.
+        let line = format!("stage {stage}{epoch}, {what}: expected {expected}, found {found}");
+        f.write_str(&visible(&line))
     }
 }
 
-/// Compares `found` with `expected` and says how they agree: to the bit or, with `within` in percentage points, in that
-/// every stage's test accuracies are equivalent over the seeds ([`equivalence`], p < 0.05).
+/// Compares `found` with `expected` and says how they agree, and what was compared: to the bit or, with `within` in
+/// percentage points, in that every stage's test accuracies are equivalent over the seeds ([`equivalence`], p < 0.05).
 ///
 /// # Errors
 /// [`Error::Differs`] with the first difference, or with the stages that are not shown to be equivalent.
@@ -39,10 +44,11 @@ pub fn compare(expected: &Manifest, found: &Manifest, within: Option<f64>) -> Re
     let Some(difference) = difference(expected, found) else {
         let (n, all) = (expected.result.len(), expected.experiment.plan(&[])?.len());
         let part = if n < all { format!("{n} of ") } else { String::new() };
-        return Ok(format!("bit-identical: {part}{} of {}", count(all, "stage"), expected.experiment.name));
+        let stages = count(all, "stage");
+        return Ok(format!("bit-identical: {part}{stages} of {}\n  {}", expected.experiment.name, subject(expected)));
     };
     if let Some(points) = within {
-        return equivalent(expected, found, points);
+        return equivalent(expected, found, points).map(|said| format!("{said}\n  {}", subject(expected)));
     }
     let mut lines = vec![difference.to_string()];
     let environment = environments(&expected.environment, &found.environment);
@@ -53,6 +59,61 @@ pub fn compare(expected: &Manifest, found: &Manifest, within: Option<f64>) -> Re
         lines.push("  the environment is the same: the program differs, or the manifest was changed".to_owned());
     }
     Err(Error::Differs(lines.join("\n")))
+}
+
+/// What a verdict is about, since a name says nothing: images, seeds with a result, the experiment's hash.
+fn subject(manifest: &Manifest) -> String {
+    let Manifest { experiment, result, .. } = manifest;
+    let name = serde_json::to_value(experiment.dataset.name).expect("a name becomes JSON");
+    let [train, test] = [experiment.dataset.train, experiment.dataset.test].map(|n| n.map_or(0, |n| n.0));
+    let has_result =
+        |seed: &u64| experiment.stages.iter().any(|s| result.contains_key(&experiment.key(*seed, &s.name)));
+    let seeds: Vec<u64> = experiment.all_seeds().filter(has_result).collect();
+    let seeds = match &seeds[..] {
+        [first, .., last] if last.wrapping_sub(*first) as usize == seeds.len() - 1 => {
+            format!("seeds {first} to {last}")
+        }
+        [_, _, ..] => format!("seeds {}", seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")),
+        seeds => seeds.first().map_or(String::new(), |seed| format!("seed {seed}")),
+    };
+    let name = name.as_str().unwrap_or_default();
+    format!("{name}: {train} training and {test} test images; {seeds}; experiment {}", manifest.experiment_sha256)
+}
+
+/// Checks that the manifest's experiment is `experiment`, and not only of the same name.
+///
+/// # Errors
+/// [`Error::Differs`] with the first thing in which they differ.
+pub fn check_experiment(manifest: &Manifest, experiment: &Experiment) -> Result<()> {
+    if manifest.experiment == *experiment {
+        return Ok(());
+    }
+    let [claimed, wanted] =
+        [&manifest.experiment, experiment].map(|of| serde_json::to_value(of).expect("it becomes JSON"));
+    let (at, claimed, wanted) = first_difference("", &claimed, &wanted).expect("equal JSON is an equal experiment");
+    Err(Error::Differs(
+        visible(&format!("the manifest's experiment has {at}: {claimed}, the file {wanted}")).into_owned(),
+    ))
+}
+
+/// Where two JSON values differ first, in the order of `b`'s keys: the path, and both values; "nothing" where one has none.
+fn first_difference(path: &str, a: &Value, b: &Value) -> Option<(String, String, String)> {
+    let side = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
+    let below = |key: String| if path.is_empty() { key } else { format!("{path}.{key}") };
+    let differ = |key: String, a: Option<&Value>, b: Option<&Value>| match (a, b) {
+        (Some(a), Some(b)) => first_difference(&below(key), a, b),
+        (a, b) => Some((below(key), side(a), side(b))),
+    };
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            let more = a.keys().filter(|key| !b.contains_key(*key));
+            b.keys().chain(more).find_map(|key| differ(key.clone(), a.get(key), b.get(key)))
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            (0..a.len().max(b.len())).find_map(|i| differ((i + 1).to_string(), a.get(i), b.get(i)))
+        }
+        (a, b) => (a != b).then(|| (path.to_owned(), side(Some(a)), side(Some(b)))),
+    }
 }
 
 /// Checks that the manifest has enough seeds to be [compared](compare) within a margin.
@@ -103,7 +164,8 @@ fn equivalent(expected: &Manifest, found: &Manifest, points: f64) -> Result<Stri
 /// epochs; none if every metric and every weight has the same bits.
 fn difference(expected: &Manifest, found: &Manifest) -> Option<Difference> {
     let jobs = expected.experiment.plan(&[]).unwrap_or_default();
-    let order = |key: &String| jobs.iter().position(|job| job.key == *key).unwrap_or(jobs.len());
+    let places: BTreeMap<String, usize> = jobs.into_iter().map(|job| job.key).zip(0..).collect();
+    let order = |key: &String| places.get(key).copied().unwrap_or(usize::MAX);
     let mut wanted: Vec<_> = expected.result.iter().collect();
     wanted.sort_by_key(|(key, _)| order(key));
     wanted.into_iter().find_map(|(key, expected)| match found.result.get(key) {
@@ -168,23 +230,25 @@ fn differs(
 /// Differences between two environments that may explain different bits, one per line. Threads never do.
 fn environments(expected: &Environment, found: &Environment) -> Vec<String> {
     let list = |features: &[String]| features.join(" ");
-    let cpu = |environment: &Environment| environment.cpu.clone().unwrap_or_default();
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let pairs = [
         ("fewlabel", expected.fewlabel.clone(), found.fewlabel.clone()),
+        ("build", text(&expected.build), text(&found.build)),
+        ("commit", text(&expected.commit), text(&found.commit)),
         ("device", expected.device.clone(), found.device.clone()),
         ("arch", expected.arch.clone(), found.arch.clone()),
         ("os", expected.os.clone(), found.os.clone()),
-        ("cpu", cpu(expected), cpu(found)),
+        ("cpu", text(&expected.cpu), text(&found.cpu)),
         ("cpu_features", list(&expected.cpu_features), list(&found.cpu_features)),
     ];
     let differing = pairs.into_iter().filter(|(_, expected, found)| expected != found);
-    differing.map(|(what, expected, found)| format!("{what}: expected {expected}, found {found}")).collect()
+    let line = |(what, expected, found)| visible(&format!("{what}: expected {expected}, found {found}")).into_owned();
+    differing.map(line).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::experiment::Experiment;
 
     fn manifest() -> Manifest {
         let mut manifest = Manifest::new(&Experiment::quick(), "cpu");
@@ -247,6 +311,66 @@ mod tests {
             baseline.history_sha256 = "g".to_owned();
         });
         assert_eq!(message, "stage baseline, history_sha256: expected h, found g");
+    }
+
+    /// `seed` stands in the file above `stages`, and stages count from 1.
+    #[test]
+    fn the_first_difference_of_experiments_is_named() {
+        let manifest = manifest();
+        let of = |change: &dyn Fn(&mut Experiment)| {
+            let mut experiment = Experiment::quick();
+            change(&mut experiment);
+            check_experiment(&manifest, &experiment).expect_err("a difference").to_string()
+        };
+        assert!(check_experiment(&manifest, &Experiment::quick()).is_ok());
+        let epochs = manifest.experiment.stages[1].epochs.unwrap().0;
+        assert_eq!(
+            of(&|e| e.stages[1].epochs.as_mut().unwrap().0 += 1),
+            format!("the manifest's experiment has stages.2.epochs: {epochs}, the file {}", epochs + 1)
+        );
+        assert_eq!(of(&|e| e.seed.0 = 9), "the manifest's experiment has seed: 0, the file 9");
+        assert!(of(&|e| drop(e.stages.pop())).ends_with(", the file nothing"));
+        assert!(of(&|e| e.seeds.0 = 2).ends_with("seeds: nothing, the file 2"));
+    }
+
+    #[test]
+    fn a_verdict_says_what_it_is_about() {
+        let yaml = |seeds: &str| {
+            let text = format!(
+                "{{name: study, seed: 18446744073709551615, {seeds} dataset: {{name: synthetic, train: 100, test: 20}},
+                labels: {{count: 40, choose: first}}, stages: [{{name: a, method: supervised, batch: 10}}]}}"
+            );
+            Experiment::parse("t.yaml".as_ref(), &text).unwrap()
+        };
+        let result = manifest().result["baseline"].clone();
+        let said = |experiment: &Experiment, keys: &[&str]| {
+            let mut manifest = Manifest::new(experiment, "cpu");
+            manifest.result.extend(keys.iter().map(|key| (key.to_string(), result.clone())));
+            compare(&manifest, &manifest, None).unwrap()
+        };
+        let (one, three) = (yaml(""), yaml("seeds: 3,"));
+        let about = |experiment: &Experiment, seeds: &str| {
+            format!("\n  synthetic: 100 training and 20 test images; {seeds}; experiment {}", experiment.sha256())
+        };
+        let all = about(&one, "seed 18446744073709551615");
+        assert_eq!(said(&one, &["a"]), format!("bit-identical: 1 stage of study{all}"));
+        let some = about(&three, "seeds 18446744073709551615 to 0");
+        let keys = ["seed-18446744073709551615/a", "seed-0/a", "seed-1/a"];
+        assert_eq!(said(&three, &keys[..2]), format!("bit-identical: 2 of 3 stages of study{some}"));
+        let apart = about(&three, "seeds 18446744073709551615, 1");
+        assert_eq!(said(&three, &[keys[0], keys[2]]), format!("bit-identical: 2 of 3 stages of study{apart}"));
+    }
+
+    /// A manifest's text must not end a line: a script reads the last one.
+    #[test]
+    fn a_manifest_does_not_write_its_own_verdict() {
+        let mut expected = manifest();
+        expected.environment.cpu = Some("x\nbit-identical: 6 stages of smoke".to_owned());
+        expected.result.get_mut("baseline").unwrap().weights_sha256 = "v\nbit-identical: 6 stages\u{202e}".to_owned();
+        let said = compare(&expected, &manifest(), None).unwrap_err().to_string();
+        assert!(said.contains(r"cpu: expected x\nbit-identical: 6 stages of smoke, found"), "{said}");
+        assert!(said.contains(r"weights_sha256: expected v\nbit-identical: 6 stages\u{202e}, found w"), "{said}");
+        assert!(said.lines().all(|line| !line.starts_with("bit-identical")), "{said}");
     }
 
     #[test]

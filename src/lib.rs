@@ -9,7 +9,7 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`error`], [`files`], [`text`] | the error type; atomic writes; pieces of messages |
+//! | [`error`], [`files`], [`text`] | the error type; bounded reads, atomic writes; pieces of messages |
 //! | [`rng`] | random streams: every draw is a function of (seed, purpose, epoch, index) |
 //! | [`data`] | CIFAR-10, the synthetic set, labelled subsets, epoch orders |
 //! | [`augment`] | SimSiam's views and the pretext tasks' images, on `u8` pixels |
@@ -23,6 +23,7 @@
 //! | [`golden`] | manifests compared: bit for bit, or within a margin |
 //! | [`umap`] | maps of features |
 //! | [`report`] | figures and the HTML report |
+//! | [`check`] | a read-only look over a run directory: every hash, every relation between its files |
 //!
 //! [`engine::cpu`] states the numeric contract. A run in a few lines:
 //!
@@ -47,6 +48,7 @@
 #![warn(missing_docs)]
 
 pub mod augment;
+pub mod check;
 pub mod data;
 pub mod engine;
 pub mod error;
@@ -62,6 +64,7 @@ pub mod rng;
 mod simd;
 pub mod statistics;
 mod suggest;
+mod sums;
 pub mod text;
 pub mod train;
 pub mod umap;

@@ -8,6 +8,7 @@ use fewlabel::data::cifar10;
 use fewlabel::data::folder::Background;
 use fewlabel::error::Error;
 use fewlabel::experiment;
+use fewlabel::text::visible;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ Examples:
   fewlabel run experiments/study.yaml            the study's comparison
   fewlabel run mine.yaml --only baseline         one stage and its dependencies
   fewlabel verify golden/quick.json              check that the bits are the same
+  fewlabel check runs/study                      check that no file is damaged
   fewlabel report runs/study runs/strict         two runs on one page";
 
 const RUN_EXAMPLES: &str = "\
@@ -41,6 +43,7 @@ const VERIFY_EXAMPLES: &str = "\
 Examples:
   fewlabel verify golden/quick.json                         the same bits
   fewlabel verify golden/strict.json --only seed-0          one of its seeds
+  fewlabel verify theirs.json --against experiments/study.yaml
   fewlabel verify golden/study.json --out runs/check        can be interrupted and resumed
   fewlabel verify golden/strict.json --device cuda --within 2";
 
@@ -60,6 +63,12 @@ enum Command {
     /// Write a run's report again, or a report that compares several runs.
     #[command(after_help = REPORT_EXAMPLES)]
     Report(Report),
+    /// Look over a run directory without changing it: every hash, and whether its files agree with each other.
+    Check {
+        /// The run directory.
+        #[arg(value_name = "RUN_DIR")]
+        folder: PathBuf,
+    },
     /// List past runs with their headline numbers.
     Runs {
         /// The folder that holds the run directories.
@@ -134,6 +143,9 @@ struct Verify {
     /// Only the results of this seed.
     #[arg(long)]
     seed: Option<u64>,
+    /// First check that the manifest is of this experiment: a manifest may call itself anything.
+    #[arg(long, value_name = "EXPERIMENT")]
+    against: Option<PathBuf>,
     /// Where bits may differ (another device): accept test accuracies that are shown to be equivalent over the seeds,
     /// within this many percentage points, by two one-sided t tests at 5 %.
     #[arg(long, value_name = "POINTS", value_parser = commands::points)]
@@ -165,7 +177,7 @@ struct How {
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     only: Vec<String>,
     /// Threads to use [default: one per core].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=commands::MOST_THREADS.into()))]
     threads: Option<u16>,
     /// The folder that holds the data set [default: $FEWLABEL_DATA, or data/].
     #[arg(long, value_name = "DIR")]
@@ -192,6 +204,7 @@ fn main() -> ExitCode {
         Command::Run(options) => commands::run(options),
         Command::Verify(options) => commands::verify(options),
         Command::Report(options) => commands::report(options),
+        Command::Check { folder } => commands::check(&folder),
         Command::Runs { folder, json } => commands::runs(&folder, json),
         Command::Completions { shell } => {
             let mut script = vec![];
@@ -212,7 +225,10 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "fewlabel: {error}");
+            // Text from files is in it: nothing but line breaks may move the cursor.
+            let message = error.to_string();
+            let lines: Vec<_> = message.lines().map(visible).collect();
+            let _ = writeln!(std::io::stderr(), "fewlabel: {}", lines.join("\n"));
             ExitCode::from(error.exit_code())
         }
     }

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::error::{Error, Result};
+use crate::text::visible;
 
 /// What goes to standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl Console {
     pub fn say(&mut self, lines: &str) -> Result<()> {
         self.log(lines)?;
         match self.output {
-            Output::Text => self.bar.suspend(|| print(lines)),
+            Output::Text => self.bar.suspend(|| print(&plain(lines))),
             _ => Ok(()),
         }
     }
@@ -128,7 +129,13 @@ fn open_log(path: &Path) -> Result<File> {
 /// Puts the time before every line.
 fn write_log(mut log: &File, lines: &str) -> std::io::Result<()> {
     let now = humantime::format_rfc3339_seconds(SystemTime::now());
-    lines.lines().try_for_each(|line| writeln!(log, "{now} {line}"))
+    lines.lines().try_for_each(|line| writeln!(log, "{now} {}", visible(line)))
+}
+
+/// The lines with nothing in them that moves the cursor: names from files are part of many.
+fn plain(lines: &str) -> String {
+    let lines: Vec<_> = lines.lines().map(visible).collect();
+    lines.join("\n")
 }
 
 /// "1 h 04 min", "3 min 20 s", "45 s".

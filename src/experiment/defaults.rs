@@ -6,7 +6,6 @@ use super::{
     BatchSize, DatasetName, DatasetSpec, Epochs, Experiment, Images, OptimizerName, RANDOM, Rate, Share, Stage,
     StageMethod,
 };
-use crate::data::IMAGE;
 use crate::data::folder::Background;
 use crate::network::{Mode, Probe};
 use crate::optimizer::Schedule;
@@ -33,8 +32,8 @@ impl Conflict {
 
 /// Images of the real CIFAR-10 and CIFAR-100: training and test.
 const CIFAR: [usize; 2] = [50_000, 10_000];
-/// The most memory for a stage, in bytes: more than most machines have, and far less than a slip of a digit asks for.
-const MAX_BYTES: f64 = 48e9;
+/// The most stages, and the most over all seeds.
+const MOST_STAGES: [usize; 2] = [1_000, 100_000];
 /// Images of the synthetic set by default.
 const SYNTHETIC: [usize; 2] = [10_000, 2_000];
 
@@ -75,6 +74,13 @@ impl Experiment {
         if self.stages.is_empty() {
             return Err(Conflict::new(&["stages"], "stages: at least one is required"));
         }
+        let [stages, over_seeds] = [self.stages.len(), self.stages.len() * self.seeds.0 as usize];
+        if stages > MOST_STAGES[0] || over_seeds > MOST_STAGES[1] {
+            let [most, most_over_seeds] = MOST_STAGES;
+            let message =
+                format!("stages: {stages}, {over_seeds} over the seeds; {most} and {most_over_seeds} are the most");
+            return Err(Conflict::new(&["stages"], message));
+        }
         let mut names = BTreeSet::new();
         for stage in &mut self.stages {
             if !names.insert(stage.name.clone()) {
@@ -108,15 +114,6 @@ impl Experiment {
                 return Err(Conflict::new(&["claims", name], message + &did_you_mean(name, known)));
             }
         }
-        for stage in &self.stages {
-            let bytes = self.memory(stage);
-            if bytes > MAX_BYTES {
-                let gb = |bytes: f64| (bytes / 1e9).ceil();
-                let (needs, at_most) = (gb(bytes), gb(MAX_BYTES));
-                let message = format!("its batch and widths need about {needs} GB of memory, more than {at_most} GB");
-                return Err(Conflict::of_stage(&stage.name, Some("batch"), message));
-            }
-        }
         super::plan(&self.stages, &[]).map(|_| ())
     }
 }
@@ -130,22 +127,6 @@ impl DatasetSpec {
             return Err(Conflict::new(&["dataset"], message));
         }
         Ok(())
-    }
-}
-
-impl Experiment {
-    /// About how many bytes training the stage takes: data set, weights with gradients and two moments, and what a batch
-    /// leaves for the backward pass.
-    fn memory(&self, stage: &Stage) -> f64 {
-        let widths = self.widths();
-        let size = |spec: crate::network::Spec| spec.shape.iter().product::<usize>();
-        let weights: usize = self.network(stage).tensors().map(size).sum();
-        let pixels = [1024, 256, 64].iter().zip(widths.channels).map(|(pixels, channels)| pixels * channels);
-        // Per pixel of a convolution: its result, the normalised one, the rectified one and a gradient.
-        let activations = 4 * (pixels.sum::<usize>() + widths.features() + widths.hidden + 4 * widths.projector);
-        let batch = stage.batch.map_or(0, |batch| batch.0) * if stage.method == StageMethod::Simsiam { 2 } else { 1 };
-        let images = [self.dataset.train, self.dataset.test].map(|n| n.map_or(0, |n| n.0)).iter().sum::<usize>();
-        4.0 * (4.0 * weights as f64 + batch as f64 * activations as f64) + (images * IMAGE) as f64
     }
 }
 

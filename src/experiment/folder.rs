@@ -1,18 +1,19 @@
-//! The run directory: one process locks it, runs its jobs, and writes the manifest last.
+//! The run directory: one process locks it, runs its jobs, and writes each stage's result into the manifest last.
 
-use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::json;
 
 use super::console::Console;
+use super::lock::{Lock, check_paths};
 use super::manifest::{Manifest, StageResult, history_json};
 use super::observer::{COLLAPSED, StageObserver, metrics};
-use super::reuse;
+use super::reuse::Finished;
 use super::run::Options;
 use super::stage::KNN;
-use super::{Experiment, Job, RANDOM, Stage, StageMethod};
+use super::{Experiment, FILES, Job, RANDOM, Stage, StageMethod};
 use crate::data::Data;
 use crate::engine;
 use crate::error::{Error, Result};
@@ -20,16 +21,19 @@ use crate::evaluate::{balanced_top1, top1};
 use crate::files::{self, remove_if_there};
 use crate::network::Weights;
 use crate::optimizer::{Rule, State};
-use crate::report;
-use crate::text::{count, path_word};
+use crate::text::{count, path_word, shown};
 use crate::train::{Progress, Record, Trained, train};
+use crate::{report, sums};
+
+/// The longest history that is read, in bytes: 10,000 epochs have about 3 MB.
+const MOST_HISTORY: u64 = 16 << 20;
 
 /// A run directory, locked by this process.
 pub(super) struct Folder {
     pub path: PathBuf,
     pub manifest: Manifest,
     pub console: Console,
-    _lock: File,
+    lock: Lock,
 }
 
 impl Folder {
@@ -39,26 +43,15 @@ impl Folder {
             Error::run(&path, format!("cannot be written: {problem}"), "choose another folder with --out")
         };
         std::fs::create_dir_all(&path).map_err(cannot)?;
-        let lock = File::create(path.join(".lock")).map_err(cannot)?;
-        match lock.try_lock() {
-            Err(std::fs::TryLockError::WouldBlock) => {
-                return Err(Error::run(
-                    &path,
-                    "another run is writing into it",
-                    "wait for it, or choose another folder with --out",
-                ));
-            }
-            // Without a lock two runs could write into one folder.
-            Err(std::fs::TryLockError::Error(e)) => {
-                return Err(Error::run(&path, format!("cannot be locked: {e}"), "choose another folder with --out"));
-            }
-            Ok(()) => {}
-        }
         let file = path.join("manifest.json");
+        let old = options.fresh.then(|| Manifest::load_claim(&file).map(|old| old.experiment).ok()).flatten();
+        check_paths(&path, old.iter().chain([experiment]))?;
+        let lock = Lock::take(&path)?;
         // Checked again, under the lock.
         let mut manifest = Manifest::of_run(&path, experiment, options)?;
+        // What it says is true of no run that is under way.
+        remove_if_there(&path.join(sums::FILE))?;
         if options.fresh {
-            let old = Manifest::load_claim(&file).map(|old| old.experiment);
             // The manifest first: if this is cut short, no stage counts as finished.
             manifest.save(&file)?;
             remove_stages(&path, old.iter().chain([experiment]))?;
@@ -68,13 +61,14 @@ impl Folder {
         }
         sweep(&path, experiment, &manifest)?;
         let console = Console::open(&path, options.output)?;
-        Ok(Folder { path, manifest, console, _lock: lock })
+        Ok(Folder { path, manifest, console, lock })
     }
 
     /// Runs a job; `experiment` is that of its seed.
     pub fn run_job(&mut self, experiment: &Experiment, job: &Job, data: &Data, options: &Options) -> Result<()> {
         let stage = &experiment.stages[job.stage];
         let folder = self.path.join(&job.key);
+        self.lock.check()?;
         std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
         if let Some((source, _)) = self.manifest.source_hardly_learnt(job.seed, stage) {
             self.console.warn(&format!(
@@ -98,17 +92,20 @@ impl Folder {
     /// About how many epochs of an unfinished job its checkpoint has: the history may be slightly ahead.
     pub fn epochs_done(&self, job: &Job) -> u32 {
         let folder = self.path.join(&job.key);
-        let history = std::fs::read(folder.join("history.json")).ok().filter(|_| folder.join("checkpoint").exists());
+        let history = files::read(&folder.join("history.json"), MOST_HISTORY).ok();
+        let history = history.filter(|_| folder.join("checkpoint").exists());
         let records: Vec<Record> = history.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         records.len() as u32
     }
 
-    /// Reuses the job's result from another run, if one has it.
-    pub fn reuse(&mut self, experiment: &Experiment, job: &Job, options: &Options) -> Result<()> {
-        for other in &options.reuse {
-            if let Some(found) = reuse::find(other, experiment, &experiment.stages[job.stage])? {
+    /// Reuses the job's result from another run, if one of them has it.
+    pub fn reuse(&mut self, experiment: &Experiment, job: &Job, runs: &[Finished]) -> Result<()> {
+        for run in runs {
+            if let Some(found) = run.find(experiment, &experiment.stages[job.stage])? {
                 std::fs::create_dir_all(self.path.join(&job.key)).map_err(Error::io("create", &self.path))?;
-                self.console.say(&format!("{}: reused from {}", job.key, other.display()))?;
+                let build =
+                    found.other_build.map_or(String::new(), |build| format!(" (made by another build: {build})"));
+                self.console.say(&format!("{}: reused from {}{build}", job.key, shown(&run.folder)))?;
                 let environment = &mut self.manifest.environment;
                 environment.seconds.extend(found.seconds.map(|seconds| (job.key.clone(), seconds)));
                 environment.reused.insert(job.key.clone(), found.experiment_sha256);
@@ -120,6 +117,7 @@ impl Folder {
 
     /// Writes a finished stage's files, the manifest last.
     fn finish(&mut self, job: &Job, result: StageResult, weights: &Weights) -> Result<()> {
+        self.lock.check()?;
         let folder = self.path.join(&job.key);
         files::write_atomically(&folder.join("history.json"), &[&history_json(&result.history)])?;
         let classes: Vec<String> = self.manifest.classes.iter().map(|class| class.name.clone()).collect();
@@ -137,10 +135,16 @@ impl Folder {
     pub fn restore_history(&self, job: &Job) -> Result<()> {
         let path = self.path.join(&job.key).join("history.json");
         let history = history_json(&self.manifest.result[&job.key].history);
-        if std::fs::read(&path).is_ok_and(|bytes| bytes == history) {
+        if files::read(&path, history.len() as u64).is_ok_and(|bytes| bytes == history) {
             return Ok(());
         }
         files::write_atomically(&path, &[&history])
+    }
+
+    /// [`seal`], by the run that holds the lock.
+    pub fn seal(&self) -> Result<()> {
+        self.lock.check()?;
+        seal_locked(&self.path, &self.manifest)
     }
 
     /// Tells scripts the result of a finished job.
@@ -156,17 +160,21 @@ impl Folder {
         let folder = self.path.join(&job.key);
         let recipe = experiment.recipe(stage).expect("a stage that trains");
         let examples = experiment.examples(stage, data)?;
-        let (hash, version) = (&self.manifest.experiment_sha256, env!("CARGO_PKG_VERSION"));
-        let owner = format!("stage {} of experiment {hash}, fewlabel {version}", job.key);
+        let owner = self.manifest.checkpoint_owner(&job.key);
         let checkpoint = folder.join("checkpoint");
-        let start = match std::fs::read(&checkpoint) {
-            Ok(bytes) => Progress::from_bytes(&bytes, &owner, &recipe.network)
-                .map_err(|problem| Error::run(&checkpoint, problem, begin_again(&checkpoint)))?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+        let unusable = |problem: String| Error::run(&checkpoint, problem, begin_again(&checkpoint));
+        let start = match files::read(&checkpoint, Progress::most_bytes(&recipe)) {
+            Ok(bytes) => {
+                let progress = Progress::from_bytes(&bytes, &owner, &recipe.network).map_err(unusable)?;
+                let fits = progress.fits(&recipe, &examples);
+                fits.map_err(|why| unusable(format!("no training has written this checkpoint: it {why}")))?;
+                progress
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => {
                 remove_if_there(&folder.join("history.json"))?;
                 Progress::start(self.initial_weights(experiment, job)?)
             }
-            Err(e) => return Err(Error::run(&checkpoint, format!("cannot be read: {e}"), begin_again(&checkpoint))),
+            Err(e) => return Err(Error::unreadable(&checkpoint, e, begin_again(&checkpoint))),
         };
         let steps = recipe.steps(examples.train.len());
         let name = &job.key;
@@ -187,6 +195,7 @@ impl Folder {
                 .then(|| COLLAPSED / (experiment.network.projector.0 as f64).sqrt()),
             seconds_before,
             stage: name.clone(),
+            lock: &self.lock,
             manifest: &mut self.manifest,
             manifest_path: self.path.join("manifest.json"),
             console: &mut self.console,
@@ -237,6 +246,24 @@ impl Folder {
     }
 }
 
+/// Writes `SHA256SUMS` over all that the program has made in the run directory; not while a run is writing into it.
+///
+/// # Errors
+/// [`Error::Io`], and those of [`Manifest::of_folder`].
+pub fn seal(folder: &Path) -> Result<()> {
+    let Ok(_lock) = Lock::take(folder) else { return Ok(()) };
+    seal_locked(folder, &Manifest::of_folder(folder)?)
+}
+
+fn seal_locked(folder: &Path, manifest: &Manifest) -> Result<()> {
+    let keys = manifest.experiment.plan(&[])?.into_iter().map(|job| job.key);
+    let of_stages = keys.flat_map(|key| FILES.map(|file| format!("{key}/{file}")));
+    let of_report = report::files_of(folder).into_iter();
+    let of_report = of_report.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
+    let own = ["manifest.json", "log.txt"].map(str::to_owned);
+    sums::write(folder, own.into_iter().chain(of_stages).chain(of_report))
+}
+
 /// What to do about a checkpoint that cannot be used.
 fn begin_again(checkpoint: &Path) -> String {
     format!("delete {} and run again: this stage then starts from its first epoch", path_word(checkpoint))
@@ -265,7 +292,7 @@ fn remove_stages<'a>(path: &Path, experiments: impl Iterator<Item = &'a Experime
     }
     for key in experiments.flat_map(keys) {
         let folder = path.join(key);
-        for file in ["history.json", "weights.safetensors", "checkpoint"] {
+        for file in FILES {
             remove_if_there(&folder.join(file))?;
         }
         // Only when empty: a folder with something else in it stays.

@@ -1,6 +1,6 @@
 //! `manifest.json`: the experiment, its result, and the environment it ran in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -11,9 +11,11 @@ use crate::error::{Error, Result};
 use crate::files::{self, unique};
 use crate::network::{Network, Weights};
 use crate::suggest::did_you_mean_path;
-use crate::text::path_word;
+use crate::text::{path_word, visible};
 use crate::train::{Record, Trained};
 
+/// The longest manifest that is read, in bytes: that of a thousand seeds of the study has about 60 MB.
+const MOST: u64 = 256 << 20;
 /// What to do about a damaged manifest.
 const FROM_SOURCE: &str = "restore it from a copy, or run its experiment again into another folder";
 
@@ -32,6 +34,9 @@ pub struct Manifest {
     /// Of the finished jobs, by [`Job::key`](super::Job::key): the stage, below `seed-…` where there are several seeds.
     #[serde(deserialize_with = "unique")]
     pub result: BTreeMap<String, StageResult>,
+    /// SHA-256 of `result` as JSON, so that no part of it changes alone; none in manifests of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result_sha256: Option<String>,
     /// Where and when it was run.
     pub environment: Environment,
 }
@@ -82,10 +87,13 @@ impl StageResult {
         })
     }
 
-    /// Whether its history is there and matches its hash, and the other records match the history. The chosen epoch's
-    /// test metrics are in no history: only `verify` can check them.
+    /// Whether its history is there and matches its hash, the other records match the history, and every accuracy is a
+    /// share of 1. The chosen epoch's test metrics are in no history: [`Manifest::result_sha256`] covers them.
     pub(crate) fn is_whole(&self) -> bool {
-        files::sha256(&history_json(&self.history)) == self.history_sha256
+        let records = self.history.iter().chain(&self.chosen);
+        let mut accuracies = records.flat_map(|record| &record.metrics).filter(|(name, _)| name.ends_with("top1"));
+        accuracies.all(|(_, top1)| (0.0..=1.0).contains(top1))
+            && files::sha256(&history_json(&self.history)) == self.history_sha256
             && self.history.last() == Some(&self.last)
             && peak(&self.history, "test_top1") == self.peak.as_ref()
             && self.chosen.as_ref().is_none_or(|chosen| {
@@ -107,6 +115,12 @@ fn peak<'a>(history: &'a [Record], accuracy: &str) -> Option<&'a Record> {
 pub struct Environment {
     /// Version of this program.
     pub fewlabel: String,
+    /// The commit that it was built from, with "+changes" where its sources differed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// A hash of its sources, compiler, target and profile; none in manifests of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<String>,
     /// When the manifest was written: UTC, RFC 3339.
     pub written: String,
     /// [`std::env::consts::OS`].
@@ -132,12 +146,23 @@ pub struct Environment {
 }
 
 impl Environment {
+    /// What made the results, if it is another build of this version: the same experiment should give the same bits with
+    /// it, but nothing has checked that.
+    pub(super) fn other_build(&self) -> Option<String> {
+        let is_this = self.build.as_deref() == Some(env!("FEWLABEL_BUILD"));
+        let commit = self.commit.as_ref().map_or(String::new(), |commit| format!(", commit {commit}"));
+        let build = self.build.as_deref().unwrap_or("an earlier one");
+        (!is_this).then(|| visible(&format!("{build}{commit}")).into_owned())
+    }
+
     #[allow(clippy::disallowed_methods, reason = "the environment is no part of the result")]
     fn here(device: &str) -> Environment {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
         Environment {
             fewlabel: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: Some(env!("FEWLABEL_COMMIT").to_owned()).filter(|commit| !commit.is_empty()),
+            build: Some(env!("FEWLABEL_BUILD").to_owned()),
             written: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
             os: std::env::consts::OS.to_owned(),
             arch: std::env::consts::ARCH.to_owned(),
@@ -160,6 +185,7 @@ impl Manifest {
             experiment_sha256: experiment.sha256(),
             classes: vec![],
             result: BTreeMap::new(),
+            result_sha256: None,
             environment: Environment::here(device),
         }
     }
@@ -167,7 +193,7 @@ impl Manifest {
     /// Refuses a file that no version of this program can have written.
     pub(super) fn check_ours(path: &Path) -> Result<()> {
         let remedy = "move it away, or choose another folder with --out";
-        let bytes = std::fs::read(path).map_err(|e| Error::run(path, format!("cannot be read: {e}"), remedy))?;
+        let bytes = files::read(path, MOST).map_err(|e| Error::unreadable(path, e, remedy))?;
         match serde_json::from_slice::<serde_json::Value>(&bytes) {
             Ok(value) if value.get("experiment_sha256").is_some() => Ok(()),
             _ => Err(Error::run(path, "is not a manifest of this program", remedy)),
@@ -197,7 +223,7 @@ impl Manifest {
         }
     }
 
-    /// Reads the manifest of a run: as [`Manifest::load_claim`], and checks every history against its hash.
+    /// Reads the manifest of a run: as [`Manifest::load_claim`], and checks the results against their hashes.
     ///
     /// # Errors
     /// Those of [`Manifest::load_claim`], and [`Error::Run`] for a result that was changed.
@@ -208,12 +234,21 @@ impl Manifest {
                 let problem = format!("the result of {key} was changed: its parts do not match");
                 Err(Error::run(path, problem, FROM_SOURCE))
             }
+            None if manifest.result_sha256.as_ref().is_some_and(|hash| *hash != manifest.hash_of_result()) => {
+                Err(Error::run(path, "its result was changed: the hash does not match", FROM_SOURCE))
+            }
             None => Ok(manifest),
         }
     }
 
-    /// Reads a manifest and checks that its experiment is complete and matches its hash. The results are not checked,
-    /// and may lack their histories: whether they are right is for `verify` to find out.
+    /// What [`Manifest::result_sha256`] must be.
+    fn hash_of_result(&self) -> String {
+        files::sha256(&serde_json::to_vec(&self.result).expect("numbers, strings and maps become JSON"))
+    }
+
+    /// Reads a manifest and checks that its experiment is complete and matches its hash, and that every result is of one
+    /// of its stages. The results themselves are not checked, and may lack their histories: whether they are right is
+    /// for `verify` to find out.
     ///
     /// # Errors
     /// [`Error::Run`] for a file that cannot be read, is no manifest of this version, or whose experiment was changed.
@@ -227,16 +262,17 @@ impl Manifest {
                 format!("name the manifest in it: {manifest}"),
             ));
         }
-        let bytes = std::fs::read(path).map_err(|e| match e.kind() {
+        let bytes = files::read(path, MOST).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => {
                 let is_manifest = |path: &Path| path.extension().is_some_and(|ending| ending == "json");
                 let problem = format!("there is no such file{}", did_you_mean_path(path, "golden", is_manifest));
                 Error::run(path, problem, "name the manifest.json of a run, or one of golden/")
             }
-            _ => Error::run(path, format!("cannot be read: {e}"), remedy),
+            _ => Error::unreadable(path, e, remedy),
         })?;
-        let manifest: Manifest = serde_json::from_slice(&bytes)
-            .map_err(|e| Error::run(path, format!("is not a manifest of this version: {e}"), remedy))?;
+        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|e| {
+            Error::run(path, format!("is not a manifest of this version: {}", visible(&e.to_string())), remedy)
+        })?;
         if manifest.experiment.sha256() != manifest.experiment_sha256 {
             return Err(Error::run(path, "its experiment was changed: the hash does not match", remedy));
         }
@@ -250,7 +286,26 @@ impl Manifest {
             }
             Ok(()) => {}
         }
-        Ok(manifest)
+        match manifest.stray_result() {
+            Some(key) => {
+                let problem = format!("has a result of {}, which its experiment does not have", visible(key));
+                Err(Error::run(path, problem, "it was edited: restore it from a copy"))
+            }
+            None => Ok(manifest),
+        }
+    }
+
+    /// The key of a result that is of none of the experiment's stages.
+    fn stray_result(&self) -> Option<&String> {
+        let experiment = &self.experiment;
+        let of_seed = |seed| experiment.stages.iter().map(move |stage| experiment.key(seed, &stage.name));
+        let keys: BTreeSet<String> = experiment.all_seeds().flat_map(of_seed).collect();
+        self.result.keys().find(|key| !keys.contains(*key))
+    }
+
+    /// Whose the checkpoints of the job `key` are.
+    pub(crate) fn checkpoint_owner(&self, key: &str) -> String {
+        format!("stage {key} of experiment {}, fewlabel {}", self.experiment_sha256, env!("CARGO_PKG_VERSION"))
     }
 
     /// The weights of the finished job `key`, of `network`, from the run's `folder`.
@@ -271,6 +326,7 @@ impl Manifest {
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&mut self, path: &Path) -> Result<()> {
+        self.result_sha256 = Some(self.hash_of_result());
         let Environment { seconds, reused, device, .. } = self.environment.clone();
         self.environment = Environment { seconds, reused, ..Environment::here(&device) };
         files::write_atomically(path, &[&pretty(self)])

@@ -10,7 +10,9 @@ mod examples;
 mod folder;
 mod labels;
 mod learnt;
+mod lock;
 mod manifest;
+mod memory;
 mod observer;
 mod parse;
 mod past;
@@ -31,7 +33,10 @@ use crate::network::{Mode, Probe, Widths};
 use crate::optimizer::{Rule, Schedule};
 pub(crate) use console::duration;
 pub use console::{Output, log, print};
+pub use folder::seal;
 pub use labels::{Count, Labels};
+pub use lock::is_locked;
+pub(crate) use manifest::history_json;
 pub use manifest::{Environment, Manifest, StageResult};
 pub use past::{PastRun, past_runs};
 pub use plan::Job;
@@ -260,6 +265,9 @@ pub enum StageMethod {
     /// A weighted kNN classifier on the labelled images' features by such a backbone: nothing is trained.
     Knn,
 }
+
+/// The files of a stage's folder.
+pub(crate) const FILES: [&str; 3] = ["history.json", "weights.safetensors", "checkpoint"];
 
 /// As `from`: random weights.
 pub const RANDOM: &str = "random";

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::console::{Console, duration};
+use super::lock::Lock;
 use super::manifest::{Manifest, history_json};
 use super::table;
 use crate::error::Result;
@@ -22,6 +23,7 @@ pub(super) fn metrics(record: &Record) -> String {
 /// Records a stage's training in its folder, the log and the progress bar.
 pub(super) struct StageObserver<'a> {
     pub stage: String,
+    pub lock: &'a Lock,
     pub manifest: &'a mut Manifest,
     pub manifest_path: PathBuf,
     pub console: &'a mut Console,
@@ -89,6 +91,7 @@ impl Observer for StageObserver<'_> {
     }
 
     fn epoch(&mut self, history: &[Record], at: Position) -> Result<()> {
+        self.lock.check()?;
         files::write_atomically(&self.folder.join("history.json"), &[&history_json(history)])?;
         let Some(record) = history.last() else { return Ok(()) };
         let stage = &self.stage;
@@ -106,6 +109,7 @@ impl Observer for StageObserver<'_> {
     }
 
     fn save(&mut self, progress: &Progress) -> Result<()> {
+        self.lock.check()?;
         let [hash, body] = progress.to_bytes(&self.owner);
         files::write_atomically(&self.folder.join("checkpoint"), &[&hash, &body])?;
         self.clock();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Manifest, table};
 use crate::error::{Error, Result};
 use crate::suggest::did_you_mean_path;
-use crate::text::{count, path_word};
+use crate::text::{count, path_word, shown, visible};
 
 /// A run directory and its manifest.
 pub struct PastRun {
@@ -85,14 +85,14 @@ impl PastRun {
 
 impl fmt::Display for PastRun {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let folder = self.folder.display();
+        let folder = shown(&self.folder);
         let manifest = match &self.manifest {
             Err(error) => return write!(f, "{folder}: {error}"),
             Ok(manifest) => manifest,
         };
         let (done, all) = PastRun::progress(manifest);
         let state = if done == all { "done".to_owned() } else { format!("{done} of {}", count(all, "stage")) };
-        write!(f, "{folder}  {}  {state}", manifest.environment.written)?;
+        write!(f, "{folder}  {}  {state}", visible(&manifest.environment.written))?;
         table::rows(manifest).iter().try_for_each(|row| write!(f, "\n  {}", row.headline()))
     }
 }

@@ -1,5 +1,7 @@
 //! The order of a run: each stage after the one whose weights it starts from, and all of them for each seed.
 
+use std::collections::BTreeMap;
+
 use super::defaults::Conflict;
 use super::{Experiment, RANDOM, Stage};
 use crate::suggest::did_you_mean;
@@ -76,41 +78,52 @@ impl Experiment {
 /// # Errors
 /// A name that is no stage, or stages that depend on each other.
 pub(super) fn plan(stages: &[Stage], only: &[String]) -> Result<Vec<usize>, Conflict> {
-    let find = |name: &str| stages.iter().position(|stage| *stage.name == *name);
+    let places: BTreeMap<&str, usize> = stages.iter().map(|stage| &*stage.name).zip(0..).collect();
     let known = || stages.iter().map(|stage| &*stage.name).collect::<Vec<_>>().join(", ");
     let mut wanted = Vec::new();
     for name in only {
         let conflict = || Conflict::new(&[], format!("no stage {name}; there are: {}", known()));
-        wanted.push(find(name).ok_or_else(conflict)?);
+        wanted.push(*places.get(&**name).ok_or_else(conflict)?);
     }
     if only.is_empty() {
         wanted = (0..stages.len()).collect();
     }
     wanted.sort_unstable();
     let mut order = Vec::new();
+    let mut state = vec![State::New; stages.len()];
     for target in wanted {
         // The chain from the target back to a stage that is planned, or that needs none.
         let mut chain = Vec::new();
         let mut next = Some(target);
-        while let Some(index) = next.filter(|index| !order.contains(index)) {
+        while let Some(index) = next.filter(|&index| state[index] != State::Planned) {
             let stage = &stages[index];
-            if chain.contains(&index) {
+            if state[index] == State::InChain {
                 return Err(Conflict::of_stage(&stage.name, Some("from"), "depends on itself through `from`"));
             }
+            state[index] = State::InChain;
             chain.push(index);
             next = match &stage.from {
                 None => None,
                 Some(from) if **from == *RANDOM => None,
-                Some(from) => Some(find(from).ok_or_else(|| {
+                Some(from) => Some(*places.get(&**from).ok_or_else(|| {
                     let meant = did_you_mean(from, stages.iter().map(|stage| &*stage.name));
                     let message = format!("from: no stage {from}; there are: {}{meant}", known());
                     Conflict::of_stage(&stage.name, Some("from"), message)
                 })?),
             };
         }
+        chain.iter().for_each(|&index| state[index] = State::Planned);
         order.extend(chain.into_iter().rev());
     }
     Ok(order)
+}
+
+/// Of a stage while stages are planned.
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    New,
+    InChain,
+    Planned,
 }
 
 #[cfg(test)]
@@ -159,6 +172,13 @@ mod tests {
         assert_eq!(plan(&stages, &["s1".to_owned()]).ok().unwrap(), [2, 3, 1]);
         assert_eq!(plan(&stages, &[]).ok().unwrap(), [0, 2, 3, 1, 4]);
         assert!(plan(&stages, &["s9".to_owned()]).is_err());
+    }
+
+    /// In time that grows with their number, not with its square: 100,000 squared would take a minute.
+    #[test]
+    fn very_many_stages_are_planned() {
+        let chain: Vec<Option<usize>> = (0..100_000).map(|i: usize| i.checked_sub(1)).collect();
+        assert_eq!(plan(&stages(&chain), &[]).ok().unwrap().len(), chain.len());
     }
 
     #[test]

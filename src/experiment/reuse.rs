@@ -1,23 +1,32 @@
 //! Reuse of stages that another run has finished: the same fingerprint means the same bits.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use super::manifest::StageResult;
-use super::{Count, Experiment, Manifest, RANDOM, Stage, StageMethod};
+use super::{Count, Experiment, Job, Manifest, RANDOM, Stage, StageMethod, plan};
 use crate::error::Result;
 use crate::files;
 use crate::network::Weights;
 
 impl Experiment {
-    /// SHA-256 over all that the stage's result depends on, including the stages before it. `self` has one seed.
-    fn fingerprint(&self, stage: &Stage) -> String {
-        let from = match stage.from.as_deref() {
-            Some(RANDOM) => Some(RANDOM.to_owned()),
-            Some(from) => self.stages.iter().find(|s| *s.name == *from).map(|source| self.fingerprint(source)),
-            None => None,
-        };
+    /// Of every stage, by name, the SHA-256 over all that its result depends on, the stages before it included. `self` has
+    /// one seed.
+    fn fingerprints(&self) -> BTreeMap<&str, String> {
+        let mut all = BTreeMap::from([(RANDOM, RANDOM.to_owned())]);
+        // Each after the one that it starts from.
+        for index in plan(&self.stages, &[]).unwrap_or_default() {
+            let stage = &self.stages[index];
+            let from = stage.from.as_deref().and_then(|from| all.get(from).cloned());
+            all.insert(&stage.name, self.fingerprint(stage, from));
+        }
+        all
+    }
+
+    /// Of a stage that starts from one with the fingerprint `from`.
+    fn fingerprint(&self, stage: &Stage, from: Option<String>) -> String {
         let looks_once = self.labels.validation.0 > 0.0;
         let labels = match stage.method {
             StageMethod::Simsiam if stage.knn_every.is_none() => None,
@@ -37,31 +46,12 @@ impl Experiment {
     }
 }
 
-/// A finished stage of the run in `folder` with the result that `stage` of `experiment`, of one seed, would have.
-///
-/// # Errors
-/// A folder without a manifest of this version, and files that are not those that its manifest records.
-pub(super) fn find(folder: &Path, experiment: &Experiment, stage: &Stage) -> Result<Option<Found>> {
-    let manifest = Manifest::of_folder(folder)?;
-    if manifest.environment.fewlabel != env!("CARGO_PKG_VERSION") || manifest.environment.device != "cpu" {
-        return Ok(None);
-    }
-    let wanted = experiment.fingerprint(stage);
-    for job in manifest.experiment.plan(&[])? {
-        let of_seed = manifest.experiment.of_seed(job.seed);
-        let other = &of_seed.stages[job.stage];
-        let Some(result) = manifest.result.get(&job.key) else { continue };
-        let there = folder.join(&job.key).join("weights.safetensors").exists();
-        if !there || of_seed.fingerprint(other) != wanted {
-            continue;
-        }
-        let weights = manifest.weights(folder, &job.key, &of_seed.network(other));
-        let weights = weights.map_err(|error| error.with_remedy("delete this file, or leave out --reuse"))?;
-        let seconds = manifest.environment.seconds.get(&job.key).copied();
-        let experiment_sha256 = manifest.experiment_sha256;
-        return Ok(Some(Found { result: result.clone(), weights, seconds, experiment_sha256 }));
-    }
-    Ok(None)
+/// A run whose finished stages are reused.
+pub(super) struct Finished {
+    pub folder: PathBuf,
+    manifest: Manifest,
+    /// The jobs that have a result and weights, by fingerprint.
+    jobs: BTreeMap<String, Job>,
 }
 
 /// A finished stage.
@@ -71,6 +61,54 @@ pub(super) struct Found {
     pub seconds: Option<f64>,
     /// Of the run that it is from.
     pub experiment_sha256: String,
+    /// What made it, if that is another build of this version.
+    pub other_build: Option<String>,
+}
+
+impl Finished {
+    /// The run in `folder`. One of another version, or on another device, has nothing to reuse.
+    ///
+    /// # Errors
+    /// A folder without a manifest of this version.
+    pub fn open(folder: &Path) -> Result<Finished> {
+        let manifest = Manifest::of_folder(folder)?;
+        let mut jobs = BTreeMap::new();
+        let environment = &manifest.environment;
+        if environment.fewlabel == env!("CARGO_PKG_VERSION") && environment.device == "cpu" {
+            for seed in manifest.experiment.all_seeds() {
+                let of_seed = manifest.experiment.of_seed(seed);
+                let fingerprints = of_seed.fingerprints();
+                for (stage, of) in of_seed.stages.iter().enumerate() {
+                    let job = Job { key: manifest.experiment.key(seed, &of.name), seed, stage };
+                    let there = folder.join(&job.key).join("weights.safetensors").exists();
+                    if there && manifest.result.contains_key(&job.key) {
+                        jobs.entry(fingerprints[&*of.name].clone()).or_insert(job);
+                    }
+                }
+            }
+        }
+        Ok(Finished { folder: folder.to_owned(), manifest, jobs })
+    }
+
+    /// The result that `stage` of `experiment`, of one seed, would have, if it is there.
+    ///
+    /// # Errors
+    /// Weights that are not those that the manifest records.
+    pub fn find(&self, experiment: &Experiment, stage: &Stage) -> Result<Option<Found>> {
+        let wanted = &experiment.fingerprints()[&*stage.name];
+        let Some(Job { key, seed, stage }) = self.jobs.get(wanted) else { return Ok(None) };
+        let Manifest { experiment, result, environment, experiment_sha256, .. } = &self.manifest;
+        let network = experiment.of_seed(*seed).network(&experiment.stages[*stage]);
+        let weights = self.manifest.weights(&self.folder, key, &network);
+        let weights = weights.map_err(|error| error.with_remedy("delete this file, or leave out --reuse"))?;
+        Ok(Some(Found {
+            result: result[key].clone(),
+            weights,
+            seconds: environment.seconds.get(key).copied(),
+            experiment_sha256: experiment_sha256.clone(),
+            other_build: environment.other_build(),
+        }))
+    }
 }
 
 #[cfg(test)]
@@ -86,7 +124,8 @@ mod tests {
     fn a_fingerprint_changes_with_what_the_result_depends_on_and_with_nothing_else() {
         let of = |labels: &str, stages: &str| {
             let experiment = experiment(&format!("labels: {{{labels}}}\nstages:\n{stages}"));
-            experiment.fingerprint(experiment.stages.last().unwrap())
+            let fingerprints = experiment.fingerprints();
+            fingerprints[&*experiment.stages.last().unwrap().name].clone()
         };
         let (first, strict) = ("count: 40, choose: first", "count: 40, choose: stratified, validation: 0.25");
         let simsiam = "  - {name: a, method: simsiam, batch: 8}\n";
@@ -110,5 +149,18 @@ mod tests {
             of(first, &probe("b", "a").replace("method: simsiam", "method: pretext"))
         );
         assert_ne!(of(first, &probe("b", "a")), of(strict, &probe("b", "a")));
+    }
+
+    /// Each stage's fingerprint has that of the one before it: recursion would take a thread's stack with it.
+    #[test]
+    fn a_long_chain_of_stages_has_fingerprints() {
+        let mut experiment = experiment("labels: {count: 40, choose: first}\nstages: [{name: s, method: simsiam}]\n");
+        let name = |i: usize| crate::experiment::Name::new(&format!("s{i}")).unwrap();
+        let first = Stage { method: StageMethod::Finetune, name: name(0), ..experiment.stages[0].clone() };
+        let stage = |i: usize| Stage { name: name(i), from: (i > 0).then(|| name(i - 1)), ..first.clone() };
+        experiment.stages = (0..3_000).map(stage).collect();
+        let fingerprints = experiment.fingerprints();
+        assert_eq!(fingerprints.len(), 3_000 + 1);
+        assert_ne!(fingerprints["s2999"], fingerprints["s2998"]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use candle_core::Device;
 
@@ -11,11 +11,12 @@ use serde_json::json;
 use super::console::{Output, duration};
 use super::folder::Folder;
 use super::manifest::Manifest;
+use super::reuse::Finished;
 use super::{DatasetName, DatasetSpec, Experiment, Job, table};
 use crate::data::{Data, cifar10, cifar100, folder, synthetic};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::text::{count, path_word};
+use crate::text::{count, path_word, shown, visible};
 use crate::train::expected_time;
 
 /// What does not change a result: where and how the experiment is run.
@@ -112,6 +113,9 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     for job in jobs.iter().filter(|job| !left(&before, job)) {
         before.weights(&options.out, &job.key, &experiment.network(&experiment.stages[job.stage]))?;
     }
+    for job in jobs.iter().filter(|job| options.device.is_cpu() && left(&before, job)) {
+        experiment.check_memory(&experiment.stages[job.stage])?;
+    }
     let (mut data, warnings) = match jobs.iter().find(|job| left(&before, job)) {
         Some(job) => {
             let loaded = load_data(&experiment.of_seed(job.seed), options.data_dir.as_deref())?;
@@ -132,17 +136,19 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     // Several stages and seeds have the same.
     gaps.sort_unstable();
     gaps.dedup();
+    let mut reusable = vec![];
     for other in &options.reuse {
         if files::is_same(other, &options.out) {
             return Err(Error::run(other, "is the run directory itself", "leave out --reuse"));
         }
-        Manifest::of_folder(other).map_err(|error| error.with_remedy("--reuse takes the directory of a run"))?;
+        let finished = Finished::open(other);
+        reusable.push(finished.map_err(|error| error.with_remedy("--reuse takes the directory of a run"))?);
     }
     let mut folder = Folder::open(experiment, options)?;
     if let Some((_, data)) = &data {
         folder.manifest.classes = data.class_counts();
     }
-    let place = if options.temporary { "a temporary folder".to_owned() } else { options.out.display().to_string() };
+    let place = if options.temporary { "a temporary folder".to_owned() } else { shown(&options.out) };
     folder.console.say(&format!("{}: {} into {place}", experiment.name, count(jobs.len(), "stage")))?;
     if options.device.is_cpu() && crate::simd::is_slow() {
         folder.console.warn("this CPU has no fused multiply-add: the same bits take many times longer")?;
@@ -157,10 +163,16 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
             folder.restore_history(job)?;
             folder.announce(job)?;
         } else {
-            folder.reuse(&experiment.of_seed(job.seed), job, options)?;
+            folder.reuse(&experiment.of_seed(job.seed), job, &reusable)?;
         }
     }
     let todo: Vec<&Job> = jobs.iter().filter(|job| left(&folder.manifest, job)).collect();
+    if let (Some(build), false) = (before.environment.other_build(), todo.is_empty()) {
+        folder.console.warn(&format!(
+            "resuming what another build of this version began ({build}): the bits should be the same, and `fewlabel \
+             verify` checks it"
+        ))?;
+    }
     if !options.reuse.is_empty() && !todo.is_empty() && folder.manifest.environment.reused.is_empty() {
         folder.console.warn("--reuse: no stage there would have the same bits as one of this experiment")?;
     }
@@ -178,10 +190,14 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     let rest = if options.temporary { String::new() } else { format!("\n\nEverything else is in {place}") };
     folder.console.say_in_colors(|colors| format!("\n{}{rest}", table::text(&folder.manifest, colors)))?;
     folder.console.event(&json!({"event": "done", "folder": (!options.temporary).then_some(place)}))?;
+    folder.seal()?;
     Ok(folder.manifest)
 }
 
-/// Prints the plan, with every stage's time as a few of its steps predict it.
+/// Longest time that is spent on predicting the stages' times.
+const ESTIMATING: Duration = Duration::from_secs(30);
+
+/// Prints the plan, with every stage's time as a few of its steps predict it; of very many stages, the first ones'.
 fn show_plan(
     experiment: &Experiment,
     jobs: &[&Job],
@@ -189,7 +205,8 @@ fn show_plan(
     options: &Options,
     folder: &mut Folder,
 ) -> Result<()> {
-    let mut known: Vec<(usize, Duration)> = vec![];
+    let began = Instant::now();
+    let mut known: Vec<(usize, Option<Duration>)> = vec![];
     let (mut rows, mut total) = (vec![], Duration::ZERO);
     for job in jobs {
         let stage = &experiment.stages[job.stage];
@@ -201,8 +218,13 @@ fn show_plan(
                 let time = match known.iter().find(|(index, _)| *index == job.stage) {
                     Some(&(_, time)) => time,
                     None => {
-                        let examples = experiment.of_seed(job.seed).examples(stage, data)?;
-                        let time = expected_time(&recipe, data, &examples, &options.device)?;
+                        let time = match began.elapsed() < ESTIMATING {
+                            true => {
+                                let examples = experiment.of_seed(job.seed).examples(stage, data)?;
+                                Some(expected_time(&recipe, data, &examples, &options.device)?)
+                            }
+                            false => None,
+                        };
                         known.push((job.stage, time));
                         time
                     }
@@ -211,7 +233,7 @@ fn show_plan(
                     true => count(recipe.epochs as usize, "epoch"),
                     false => format!("{left} of {}", count(recipe.epochs as usize, "epoch")),
                 };
-                (what, Some(left), Some(time * left / recipe.epochs))
+                (what, Some(left), time.map(|time| time * left / recipe.epochs))
             }
         };
         total += time.unwrap_or_default();
@@ -227,7 +249,8 @@ fn show_plan(
     }
     let stages: Vec<_> = rows.into_iter().map(|row| row.3).collect();
     folder.console.event(&json!({"event": "plan", "experiment": experiment.name, "stages": stages}))?;
-    folder.console.say(&format!("about {} in total", duration(total)))
+    let at_least = if known.iter().any(|(_, time)| time.is_none()) { "at least " } else { "" };
+    folder.console.say(&format!("{at_least}about {} in total", duration(total)))
 }
 
 /// Whether the manifest has the job's result, and the folder its weights.
@@ -264,10 +287,10 @@ impl Manifest {
         }
         let version = &before.environment.fewlabel;
         if !before.result.is_empty() && *version != new.environment.fewlabel {
-            return refuse(format!("its results are of version {version}"));
+            return refuse(format!("its results are of version {}", visible(version)));
         }
         if before.environment.device != device {
-            return refuse(format!("it is a run on {}", before.environment.device));
+            return refuse(format!("it is a run on {}", visible(&before.environment.device)));
         }
         Ok(before)
     }

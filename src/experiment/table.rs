@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Claim, Manifest, RANDOM, Stage, StageMethod, StageResult, duration};
 use crate::statistics::Estimate;
+use crate::text::visible;
 use crate::train::Record;
 
 /// What a stage that classifies the test images has come to, over the seeds that there are. Accuracies are shares of 1.
@@ -118,6 +119,11 @@ pub(crate) fn notes(manifest: &Manifest, rows: &[Row]) -> Vec<String> {
     if rows.iter().any(|row| row.n > 1) {
         notes.push("± half the 95 % confidence interval of the mean over the seeds (t)".to_owned());
     }
+    let reused = manifest.environment.reused.keys().filter(|key| manifest.result.contains_key(*key));
+    let reused: Vec<&str> = reused.map(String::as_str).collect();
+    if !reused.is_empty() {
+        notes.push(format!("reused from another run: {}", reused.join(", ")));
+    }
     notes.extend(experiment.claims.iter().map(|claim| verdict(manifest, claim)));
     notes.extend(manifest.learning_notes());
     notes
@@ -132,8 +138,7 @@ fn constant_answer(manifest: &Manifest, rows: &[Row]) -> Vec<String> {
         let chance = percent(1.0 / classes as f64);
         notes.push(format!("balanced: the mean of the classes' own accuracies; a constant answer gets {chance}"));
     }
-    // A line break in a class's name ends no note.
-    let name = class.name.replace(char::is_control, " ");
+    let name = visible(&class.name);
     let of_all = percent(share);
     notes.push(format!("largest class ({name}): {of_all} of the test images, what a constant answer gets"));
     notes
@@ -272,7 +277,9 @@ fn estimate(shares: Option<&Estimate>) -> String {
 
 /// `name value`: accuracies in per cent, other metrics with four decimals.
 pub(crate) fn metric(name: &str, value: f64) -> String {
-    if name.ends_with("top1") { format!("{name} {}", percent(value)) } else { format!("{name} {value:.4}") }
+    // From a manifest it may be any text.
+    let shown = visible(name);
+    if name.ends_with("top1") { format!("{shown} {}", percent(value)) } else { format!("{shown} {value:.4}") }
 }
 
 fn percent(share: f64) -> String {

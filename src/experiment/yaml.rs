@@ -8,6 +8,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::error::Error;
 use crate::suggest::nearest;
+use crate::text::visible;
 
 /// What is wrong in a text, and where, from 1.
 #[derive(Debug)]
@@ -88,7 +89,7 @@ fn parts(message: &str) -> [(&str, Option<(usize, usize)>); 2] {
 
 /// The error of a text that is no YAML.
 fn bad_syntax(text: &str, error: &serde_yaml::Error) -> Fault {
-    let message = error.to_string();
+    let message = visible(&error.to_string()).into_owned();
     let [(problem, place), (_, context)] = parts(&message);
     // The reader leaves out line 1, column 1.
     let (place, context) = (place.unwrap_or((1, 1)), context.unwrap_or((1, 1)));
@@ -159,7 +160,7 @@ fn bad_syntax(text: &str, error: &serde_yaml::Error) -> Fault {
 /// The error of YAML that is no `T`.
 fn bad_value(text: &str, error: &serde_yaml::Error) -> Fault {
     let place = error.location().map_or((1, 1), |at| (at.line(), at.column()));
-    let message = error.to_string();
+    let message = visible(&error.to_string()).into_owned();
     let message = message.rsplit_once(" at line ").map_or(&*message, |(head, _)| head);
     if let Some(fault) = odd_space(text) {
         return fault;

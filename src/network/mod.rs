@@ -7,7 +7,7 @@
 mod weights;
 
 pub use weights::{Array, Weights};
-pub(crate) use weights::{deserialize, serialize};
+pub(crate) use weights::{METADATA, deserialize, serialize};
 
 use crate::data::{CHANNELS, CLASSES, IMAGE, SIDE};
 
@@ -217,6 +217,11 @@ pub struct Network {
 }
 
 impl Network {
+    /// What the values of all its tensors take, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.tensors().map(|spec| 4 * spec.shape.iter().product::<usize>() as u64).sum()
+    }
+
     /// `backbone` → `fc` (hidden, ReLU, dropout) → `classification_head`.
     pub fn supervised(widths: &Widths) -> Network {
         Network { trunk: vec![backbone(widths), fc(widths)], heads: vec![classification_head(widths)] }

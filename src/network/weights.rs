@@ -11,7 +11,7 @@ use super::{Network, Role};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::rng::{Purpose, Stream};
-use crate::text::path_word;
+use crate::text::{path_word, visible};
 
 /// One named `f32` tensor, row by row.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +30,9 @@ impl Array {
         self.values.iter().flat_map(|v| v.to_le_bytes()).collect()
     }
 }
+
+/// Bytes that a file may have beside its values: names and shapes of the tensors, and the classes' names.
+pub(crate) const METADATA: u64 = 4 << 20;
 
 /// All tensors of a network, running statistics included, in the network's stable order.
 ///
@@ -114,15 +117,22 @@ impl Weights {
         format!("delete {} and run its experiment again: this stage is then trained again", path_word(path))
     }
 
-    /// Reads a safetensors file that must hold exactly the tensors of `network`, as `f32`.
+    /// Reads a safetensors file that must hold exactly the tensors of `network`, as finite `f32`.
     ///
     /// # Errors
-    /// [`Error::Run`] for a file that cannot be read, is not whole, or has other tensors.
+    /// [`Error::Run`] for a file that cannot be read, is not whole, has other tensors, or a value that is infinite or no
+    /// number.
     pub fn load(path: &Path, network: &Network) -> Result<Weights> {
-        let remedy = &Weights::remedy(path);
-        let bytes = std::fs::read(path).map_err(|e| Error::run(path, format!("cannot be read: {e}"), remedy))?;
-        let (arrays, _) = deserialize(&bytes).map_err(|problem| Error::run(path, problem, remedy))?;
-        Weights::ordered(arrays, network).map_err(|problem| Error::run(path, problem, remedy))
+        let bad = |problem: String| Error::run(path, problem, Weights::remedy(path));
+        let most = network.bytes() + METADATA;
+        let bytes = files::read(path, most).map_err(|e| Error::unreadable(path, e, Weights::remedy(path)))?;
+        let (arrays, _) = deserialize(&bytes).map_err(bad)?;
+        let weights = Weights::ordered(arrays, network).map_err(bad)?;
+        let infinite = |array: &&Array| array.values.iter().any(|value| !value.is_finite());
+        match weights.arrays.iter().find(infinite) {
+            Some(array) => Err(bad(format!("{} has a value that is infinite or no number", array.name))),
+            None => Ok(weights),
+        }
     }
 
     /// `arrays` in the network's order; they must be exactly its tensors.
@@ -135,7 +145,7 @@ impl Weights {
         };
         let arrays = network.tensors().map(take).collect::<Result<Vec<_>, _>>()?;
         match by_name.keys().next() {
-            Some(name) => Err(format!("{name} does not belong to this network")),
+            Some(name) => Err(format!("{} does not belong to this network", visible(name))),
             None => Ok(Weights { arrays }),
         }
     }
@@ -174,12 +184,13 @@ pub(crate) fn serialize<'a>(arrays: impl Iterator<Item = (String, &'a Array)>, m
 
 /// The arrays of a safetensors file, in the file's order, and its metadata; or what is wrong with it.
 pub(crate) fn deserialize(bytes: &[u8]) -> Result<(Vec<Array>, Metadata), String> {
-    let file = SafeTensors::deserialize(bytes).map_err(|e| format!("not a whole safetensors file ({e})"))?;
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| e.to_string())?;
+    let file = SafeTensors::deserialize(bytes)
+        .map_err(|e| format!("not a whole safetensors file ({})", visible(&e.to_string())))?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| visible(&e.to_string()).into_owned())?;
     let mut arrays = Vec::new();
     for (name, view) in file.iter() {
         if view.dtype() != Dtype::F32 {
-            return Err(format!("{name} is {:?}, not F32", view.dtype()));
+            return Err(format!("{} is {:?}, not F32", visible(name), view.dtype()));
         }
         let values = view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
         arrays.push(Array { name: name.to_owned(), shape: view.shape().to_vec(), values });
@@ -255,6 +266,15 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         assert!(Weights::load(&path, &network).unwrap_err().to_string().contains("not a whole safetensors file"));
+        std::fs::File::create(&path).unwrap().set_len(3 << 30).unwrap();
+        assert!(Weights::load(&path, &network).unwrap_err().to_string().contains("has 3221225472 bytes, and"));
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut broken = weights.clone();
+            *broken.arrays[2].values.last_mut().unwrap() = value;
+            broken.save(&path, &[]).unwrap();
+            let error = Weights::load(&path, &network).unwrap_err().to_string();
+            assert!(error.contains("backbone.1.weight has a value that is infinite or no number"), "{error}");
+        }
     }
 
     /// Names in other scripts, with quotes and line breaks, come back from the metadata; the tensors and their hash are

@@ -3,10 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Best, Progress, Record, Sums};
+use super::{Best, Progress, Recipe, Record, Sums};
 use crate::files;
-use crate::network::{Array, Network, Weights, deserialize, serialize};
+use crate::network::{Array, METADATA, Network, Weights, deserialize, serialize};
 use crate::optimizer::State;
+use crate::text::visible;
 
 /// Lower-case hexadecimal SHA-256 and a line break.
 const HASH: usize = 64 + 1;
@@ -54,6 +55,12 @@ impl Progress {
         [format!("{}\n", files::sha256(&body)).into_bytes(), body]
     }
 
+    /// The longest checkpoint of a stage, in bytes: weights, the best epoch's and the optimizer's slots, and a generous
+    /// kilobyte for each epoch's record.
+    pub fn most_bytes(recipe: &Recipe) -> u64 {
+        (2 + recipe.rule.slots().len() as u64) * (recipe.network.bytes() + METADATA) + u64::from(recipe.epochs) * 1024
+    }
+
     /// Reads a checkpoint of `owner` for `network`, or says what is wrong with it.
     pub fn from_bytes(bytes: &[u8], owner: &str, network: &Network) -> Result<Progress, String> {
         let (hash, body) = bytes.split_at_checked(HASH).ok_or("the checkpoint is cut short")?;
@@ -62,9 +69,10 @@ impl Progress {
         }
         let (arrays, mut metadata) = deserialize(body)?;
         let rest = metadata.remove("progress").ok_or("the checkpoint has no progress")?;
-        let rest: Rest = serde_json::from_str(&rest).map_err(|e| format!("the checkpoint's progress: {e}"))?;
+        let rest: Rest = serde_json::from_str(&rest)
+            .map_err(|e| format!("the checkpoint's progress: {}", visible(&e.to_string())))?;
         if rest.owner != owner {
-            return Err(format!("the checkpoint belongs to {}, not to {owner}", rest.owner));
+            return Err(format!("the checkpoint belongs to {}, not to {owner}", visible(&rest.owner)));
         }
         let below = |prefix: &str| {
             let strip = |a: &Array| Some(Array { name: a.name.strip_prefix(prefix)?.to_owned(), ..a.clone() });

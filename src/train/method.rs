@@ -75,6 +75,18 @@ impl Sums {
         self.loss / self.images
     }
 
+    /// Whether they can be those of so many images.
+    pub(super) fn fits(&self, method: Method, images: usize) -> bool {
+        let n = images as f64;
+        let heads = if images > 0 { method.heads().len() } else { 0 };
+        let counts = self.correct.iter().all(|correct| correct.fract() == 0.0 && (0.0..=n).contains(correct));
+        self.images == n
+            && self.correct.len() == heads
+            && counts
+            && self.loss.is_finite()
+            && self.output_std.is_finite()
+    }
+
     /// The first head's prefix of metrics, and its accuracy.
     pub(super) fn top1(&self, method: Method) -> Option<(&'static str, f64)> {
         Some((method.tasks().first()?, self.correct.first()? / self.images))

@@ -4,6 +4,7 @@
 //! `Progress` is all that a resumed run needs.
 
 mod checkpoint;
+mod fits;
 mod inputs;
 mod method;
 mod pace;

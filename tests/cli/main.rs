@@ -7,4 +7,5 @@ mod labels;
 mod place;
 mod remedies;
 mod runs;
+mod strangers;
 mod verify;

@@ -13,7 +13,7 @@ fn a_run_fills_its_folder_ends_with_the_table_and_is_not_repeated() {
         assert!(rows.iter().any(|row| row.starts_with(stage) && row.contains('%')), "{said}");
     }
     let mut expected =
-        vec!["runs/smoke/.lock".to_owned(), "runs/smoke/log.txt".into(), "runs/smoke/manifest.json".into()];
+        [".lock", "SHA256SUMS", "log.txt", "manifest.json"].map(|file| format!("runs/smoke/{file}")).to_vec();
     for stage in ["baseline", "pretext", "pretext-finetune", "simsiam", "simsiam-probe", "simsiam-linear"] {
         expected.push(format!("runs/smoke/{stage}/history.json"));
         expected.push(format!("runs/smoke/{stage}/weights.safetensors"));
