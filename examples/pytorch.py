@@ -16,10 +16,13 @@ try:
     from PIL import Image, ImageColor
     from safetensors import SafetensorError, safe_open
     from torch import nn
-
-    from preprocess import prepare, to_input
 except ImportError as error:
     sys.exit(f"{error}: pip install torch safetensors numpy pillow")
+
+try:
+    from preprocess import prepare, to_input
+except ImportError as error:
+    sys.exit(f"{error}: examples/preprocess.py must lie beside this file")
 
 
 class Network(nn.Module):

@@ -13,7 +13,7 @@ use std::time::Duration;
 use candle_core::Device;
 use fewlabel::error::{Error, Result};
 use fewlabel::experiment::{self, Experiment, Options, Output, Seed, print};
-use fewlabel::text::{shown, visible, word};
+use fewlabel::text::{path_word, shown, visible, word};
 use fewlabel::{files, report};
 use indicatif::ProgressBar;
 use serde_json::json;
@@ -55,6 +55,12 @@ pub fn run(options: Run) -> Result<()> {
         if is_newer(&page, &out.join("manifest.json")) && report::is_whole(&out) {
             print_report(&out, output)?;
         } else {
+            if output == Output::Text {
+                let later = path_word(&out);
+                print(&format!(
+                    "Making the report; Ctrl-C now costs only that: `fewlabel report {later}` makes it later"
+                ))?;
+            }
             write_report(std::slice::from_ref(&out), data_dir.as_deref(), &out, output)?;
         }
         experiment::log(&out, &format!("The report: {}", shown(&page)))?;
@@ -157,7 +163,7 @@ impl How {
     fn options(&self, out: &Path) -> Result<Options<'static>> {
         let device = match self.device {
             DeviceName::Cpu => Device::Cpu,
-            DeviceName::Cuda => Device::new_cuda(0).map_err(|e| Error::Usage(format!("--device cuda: {e}")))?,
+            DeviceName::Cuda => cuda()?,
         };
         listen().map_err(|e| Error::Usage(format!("cannot listen for Ctrl-C: {e}")))?;
         Ok(Options {
@@ -169,6 +175,15 @@ impl How {
             ..Options::new(out)
         })
     }
+}
+
+/// The first GPU.
+fn cuda() -> Result<Device> {
+    if !cfg!(feature = "cuda") {
+        let message = "--device cuda: this program was built without CUDA: build it with `--features cuda`";
+        return Err(Error::Usage(message.to_owned()));
+    }
+    Device::new_cuda(0).map_err(|e| Error::Usage(format!("--device cuda: {e}")))
 }
 
 /// The most threads: more have no work, and a system may not have them.

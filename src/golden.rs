@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde_json::Value;
-
 use crate::error::{Error, Result};
 use crate::experiment::table::results;
 use crate::experiment::{Environment, Experiment, Manifest, Stage, StageResult};
@@ -85,34 +83,11 @@ fn subject(manifest: &Manifest) -> String {
 /// # Errors
 /// [`Error::Differs`] with the first thing in which they differ.
 pub fn check_experiment(manifest: &Manifest, experiment: &Experiment) -> Result<()> {
-    if manifest.experiment == *experiment {
-        return Ok(());
-    }
-    let [claimed, wanted] =
-        [&manifest.experiment, experiment].map(|of| serde_json::to_value(of).expect("it becomes JSON"));
-    let (at, claimed, wanted) = first_difference("", &claimed, &wanted).expect("equal JSON is an equal experiment");
-    Err(Error::Differs(
-        visible(&format!("the manifest's experiment has {at}: {claimed}, the file {wanted}")).into_owned(),
-    ))
-}
-
-/// Where two JSON values differ first, in the order of `b`'s keys: the path, and both values; "nothing" where one has none.
-fn first_difference(path: &str, a: &Value, b: &Value) -> Option<(String, String, String)> {
-    let side = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
-    let below = |key: String| if path.is_empty() { key } else { format!("{path}.{key}") };
-    let differ = |key: String, a: Option<&Value>, b: Option<&Value>| match (a, b) {
-        (Some(a), Some(b)) => first_difference(&below(key), a, b),
-        (a, b) => Some((below(key), side(a), side(b))),
-    };
-    match (a, b) {
-        (Value::Object(a), Value::Object(b)) => {
-            let more = a.keys().filter(|key| !b.contains_key(*key));
-            b.keys().chain(more).find_map(|key| differ(key.clone(), a.get(key), b.get(key)))
+    match experiment.first_difference(&manifest.experiment) {
+        None => Ok(()),
+        Some(difference) => {
+            Err(Error::Differs(format!("the manifest is of another experiment than the file: {difference}")))
         }
-        (Value::Array(a), Value::Array(b)) => {
-            (0..a.len().max(b.len())).find_map(|i| differ((i + 1).to_string(), a.get(i), b.get(i)))
-        }
-        (a, b) => (a != b).then(|| (path.to_owned(), side(Some(a)), side(Some(b)))),
     }
 }
 
@@ -311,26 +286,6 @@ mod tests {
             baseline.history_sha256 = "g".to_owned();
         });
         assert_eq!(message, "stage baseline, history_sha256: expected h, found g");
-    }
-
-    /// `seed` stands in the file above `stages`, and stages count from 1.
-    #[test]
-    fn the_first_difference_of_experiments_is_named() {
-        let manifest = manifest();
-        let of = |change: &dyn Fn(&mut Experiment)| {
-            let mut experiment = Experiment::quick();
-            change(&mut experiment);
-            check_experiment(&manifest, &experiment).expect_err("a difference").to_string()
-        };
-        assert!(check_experiment(&manifest, &Experiment::quick()).is_ok());
-        let epochs = manifest.experiment.stages[1].epochs.unwrap().0;
-        assert_eq!(
-            of(&|e| e.stages[1].epochs.as_mut().unwrap().0 += 1),
-            format!("the manifest's experiment has stages.2.epochs: {epochs}, the file {}", epochs + 1)
-        );
-        assert_eq!(of(&|e| e.seed.0 = 9), "the manifest's experiment has seed: 0, the file 9");
-        assert!(of(&|e| drop(e.stages.pop())).ends_with(", the file nothing"));
-        assert!(of(&|e| e.seeds.0 = 2).ends_with("seeds: nothing, the file 2"));
     }
 
     #[test]

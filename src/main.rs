@@ -174,7 +174,7 @@ struct Report {
 #[derive(Args)]
 struct How {
     /// Only these stages and their dependencies; with several seeds also `seed-N` or `seed-N/STAGE`.
-    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    #[arg(long, value_name = "STAGE[,STAGE]", value_delimiter = ',')]
     only: Vec<String>,
     /// Threads to use [default: one per core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=commands::MOST_THREADS.into()))]

@@ -43,7 +43,7 @@ pub fn labelled(train: &Dataset, classes: &[String], choose: Choose, count: usiz
                 let (name, size) = (&classes[class], sizes[class]);
                 let instead = if least > 0 { format!("{} at most, ", least * n) } else { String::new() };
                 return Err(Error::Usage(format!(
-                    "{count} stratified are {each} of each class, but {name} has {size} training images: take {instead}\
+                    "{count} stratified labels are {each} of each class, but {name} has {size} training images: take {instead}\
                      `choose: proportional`, or `labels: all`"
                 )));
             }
@@ -151,7 +151,7 @@ mod tests {
         // Of the squares of 0 to 399, and 40 others of each class: one in ten ends in 0 or 5, two in each other digit
         // that a square can end in.
         let message = draw(790, 1).unwrap_err().to_string();
-        let expected = "790 stratified are 79 of each class, but c2 has 40 training images: take 400 at most, ";
+        let expected = "790 stratified labels are 79 of each class, but c2 has 40 training images: take 400 at most, ";
         assert!(message.starts_with(expected), "{message}");
         assert!(draw(15, 1).unwrap_err().to_string().contains("take a multiple of 10"));
     }

@@ -23,18 +23,24 @@ impl Manifest {
     /// The share (of 1) of the largest class of the images that every epoch of `stage` is judged on: the validation
     /// images, where there are such. None as of [`Manifest::largest_class`].
     pub(crate) fn largest_share(&self, stage: &Stage) -> Option<f64> {
-        let labels = &self.experiment.labels;
-        if labels.validation.0 == 0.0 {
+        if self.experiment.labels.validation.0 == 0.0 {
             return self.largest_class().map(|(_, share)| share);
         }
+        largest(&self.validating(stage)?).map(|(_, share)| share)
+    }
+
+    /// How many images of each class validate; none where that is not known without the images.
+    pub(super) fn validating(&self, stage: &Stage) -> Option<Vec<usize>> {
+        let labels = &self.experiment.labels;
         let train: Vec<usize> = self.classes.iter().map(|class| class.train).collect();
         let labelled = match (self.experiment.count(stage), labels.choose) {
+            _ if train.is_empty() => return None,
             (Count::All, _) => train,
-            (Count::Images(images), Some(Choose::Proportional)) if !train.is_empty() => proportional(images.0, &train),
+            (Count::Images(images), Some(Choose::Proportional)) => proportional(images.0, &train),
+            (Count::Images(images), Some(Choose::Stratified)) => vec![images.0 / train.len(); train.len()],
             _ => return None,
         };
-        let validating: Vec<usize> = labelled.into_iter().map(|size| share_of(size, labels.validation.0)).collect();
-        largest(&validating).map(|(_, share)| share)
+        Some(labelled.into_iter().map(|size| share_of(size, labels.validation.0)).collect())
     }
 }
 

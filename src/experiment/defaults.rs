@@ -110,7 +110,10 @@ impl Experiment {
         for name in self.claims.iter().flat_map(|claim| [&claim.better, &claim.than]) {
             let known: Vec<&str> = self.stages.iter().filter(|s| s.method.classifies()).map(|s| &*s.name).collect();
             if !known.contains(&&**name) {
-                let message = format!("claims: {name} is not a stage that classifies the test images");
+                let message = match self.stages.iter().any(|stage| stage.name == *name) {
+                    true => format!("claims: {name} is not a stage that classifies the test images"),
+                    false => format!("claims: there is no stage {name}; these can be compared: {}", known.join(", ")),
+                };
                 return Err(Conflict::new(&["claims", name], message + &did_you_mean(name, known)));
             }
         }
@@ -207,6 +210,11 @@ impl Stage {
         ];
         if let Some((key, _, of)) = unused.into_iter().find(|(_, wrong, _)| *wrong) {
             return fail(Some(key), format!("`{key}` is only for {of}"));
+        }
+        if let Some([low, high]) = self.claim.filter(|[_, high]| high.0 > 0.0 && high.0 <= 1.0) {
+            let message =
+                format!("claim: {} to {} is no accuracy in per cent: [63, 65], not [0.63, 0.65]", low.0, high.0);
+            return fail(Some("claim"), message);
         }
         if let Some([low, high]) = self.claim.filter(|[low, high]| low.0 > high.0) {
             return fail(Some("claim"), format!("claim: {} is above {}", low.0, high.0));

@@ -34,10 +34,12 @@ impl Experiment {
             let sizes = data.train.class_sizes(data.classes.len());
             if let Some(classes) = named(data, &sizes, &sizes_of(data, &all)) {
                 let first = all.len();
-                return Err(count_is(format!(
-                    "the first {first} images of the folder are none of {classes}: take `choose: stratified` or \
-                     `proportional`, or `labels: all`"
-                )));
+                // A stage's own number, where all others have labels: only the experiment's key says how to choose.
+                let remedy = match self.labels.count {
+                    Count::All => "take `labels: {count: all, choose: stratified}`, or `proportional`",
+                    _ => "take `choose: stratified` or `proportional`, or `labels: all`",
+                };
+                return Err(count_is(format!("the first {first} images of the folder have no {classes}: {remedy}")));
             }
         }
         let [labelled, validation] = validation(&data.train, &all, share, seed);
@@ -69,7 +71,7 @@ impl Experiment {
             .map(|classes| format!("labels: no training image of {classes} is labelled"));
         let unvalidated = named(data, &labelled, &validating)
             .filter(|_| share > 0.0)
-            .map(|classes| format!("labels.validation: {share} of the labelled images is none of {classes}"));
+            .map(|classes| format!("labels.validation: {share} leaves no validation image of {classes}"));
         unlabelled.into_iter().chain(unvalidated).collect()
     }
 }

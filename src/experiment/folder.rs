@@ -72,7 +72,7 @@ impl Folder {
         std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
         if let Some((source, _)) = self.manifest.source_hardly_learnt(job.seed, stage) {
             self.console.warn(&format!(
-                "{}: warning: {} has hardly learnt: a stage on its weights may measure little more than random ones",
+                "{}: warning: {} has hardly learnt: this stage may do no better than from random weights",
                 job.key, source.name
             ))?;
         }

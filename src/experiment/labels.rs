@@ -141,7 +141,10 @@ impl Labels {
         let nothing = |of: String| Err(format!("{key}: a validation share of {share} takes none of {of}"));
         let count = match count {
             Count::Images(Images(count)) if count > train => {
-                return Err(format!("{key}: {count} of only {train} training images"));
+                let unless =
+                    if Count::Images(Images(count)) == Labels::default().count { " (the default)" } else { "" };
+                let remedy = format!("take at most {train}, or `labels: all`");
+                return Err(format!("{key}: {count} labels{unless}, but only {train} training images: {remedy}"));
             }
             Count::Images(Images(count)) if self.choose == Some(Choose::Stratified) => {
                 if !count.is_multiple_of(classes) {

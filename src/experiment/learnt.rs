@@ -19,12 +19,20 @@ fn is_chance(top1: f64, n: usize, chance: f64) -> bool {
     top1 <= chance + Z * (chance * (1.0 - chance) / n as f64).sqrt()
 }
 
+/// The same for the mean of the classes' own accuracies: of k classes with `sizes` images guessing gets c = 1/k of each,
+/// and the variance of the mean is Σ c(1 − c)/nᵢ over k².
+fn is_balanced_chance(balanced: f64, sizes: &[usize]) -> bool {
+    let k = sizes.len() as f64;
+    let inverse: f64 = sizes.iter().map(|&n| 1.0 / n as f64).sum();
+    balanced <= 1.0 / k + Z * ((1.0 - 1.0 / k) / k * inverse).sqrt() / k
+}
+
 impl Manifest {
     /// The evidence in its result that a stage has hardly learnt; none if it has learnt.
     pub(crate) fn hardly_learnt(&self, stage: &Stage, result: &StageResult) -> Option<String> {
-        let guessing = |name: &str, top1: f64, n: usize, chance: f64| {
+        let guessing = |name: &str, top1: f64, n: usize, chance: f64, of: &str| {
             let (value, level) = (metric(name, top1), 100.0 * chance);
-            is_chance(top1, n, chance).then(|| format!("{value} of {n} images, chance is {level:.1} %"))
+            is_chance(top1, n, chance).then(|| format!("{value} of {n} images, {of} {level:.1} %"))
         };
         let test = self.experiment.dataset.test.map_or(0, |images| images.0);
         match stage.method {
@@ -34,7 +42,8 @@ impl Manifest {
                 is_near_0.then(|| format!("loss {loss:.4}, where views that agree have -1, and unrelated ones 0"))
             }
             StageMethod::Pretext => {
-                let validating = share_of(self.experiment.label_count(stage), self.experiment.labels.validation.0);
+                let about = share_of(self.experiment.label_count(stage), self.experiment.labels.validation.0);
+                let validating = self.validating(stage).map_or(about, |sizes| sizes.iter().sum());
                 let judged = [
                     ("test", test),
                     ("validation", validating),
@@ -45,16 +54,23 @@ impl Manifest {
                     let named = |(set, n)| (format!("{set}_{task}_top1"), n);
                     let found = judged.map(named).into_iter().find(|(name, _)| result.last.metrics.contains_key(name));
                     let (name, n) = found?;
-                    guessing(&name, result.last.metrics[&name], n, 1.0 / *classes as f64)
+                    guessing(&name, result.last.metrics[&name], n, 1.0 / *classes as f64, "chance is")
                 });
                 let at_chance: Vec<String> = at_chance.collect();
                 (!at_chance.is_empty()).then(|| at_chance.join("; "))
             }
             _ => {
-                // A constant answer gets the largest class right.
-                let even = 1.0 / self.experiment.dataset.class_count() as f64;
-                let chance = self.largest_class().map_or(even, |(_, share)| share);
-                guessing("test_top1", result.top1()?, test, chance)
+                let Some((_, share)) = self.largest_class() else {
+                    let chance = 1.0 / self.experiment.dataset.class_count() as f64;
+                    return guessing("test_top1", result.top1()?, test, chance, "chance is");
+                };
+                // A constant answer gets the largest class right, and nothing of the others: whoever gets more of either
+                // has learnt.
+                let sizes: Vec<usize> = self.classes.iter().map(|class| class.test).filter(|&test| test > 0).collect();
+                let balanced = result.tested().metrics.get("test_balanced_top1");
+                let learnt = balanced.is_some_and(|&balanced| !is_balanced_chance(balanced, &sizes));
+                let said = guessing("test_top1", result.top1()?, test, share, "a constant answer gets");
+                said.filter(|_| !learnt)
             }
         }
     }
@@ -80,10 +96,10 @@ impl Manifest {
             let names: Vec<String> = stages.into_iter().filter_map(named).collect();
             (!names.is_empty()).then(|| format!("hardly learnt: {}{end}", names.join(", ")))
         };
-        let builds_on_it = "; a stage on these weights may measure little more than random ones";
+        let builds_on_it = "; stages that start from it may do no better than from random weights";
         let chance = match self.largest_class() {
-            Some(_) => "; no better than a constant answer",
-            None => "; no better than chance",
+            Some(_) => "; not measurably better than a constant answer",
+            None => "; not measurably better than chance",
         };
         [note(sources, builds_on_it), note(classifiers, chance)].into_iter().flatten().collect()
     }
@@ -137,7 +153,7 @@ stages:
             manifest.classes = [300, 200, 200, 200, 100].map(class).to_vec();
             manifest.hardly_learnt(&manifest.experiment.stages[0], &manifest.result["baseline"])
         };
-        let expected = "test_top1 32.3 % of 1000 images, chance is 30.0 %";
+        let expected = "test_top1 32.3 % of 1000 images, a constant answer gets 30.0 %";
         assert_eq!([of_largest(0.323).as_deref(), of_largest(0.324).as_deref()], [Some(expected), None]);
         // 0.25 + 1.645 · √(0.25 · 0.75 / 1000) = 0.2725; a third of the others.
         let tasks = |rotation: f64| {
@@ -151,12 +167,53 @@ stages:
         assert_eq!([loss(-0.04).as_deref(), loss(-0.11).as_deref()], [Some(expected), None]);
     }
 
+    /// Of classes with 180, 10 and 10 test images: a constant answer has 90 % of the images, and a third of the classes.
+    #[test]
+    fn more_of_the_small_classes_is_learning_too() {
+        let of = |top1: f64, balanced: f64| {
+            let mut manifest = with("baseline", &[("test_top1", top1), ("test_balanced_top1", balanced)]);
+            let class = |test: usize| ClassCount { name: "a".to_owned(), train: 0, test };
+            manifest.classes = [180, 10, 10].map(class).to_vec();
+            manifest.hardly_learnt(&manifest.experiment.stages[0], &manifest.result["baseline"]).is_some()
+        };
+        assert!(of(0.9, 1.0 / 3.0), "a constant answer");
+        assert!(!of(0.755, 0.72), "fewer images, twice as many of the classes");
+        // 1/3 + 1.645 · √(2/9 · (1/180 + 1/10 + 1/10)) / 3 = 0.4505.
+        assert_eq!([of(0.5, 0.450), of(0.5, 0.451)], [true, false]);
+    }
+
+    /// As many as the run has: of each class a share that is rounded down.
+    #[test]
+    fn the_images_that_validate_are_counted_by_class() {
+        let said = |labels: &str, train: [usize; 3]| {
+            let yaml = format!(
+                "{{name: t, dataset: {{name: folder, train: {}, test: 30, classes: 3, sha256: x}}, labels: {labels},
+                stages: [{{name: a, method: pretext, batch: 4}}]}}",
+                train.iter().sum::<usize>()
+            );
+            let experiment = Experiment::parse("t.yaml".as_ref(), &yaml).unwrap();
+            let mut manifest = Manifest::new(&experiment, "cpu");
+            let class = |train: usize| ClassCount { name: "a".to_owned(), train, test: 10 };
+            manifest.classes = train.map(class).to_vec();
+            let metrics = [("validation_rotation_top1".to_owned(), 0.25)].into();
+            let trained =
+                Trained { history: vec![Record { epoch: 1, metrics }], chosen: None, weights: Weights::default() };
+            manifest.hardly_learnt(&experiment.stages[0], &StageResult::new(&trained).unwrap()).unwrap()
+        };
+        let proportional = said("{count: 45, choose: proportional, validation: 0.1}", [270, 15, 15]);
+        assert_eq!(proportional, "validation_rotation_top1 25.0 % of 4 images, chance is 25.0 %", "of 41, 2 and 2");
+        let stratified = said("{count: 45, choose: stratified, validation: 0.1}", [270, 15, 15]);
+        assert!(stratified.contains(" of 3 images"), "{stratified}");
+        let all = said("{count: all, validation: 0.1}", [29, 15, 15]);
+        assert!(all.contains(" of 4 images"), "2, 1 and 1: {all}");
+    }
+
     #[test]
     fn the_notes_name_the_stages_that_have_hardly_learnt() {
         let notes = |stage: &str, name: &str, value: f64| with(stage, &[(name, value)]).learning_notes();
-        let expected = "hardly learnt: simsiam; a stage on these weights may measure little more than random ones";
+        let expected = "hardly learnt: simsiam; stages that start from it may do no better than from random weights";
         assert_eq!(notes("simsiam", "train_loss", -0.04), [expected]);
-        assert_eq!(notes("probe", "test_top1", 0.1), ["hardly learnt: probe; no better than chance"]);
+        assert_eq!(notes("probe", "test_top1", 0.1), ["hardly learnt: probe; not measurably better than chance"]);
         assert_eq!(notes("simsiam", "train_loss", -0.7), [""; 0]);
     }
 

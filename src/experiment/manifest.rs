@@ -34,9 +34,9 @@ pub struct Manifest {
     /// Of the finished jobs, by [`Job::key`](super::Job::key): the stage, below `seed-…` where there are several seeds.
     #[serde(deserialize_with = "unique")]
     pub result: BTreeMap<String, StageResult>,
-    /// SHA-256 of `result` as JSON, so that no part of it changes alone; none in manifests of earlier versions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub result_sha256: Option<String>,
+    /// SHA-256 of each result as JSON, so that no part of it changes alone; empty in manifests of earlier versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub result_sha256: BTreeMap<String, String>,
     /// Where and when it was run.
     pub environment: Environment,
 }
@@ -85,6 +85,11 @@ impl StageResult {
             history_sha256: files::sha256(&history_json(history)),
             history: history.clone(),
         })
+    }
+
+    /// SHA-256 over all of it, as JSON.
+    fn sha256(&self) -> String {
+        files::sha256(&serde_json::to_vec(self).expect("numbers, strings and maps become JSON"))
     }
 
     /// Whether its history is there and matches its hash, the other records match the history, and every accuracy is a
@@ -185,7 +190,7 @@ impl Manifest {
             experiment_sha256: experiment.sha256(),
             classes: vec![],
             result: BTreeMap::new(),
-            result_sha256: None,
+            result_sha256: BTreeMap::new(),
             environment: Environment::here(device),
         }
     }
@@ -229,21 +234,17 @@ impl Manifest {
     /// Those of [`Manifest::load_claim`], and [`Error::Run`] for a result that was changed.
     pub fn load(path: &Path) -> Result<Manifest> {
         let manifest = Manifest::load_claim(path)?;
-        match manifest.result.iter().find(|(_, result)| !result.is_whole()) {
+        let hashes = &manifest.result_sha256;
+        let is_hashed = |key: &str, result: &StageResult| hashes.get(key) == Some(&result.sha256());
+        let is_good =
+            |key: &str, result: &StageResult| result.is_whole() && (hashes.is_empty() || is_hashed(key, result));
+        match manifest.result.iter().find(|(key, result)| !is_good(key, result)) {
             Some((key, _)) => {
                 let problem = format!("the result of {key} was changed: its parts do not match");
                 Err(Error::run(path, problem, FROM_SOURCE))
             }
-            None if manifest.result_sha256.as_ref().is_some_and(|hash| *hash != manifest.hash_of_result()) => {
-                Err(Error::run(path, "its result was changed: the hash does not match", FROM_SOURCE))
-            }
             None => Ok(manifest),
         }
-    }
-
-    /// What [`Manifest::result_sha256`] must be.
-    fn hash_of_result(&self) -> String {
-        files::sha256(&serde_json::to_vec(&self.result).expect("numbers, strings and maps become JSON"))
     }
 
     /// Reads a manifest and checks that its experiment is complete and matches its hash, and that every result is of one
@@ -326,7 +327,7 @@ impl Manifest {
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&mut self, path: &Path) -> Result<()> {
-        self.result_sha256 = Some(self.hash_of_result());
+        self.result_sha256 = self.result.iter().map(|(key, result)| (key.clone(), result.sha256())).collect();
         let Environment { seconds, reused, device, .. } = self.environment.clone();
         self.environment = Environment { seconds, reused, ..Environment::here(&device) };
         files::write_atomically(path, &[&pretty(self)])

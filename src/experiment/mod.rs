@@ -6,6 +6,7 @@
 mod classes;
 mod console;
 mod defaults;
+mod differs;
 mod examples;
 mod folder;
 mod labels;

@@ -13,10 +13,11 @@ use super::folder::Folder;
 use super::manifest::Manifest;
 use super::reuse::Finished;
 use super::{DatasetName, DatasetSpec, Experiment, Job, table};
+use crate::data::folder::Background;
 use crate::data::{Data, cifar10, cifar100, folder, synthetic};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::text::{count, path_word, shown, visible};
+use crate::text::{count, path_word, shown, visible, word};
 use crate::train::expected_time;
 
 /// What does not change a result: where and how the experiment is run.
@@ -280,10 +281,8 @@ impl Manifest {
             };
             Err(Error::run(&path, problem, options.start_over(&held)))
         };
-        if before.experiment_sha256 != new.experiment_sha256 {
-            let name = &before.experiment.name;
-            let problem = format!("it is the run of another experiment ({name}, {})", before.experiment_sha256);
-            return refuse(problem);
+        if let Some(difference) = experiment.first_difference(&before.experiment) {
+            return refuse(format!("it is the run of another experiment: {difference}"));
         }
         let version = &before.environment.fewlabel;
         if !before.result.is_empty() && *version != new.environment.fewlabel {
@@ -332,6 +331,15 @@ pub(crate) fn load_data(experiment: &Experiment, data_dir: Option<&Path>) -> Res
 }
 
 impl DatasetSpec {
+    /// Where a folder's `dataset:` line comes from.
+    fn line(&self, place: &Path) -> String {
+        let background = match self.background == Background::default() {
+            true => String::new(),
+            false => format!(" --background {}", word(&self.background.to_string())),
+        };
+        format!("take the `dataset:` line that `fewlabel data --folder {}{background}` prints", path_word(place))
+    }
+
     /// Whether the folder's images are those that the experiment is about.
     fn check(&self, place: &Path, data: &Data) -> Result<()> {
         let said = [self.train.map_or(0, |n| n.0), self.test.map_or(0, |n| n.0), self.class_count()];
@@ -339,13 +347,17 @@ impl DatasetSpec {
         if said != found {
             let [train, test, classes] = found;
             let problem = format!("has {train} training and {test} test images of {classes} classes");
-            let remedy = format!("the experiment says {}, {} and {}: put it right there", said[0], said[1], said[2]);
-            return Err(Error::data(place, problem, remedy));
+            let [train, test, classes] = said;
+            return Err(Error::data(
+                place,
+                problem,
+                format!("the experiment says {train}, {test} and {classes}: {}", self.line(place)),
+            ));
         }
         match &self.sha256 {
             Some(said) if *said != data.sha256() => {
-                let problem = format!("its images are others than the experiment's: SHA-256 {}", data.sha256());
-                Err(Error::data(place, problem, "restore them, or change `sha256` in the experiment"))
+                let problem = format!("these are not the images that the experiment names: SHA-256 {}", data.sha256());
+                Err(Error::data(place, problem, format!("restore them or their background; else {}", self.line(place))))
             }
             _ => Ok(()),
         }

@@ -109,7 +109,9 @@ const PEAK_NOTE: &str = "* peak: test accuracy of the best epoch, chosen by look
 pub(crate) fn notes(manifest: &Manifest, rows: &[Row]) -> Vec<String> {
     let experiment = &manifest.experiment;
     let mut notes = vec![match experiment.labels.validation.0 > 0.0 {
-        true => "test: one look, after the epoch that the validation images chose".to_owned(),
+        true => {
+            "test: accuracy at the epoch with the best validation accuracy; the test images were used once".to_owned()
+        }
         false => "final: test accuracy after the last epoch".to_owned(),
     }];
     notes.extend(constant_answer(manifest, rows));
@@ -117,7 +119,10 @@ pub(crate) fn notes(manifest: &Manifest, rows: &[Row]) -> Vec<String> {
         notes.push(PEAK_NOTE.to_owned());
     }
     if rows.iter().any(|row| row.n > 1) {
-        notes.push("± half the 95 % confidence interval of the mean over the seeds (t)".to_owned());
+        notes.push(
+            "± half the 95 % confidence interval of the mean over the seeds (t); times are of all seeds together"
+                .to_owned(),
+        );
     }
     let reused = manifest.environment.reused.keys().filter(|key| manifest.result.contains_key(*key));
     let reused: Vec<&str> = reused.map(String::as_str).collect();
@@ -140,7 +145,7 @@ fn constant_answer(manifest: &Manifest, rows: &[Row]) -> Vec<String> {
     }
     let name = visible(&class.name);
     let of_all = percent(share);
-    notes.push(format!("largest class ({name}): {of_all} of the test images, what a constant answer gets"));
+    notes.push(format!("largest class ({name}): {of_all} of the test images, the accuracy of always answering it"));
     notes
 }
 

@@ -143,7 +143,13 @@ fn bad_syntax(text: &str, error: &serde_yaml::Error) -> Fault {
         "did not find expected ',' or '}'"
         | "did not find expected ',' or ']'"
         | "did not find expected node content" => match open_bracket(&lines) {
-            Some((at, bracket)) => Fault::new(at, format!("the bracket {bracket} is not closed")),
+            Some((at, bracket)) => {
+                // In `{background: #ff0000}` the bracket that closes is in a comment.
+                let hidden =
+                    lines[at.0 - 1].match_indices(" #").any(|(hash, _)| lines[at.0 - 1][hash..].contains(['}', ']']));
+                let comment = if hidden { ": ` #` begins a comment, put a value with it in quotes" } else { "" };
+                Fault::new(at, format!("the bracket {bracket} is not closed{comment}"))
+            }
             None if is_closing => Fault::new(place, "this bracket closes nothing"),
             None => Fault::new(place, "a comma is missing before this, or the text before it must be in quotes"),
         },

@@ -39,7 +39,7 @@ stages:
     // Other images, other numbers, no numbers.
     std::fs::copy(place.path("images/train/cats/0.png"), place.path("images/train/dogs/0.png")).unwrap();
     let message = place.bad(&["verify", "runs/own/manifest.json", "--data-dir", "images"], 2);
-    assert!(message.contains("its images are others than the experiment's"), "{message}");
+    assert!(message.contains("these are not the images that the experiment names"), "{message}");
     std::fs::remove_file(place.path("images/train/dogs/0.png")).unwrap();
     let message = place.bad(&["run", file, "--data-dir", "images", "--out", "again"], 2);
     assert!(message.contains("has 35 training and 15 test images of 3 classes"), "{message}");
@@ -54,7 +54,10 @@ stages:
     let fewer = place.write("fewer.yaml", format!("{line}{rest}"));
     let run = ["run", fewer.to_str().unwrap(), "--data-dir", "images", "--out", "runs/own", "--fresh"];
     let message = place.bad(&run, 2);
-    assert!(message.contains("33 stratified are 11 of each class, but dogs has 10 training images"), "{message}");
+    assert!(
+        message.contains("33 stratified labels are 11 of each class, but dogs has 10 training images"),
+        "{message}"
+    );
     assert!(place.path("runs/own/linear/weights.safetensors").exists());
 
     // A test set that is too small for an experiment has no line.
@@ -162,7 +165,7 @@ stages: [{name: baseline, method: supervised, epochs: 20, batch: 10}]";
     let other = black.replace("black", "#ff0000");
     let file = place.write("other.yaml", format!("{other}{rest}"));
     let message = place.bad(&["run", file.to_str().unwrap(), "--data-dir", "letters", "--out", "other"], 2);
-    assert!(message.contains("its images are others than the experiment's"), "{message}");
+    assert!(message.contains("these are not the images that the experiment names"), "{message}");
     // Where the quotes are left out, YAML takes the colour for a comment.
     let file = place.write("other.yaml", format!("dataset:\n  name: folder\n  background: #ff0000\n{rest}"));
     let message = place.bad(&["run", file.to_str().unwrap(), "--data-dir", "letters", "--out", "other"], 2);

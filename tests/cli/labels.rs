@@ -70,10 +70,10 @@ fn classes_of_different_sizes_can_be_labelled_whole_and_in_part() {
     place.good(&["verify", "runs/own/manifest.json", "--data-dir", "images"]);
 
     let first = bad("{count: 10, choose: first}");
-    let expected = "own.yaml:4:10: labels.count: the first 10 images of the folder are none of dogs (6): take";
+    let expected = "own.yaml:4:10: labels.count: the first 10 images of the folder have no dogs (6): take";
     assert!(first.contains(expected), "{first}");
     let stratified = bad("{count: 18, choose: stratified}");
-    let expected = "own.yaml:4:10: labels.count: 18 stratified are 9 of each class, but dogs has 6 training images: take \
+    let expected = "own.yaml:4:10: labels.count: 18 stratified labels are 9 of each class, but dogs has 6 training images: take \
                     12 at most, `choose: proportional`, or `labels: all`";
     assert!(stratified.contains(expected), "{stratified}");
     let odd = bad("{count: 15, choose: stratified}");
@@ -87,7 +87,7 @@ fn classes_of_different_sizes_can_be_labelled_whole_and_in_part() {
     assert!(none.contains(expected), "{none}");
     // Of 12 and 6 images 0.1 are 1.2 and 0.6.
     let some = good("{count: all, validation: 0.1}");
-    assert!(some.contains("labels.validation: 0.1 of the labelled images is none of dogs (6)"), "{some}");
+    assert!(some.contains("labels.validation: 0.1 leaves no validation image of dogs (6)"), "{some}");
     let few = good("{count: 10, choose: proportional, validation: 0.5}");
     assert!(!few.contains("labels."), "7 and 3 leave 3 and 1: {few}");
 
@@ -97,7 +97,7 @@ fn classes_of_different_sizes_can_be_labelled_whole_and_in_part() {
     let file = experiment(&place, &format!("labels: {{count: 10, choose: stratified}}\n{stages}"));
     let message = place.bad(&["run", &file, "--data-dir", "images", "--fresh"], 2);
     let expected =
-        "own.yaml:7:58: stage few: labels: 14 stratified are 7 of each class, but dogs has 6 training images";
+        "own.yaml:7:58: stage few: labels: 14 stratified labels are 7 of each class, but dogs has 6 training images";
     assert!(message.contains(expected), "{message}");
     let file =
         experiment(&place, &format!("labels: {{count: 10, choose: stratified}}\n{}", stages.replace("14", "12")));
@@ -123,8 +123,8 @@ fn a_constant_answer_is_told_from_a_good_one() {
     let said = place.good(&["run", &file, "--data-dir", "images"]);
     for expected in [
         "balanced: the mean of the classes' own accuracies; a constant answer gets 50.0 %",
-        "largest class (cats): 66.7 % of the test images, what a constant answer gets",
-        "hardly learnt: baseline, knn; no better than a constant answer",
+        "largest class (cats): 66.7 % of the test images, the accuracy of always answering it",
+        "hardly learnt: baseline, knn; not measurably better than a constant answer",
     ] {
         assert!(said.contains(expected), "{expected}: {said}");
         let markdown = std::fs::read_to_string(place.path("runs/own/results.md")).unwrap();

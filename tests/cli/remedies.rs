@@ -129,9 +129,9 @@ stages:
     let said = place.good(&["run", "t.yaml"]);
     let expected = [
         "\nsimsiam: warning: hardly learnt: loss ",
-        "\nprobe: warning: simsiam has hardly learnt: a stage on its weights may measure little more than random ones\n",
+        "\nprobe: warning: simsiam has hardly learnt: this stage may do no better than from random weights\n",
         "\nprobe: warning: hardly learnt: test_top1 ",
-        "\nhardly learnt: simsiam; a stage on these weights ",
+        "\nhardly learnt: simsiam; stages that start from it ",
     ];
     for line in expected {
         assert!(said.contains(line), "{line}: {said}");

@@ -15,13 +15,15 @@ fn write(place: &Place, name: &str, manifest: &Value) {
     place.write(name, serde_json::to_vec_pretty(manifest).unwrap());
 }
 
-/// The manifest with its result's hash made right again, as a forger would.
+/// The manifest with its results' hashes made right again, as a forger would.
 fn rehashed(mut manifest: Value) -> Value {
     for result in manifest["result"].as_object_mut().unwrap().values_mut() {
         let history = serde_json::to_vec_pretty(&result["history"]).unwrap();
         result["history_sha256"] = fewlabel::files::sha256(&[&history[..], b"\n"].concat()).into();
     }
-    manifest["result_sha256"] = fewlabel::files::sha256(&serde_json::to_vec(&manifest["result"]).unwrap()).into();
+    let hash = |result: &Value| Value::from(fewlabel::files::sha256(&serde_json::to_vec(result).unwrap()));
+    let hashes = manifest["result"].as_object().unwrap().iter().map(|(key, result)| (key.clone(), hash(result)));
+    manifest["result_sha256"] = Value::Object(hashes.collect());
     manifest
 }
 
@@ -162,7 +164,7 @@ fn a_forged_headline_is_refused_wherever_it_would_be_shown() {
     };
     let mut forged = good.clone();
     forged["result"]["seed-7/baseline"]["chosen"]["test_top1"] = 0.99.into();
-    refused(&forged, "its result was changed: the hash does not match");
+    refused(&forged, "the result of seed-7/baseline was changed");
     // With hashes made right again, what is no accuracy is none.
     forged["result"]["seed-7/baseline"]["chosen"]["test_top1"] = 5e9.into();
     refused(&rehashed(forged), "the result of seed-7/baseline was changed");
@@ -254,7 +256,8 @@ fn a_verdict_says_what_it_is_about_and_can_be_held_against_a_file() {
     let shorter = std::fs::read_to_string(smoke()).unwrap().replacen("epochs: 2", "epochs: 1", 1);
     place.write("shorter.yaml", shorter);
     let message = place.bad(&["verify", "r/manifest.json", "--against", "shorter.yaml"], 1);
-    let expected = "fewlabel: the manifest's experiment has stages.1.epochs: 2, the file 1\n";
+    let expected =
+        "fewlabel: the manifest is of another experiment than the file: stages.1.epochs is 2 there, 1 here\n";
     assert!(message.starts_with(expected), "{message}");
 }
 
