@@ -14,26 +14,35 @@ use crate::error::{Error, Result};
 /// Prefix of temporary files.
 const UNFINISHED: &str = ".fewlabel-";
 
-/// Reads a file of at most `most` bytes. A pipe or a device, which may have nothing to say or no end, is refused, and a
-/// longer file is not read.
+/// Opens a file to be read. A pipe or a device, which may have nothing to say or no end, is refused.
 ///
 /// # Errors
 /// The system's, and one that says what the file is instead.
-pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     // Before it is opened: opening a pipe waits for its other end.
     let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() {
         let what = if metadata.is_dir() { "a folder" } else { "a pipe or a device" };
         return Err(io::Error::other(format!("it is {what}, not a file")));
     }
+    File::open(path)
+}
+
+/// Reads a file of at most `most` bytes: a longer one is not read, and [`open`] says what is none.
+///
+/// # Errors
+/// Those of [`open`], and one for a file that is too long.
+pub(crate) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = open(path)?;
     let too_long =
         |n: u64| io::Error::new(io::ErrorKind::FileTooLarge, format!("it has {n} bytes, and {most} are the most"));
-    if metadata.len() > most {
-        return Err(too_long(metadata.len()));
+    let length = file.metadata()?.len();
+    if length > most {
+        return Err(too_long(length));
     }
-    let mut bytes = Vec::with_capacity(metadata.len() as usize);
+    let mut bytes = Vec::with_capacity(length as usize);
     // It may have grown since, or be one of those whose length the system does not tell.
-    let n = File::open(path)?.take(most + 1).read_to_end(&mut bytes)? as u64;
+    let n = file.take(most + 1).read_to_end(&mut bytes)? as u64;
     if n > most { Err(too_long(n)) } else { Ok(bytes) }
 }
 

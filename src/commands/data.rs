@@ -6,7 +6,7 @@ use fewlabel::data::folder::{self, Background, Folder};
 use fewlabel::data::{Data, cifar10, fetch};
 use fewlabel::error::{Error, Result};
 use fewlabel::experiment::print;
-use fewlabel::text::{count, path_word};
+use fewlabel::text::{count, path_word, shown, visible};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// How many files of a kind are named.
@@ -17,7 +17,7 @@ pub fn check(data_dir: Option<&Path>) -> Result<()> {
     if let Some(note) = cifar10::passed_over(&source) {
         print(&note)?;
     }
-    print(&format!("CIFAR-10 in {}", source.path().display()))?;
+    print(&format!("CIFAR-10 in {}", shown(source.path())))?;
     let reports = cifar10::check(&source)?;
     for report in &reports {
         let state = report.problem.as_deref().unwrap_or("whole");
@@ -35,7 +35,7 @@ pub fn check(data_dir: Option<&Path>) -> Result<()> {
 
 /// What the folder holds, as comments, and the line that makes it a data set: together the beginning of an experiment.
 pub fn own_images(folder: &Path, background: Background) -> Result<()> {
-    let images = folder::load(folder, background)?;
+    let images = super::in_pool(None, || folder::load(folder, background))?;
     for line in survey(&images) {
         print(&format!("# {line}"))?;
     }
@@ -61,7 +61,7 @@ fn survey(images: &Folder) -> Vec<String> {
     let Folder { data, passed_over, .. } = images;
     let n = data.classes.len();
     let sizes = [data.train.class_sizes(n), data.test.class_sizes(n)];
-    let row = |label: usize| (folder::one_line(&data.classes[label]), sizes[0][label], sizes[1][label]);
+    let row = |label: usize| (visible(&data.classes[label]).into_owned(), sizes[0][label], sizes[1][label]);
     let mut rows: Vec<(String, usize, usize)> = (0..n).map(row).collect();
     rows.push(("together".to_owned(), data.train.len(), data.test.len()));
     let width = rows.iter().map(|(name, ..)| name.chars().count()).max().unwrap_or(0);
@@ -72,7 +72,7 @@ fn survey(images: &Folder) -> Vec<String> {
         lines.push(format!("without a test image: {}", untested.join(", ")));
     }
     for (reason, paths) in passed_over {
-        lines.push(format!("passed over, {reason}: {}", some(paths)));
+        lines.push(format!("passed over, {}: {}", visible(reason), some(paths)));
     }
     lines.extend(images.duplicates());
     let flat: Vec<&Path> = images.flat().collect();
@@ -89,7 +89,7 @@ fn survey(images: &Folder) -> Vec<String> {
 
 /// "5 (a, b, c, …)".
 fn some(paths: &[impl AsRef<Path>]) -> String {
-    let named: Vec<String> = paths.iter().take(NAMED).map(|path| folder::one_line(path.as_ref().display())).collect();
+    let named: Vec<String> = paths.iter().take(NAMED).map(|path| shown(path.as_ref())).collect();
     format!("{} ({}{})", paths.len(), named.join(", "), if paths.len() > NAMED { ", …" } else { "" })
 }
 
@@ -106,5 +106,5 @@ pub fn fetch(data_dir: Option<&Path>, url: String) -> Result<()> {
     });
     bar.finish_and_clear();
     done?;
-    print(&format!("CIFAR-10 is whole in {}", folder.join(cifar10::FOLDER).display()))
+    print(&format!("CIFAR-10 is whole in {}", shown(&folder.join(cifar10::FOLDER))))
 }

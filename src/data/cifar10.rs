@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use self::visit::{Part, RECORD, bad_file, remedy, visit};
 use super::{CLASSES, Data, Dataset, IMAGE};
 use crate::error::{Error, Result};
+use crate::text::shown;
 
 mod stamp;
 pub(super) mod visit;
@@ -113,7 +114,7 @@ pub fn passed_over(source: &Source) -> Option<String> {
     let Source::Archive(archive) = source else { return None };
     let folder = archive.with_file_name(FOLDER);
     let files = incomplete(&folder, &official()).join(", ");
-    folder.is_dir().then(|| format!("{} is incomplete ({files}): {ARCHIVE} is read instead", folder.display()))
+    folder.is_dir().then(|| format!("{} is incomplete ({files}): {ARCHIVE} is read instead", shown(&folder)))
 }
 
 /// Files that are missing from the folder or have another length: "test_batch.bin missing".

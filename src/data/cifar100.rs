@@ -20,6 +20,9 @@ pub const ARCHIVE: &str = "cifar-100-binary.tar.gz";
 /// As published beside [`URL`] (<https://www.cs.toronto.edu/~kriz/cifar.html>).
 const MD5: &str = "03b5dce01913d631647c71ecec9e9cb8";
 
+/// The archive has 169 MB.
+const MOST_BYTES: u64 = 1 << 28;
+
 const CLASSES: usize = 100;
 /// Bytes of a record: two labels and an image.
 const RECORD: usize = 2 + IMAGE;
@@ -37,7 +40,7 @@ pub fn load(folder: &Path) -> Result<Data> {
 fn load_archive(path: &Path, md5: &str, sizes: [usize; 2]) -> Result<Data> {
     let remedy = format!("download {URL} into this folder; --data-dir DIR or FEWLABEL_DATA names another");
     let bad = |problem: String| Error::data(path, problem, &remedy);
-    let archive = std::fs::read(path).map_err(|e| bad(format!("cannot be read: {e}")))?;
+    let archive = files::read(path, MOST_BYTES).map_err(|e| bad(format!("cannot be read: {e}")))?;
     let found = files::hex(&Md5::digest(&archive));
     if found != md5 {
         return Err(bad(format!("MD5 is {found}, expected {md5}")));
@@ -134,5 +137,22 @@ mod tests {
         let error = load(folder.path()).unwrap_err();
         assert!(error.to_string().contains("expected 03b5dce0") && error.exit_code() == 2, "{error}");
         assert!(load(&folder.path().join("nowhere")).unwrap_err().to_string().contains(URL));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn gigabytes_and_a_pipe_are_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(ARCHIVE);
+        let problem = || load(folder.path()).unwrap_err().to_string().lines().next().unwrap().to_owned();
+        std::fs::File::create(&path).unwrap().set_len(3 << 30).unwrap();
+        assert!(
+            problem().ends_with("cannot be read: it has 3221225472 bytes, and 268435456 are the most"),
+            "{}",
+            problem()
+        );
+        std::fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert!(problem().ends_with("cannot be read: it is a pipe or a device, not a file"), "{}", problem());
     }
 }

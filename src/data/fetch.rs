@@ -12,6 +12,7 @@ use super::cifar10::visit::{Part, bad_file, visit_archive};
 use super::cifar10::{ARCHIVE, FOLDER, Source, URL, check_parts, official};
 use crate::error::{Error, Result};
 use crate::files::sync_folder;
+use crate::text::{shown, visible};
 
 /// Everything unfinished is in this folder, so that one removal cleans up after any failure.
 const PARTIAL: &str = ".fewlabel-fetch";
@@ -67,10 +68,10 @@ fn fetch_parts(
     }
     let fresh = workplace.partial.join(FOLDER);
     fs::create_dir_all(&fresh).map_err(Error::io("create", &fresh))?;
-    let failed = |problem| Error::Download {
+    let failed = |problem: String| Error::Download {
         url: settings.url.clone(),
-        problem,
-        remedy: format!("check the network and try again, or put {ARCHIVE} into {} yourself", folder.display()),
+        problem: visible(&problem).into_owned(),
+        remedy: format!("check the network and try again, or put {ARCHIVE} into {} yourself", shown(folder)),
     };
     let mut tried = 1;
     while let Err(failure) = attempt(&fresh, settings, parts, progress) {
@@ -189,7 +190,7 @@ impl Workplace {
     /// Also removes what a killed fetch has left.
     fn claim(folder: &Path) -> Result<Workplace> {
         let (partial, lock) = (folder.join(PARTIAL), folder.join(LOCK));
-        let file = File::create(&lock).map_err(Error::io("create", &lock))?;
+        let file = lock_file(&lock).map_err(Error::io("create", &lock))?;
         let free = match file.try_lock() {
             Ok(()) => is_at(&file, &lock),
             Err(TryLockError::WouldBlock) => false,
@@ -215,6 +216,14 @@ impl Drop for Workplace {
         if cfg!(unix) {
             let _ = fs::remove_file(&self.lock);
         }
+    }
+}
+
+/// The file that is locked. A link in its place would lead to somebody else's file, and a pipe would be waited for.
+fn lock_file(path: &Path) -> io::Result<File> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.is_file() => Err(io::Error::other("a link, a folder or a pipe is in its place")),
+        _ => File::options().write(true).create(true).truncate(false).open(path),
     }
 }
 

@@ -1,23 +1,26 @@
 //! The stamp of a verified folder: the metadata of its files when their contents were verified.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Metadata};
+use std::fs::Metadata;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::visit::Part;
-use crate::files::write_atomically;
+use crate::files::{self, write_atomically};
 
 /// File name of the stamp, in the folder that it is about.
 pub const NAME: &str = ".fewlabel-verified.json";
+
+/// A stamp has 200 bytes a file.
+const MOST: u64 = 64 << 10;
 
 /// What was seen, by file name.
 pub type Stamp = BTreeMap<String, Seen>;
 
 /// The stamp of `folder`; empty where it is absent or not ours.
 pub fn read(folder: &Path) -> Stamp {
-    fs::read(folder.join(NAME)).ok().and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()
+    files::read(&folder.join(NAME), MOST).ok().and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default()
 }
 
 /// Stamps `folder`, if it is writable: the stamp only saves time, so a read-only folder does without.

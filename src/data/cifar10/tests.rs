@@ -351,6 +351,41 @@ fn loading_writes_the_stamp_and_garbage_is_replaced() {
     }
 }
 
+/// A stamp has a few hundred bytes; what is longer is none, and not read.
+#[test]
+fn a_stamp_without_end_vouches_for_nothing() {
+    let (place, source, parts, _) = tiny_folder();
+    flip(&place.path().join("data_batch_1.bin"));
+    write_stamp(place.path(), &parts);
+    let mut stamp = fs::read(place.path().join(STAMP)).unwrap();
+    stamp.resize(1 << 20, b' ');
+    fs::write(place.path().join(STAMP), &stamp).unwrap();
+    assert!(problem(load_parts(&source, &parts)).starts_with("data_batch_1.bin: SHA-256 is "));
+    stamp.truncate(1 << 16);
+    fs::write(place.path().join(STAMP), &stamp).unwrap();
+    load_parts(&source, &parts).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+    let pipe = |path: &Path| {
+        let _ = fs::remove_file(path);
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    let (place, source, parts, contents) = tiny_folder();
+    pipe(&place.path().join(STAMP));
+    assert_tiny(&load_parts(&source, &parts).unwrap(), &contents);
+    pipe(&place.path().join("test_batch.bin"));
+    let refusal = "cannot be read: it is a pipe or a device, not a file";
+    assert_eq!(problem(load_parts(&source, &parts)), refusal);
+    assert_eq!(problem(check_parts(&source, &parts)), refusal);
+    let archive = place.path().join(ARCHIVE);
+    pipe(&archive);
+    assert_eq!(problem(load_parts(&Source::Archive(archive.clone()), &parts)), refusal);
+    assert!(problem(locate(Some(place.path()))).contains("holds neither"));
+}
+
 #[test]
 fn a_stamp_that_cannot_be_written_does_not_matter() {
     let (place, source, parts, _) = tiny_folder();

@@ -1,6 +1,5 @@
 //! Visits the files of a folder or an archive, and checks each.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
@@ -10,8 +9,8 @@ use super::stamp::{self, Seen, Stamp};
 use super::{ARCHIVE, FOLDER, Source};
 use crate::data::{CLASSES, IMAGE};
 use crate::error::{Error, Result};
-use crate::files::sha256;
-use crate::text::path_word;
+use crate::files::{self, sha256};
+use crate::text::{path_word, visible};
 
 /// Bytes of a record: a label and an image.
 pub const RECORD: usize = 1 + IMAGE;
@@ -57,7 +56,7 @@ pub type Each<'a> = &'a mut dyn FnMut(usize, u64, std::result::Result<&[u8], Str
 pub fn visit(source: &Source, parts: &[Part], trust: bool, each: Each) -> Result<()> {
     match source {
         Source::Folder(folder) => visit_folder(folder, parts, trust, each),
-        Source::Archive(path) => visit_archive(File::open(path).map_err(unreadable(path))?, path, parts, each),
+        Source::Archive(path) => visit_archive(files::open(path).map_err(unreadable(path))?, path, parts, each),
     }
 }
 
@@ -67,7 +66,7 @@ fn visit_folder(folder: &Path, parts: &[Part], trust: bool, each: Each) -> Resul
     let mut buffer = buffer_for(parts);
     for (index, part) in parts.iter().enumerate() {
         let path = folder.join(part.name);
-        let file = match File::open(&path) {
+        let file = match files::open(&path) {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 each(index, 0, Err("missing".to_owned()))?;
                 continue;
@@ -93,7 +92,8 @@ fn visit_folder(folder: &Path, parts: &[Part], trust: bool, each: Each) -> Resul
 /// Visits the parts in the gzipped tar `archive` (as much of it as holds them); `place` is for messages. Every fault of
 /// the archive, of its reader too, is an [`Error::Data`].
 pub fn visit_archive(archive: impl Read, place: &Path, parts: &[Part], each: Each) -> Result<()> {
-    let broken = |e: io::Error| Error::data(place, format!("cannot be unpacked: {}", with_causes(&e)), remedy(place));
+    let broken =
+        |e: io::Error| Error::data(place, format!("cannot be unpacked: {}", visible(&with_causes(&e))), remedy(place));
     // The other files in it are small, so more than this is no CIFAR-10, however well it compresses.
     let limit = 2 * parts.iter().map(Part::bytes).sum::<u64>() + (1 << 20);
     let mut archive = tar::Archive::new(GzDecoder::new(archive).take(limit));

@@ -258,3 +258,27 @@ fn a_lock_file_that_was_removed_is_no_lock() {
     File::create(&path).unwrap();
     assert!(!is_at(&file, &path));
 }
+
+/// A data folder from elsewhere may hold anything in the place of the lock.
+#[cfg(unix)]
+#[test]
+fn a_link_or_a_pipe_in_the_place_of_the_lock_is_left_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let (precious, lock) = (place.path().join("precious"), place.path().join("data").join(LOCK));
+    fs::write(&precious, "not to be emptied").unwrap();
+    fs::create_dir(place.path().join("data")).unwrap();
+    let refusal = || {
+        let settings = Fetch { url: "http://127.0.0.1:1/none".to_owned(), attempts: 1, ..Fetch::default() };
+        let error = fetch_parts(&place.path().join("data"), &settings, &tiny().0, &mut |_, _| {}).unwrap_err();
+        assert!(error.to_string().contains("a link, a folder or a pipe is in its place"), "{error}");
+    };
+    for target in ["../precious", "../nowhere"] {
+        std::os::unix::fs::symlink(target, &lock).unwrap();
+        refusal();
+        fs::remove_file(&lock).unwrap();
+    }
+    assert_eq!(fs::read(&precious).unwrap(), b"not to be emptied");
+    assert!(!place.path().join("nowhere").exists());
+    assert!(std::process::Command::new("mkfifo").arg(&lock).status().unwrap().success());
+    refusal();
+}

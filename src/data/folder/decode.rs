@@ -6,14 +6,24 @@ use std::path::Path;
 use std::str::FromStr;
 
 use image::imageops::{FilterType, crop_imm, resize};
-use image::{DynamicImage, ImageBuffer, ImageDecoder, ImageFormat, ImageReader, Limits, Rgb, RgbImage};
+use image::{ColorType, DynamicImage, ImageBuffer, ImageDecoder, ImageFormat, ImageReader, Limits, Rgb, RgbImage};
 use serde::de::{Deserialize, Deserializer, Unexpected, Visitor};
 use serde::{Serialize, Serializer};
 
+use super::budget::Budget;
 use crate::data::{IMAGE, SIDE};
+use crate::files;
 
-/// The longest side that is read, in pixels: more is a mistake, and would not fit into memory twice.
-const MAX_SIDE: u32 = 20_000;
+/// Pixels that a picture can have, and that all threads together decode at once; one of 16 bits a channel counts as two.
+/// A picture takes up to about ten times as many bytes of memory, and a file of a few kilobytes can ask for them. Today's
+/// largest cameras have just under so many.
+pub(super) static PIXELS: Budget = Budget::new(200_000_000);
+/// The longest side, in pixels, as in a JPEG or GIF: decoders hold whole rows.
+const MAX_SIDE: u32 = 65_535;
+/// Bytes of files that all threads together hold at once, and so of one file.
+pub(super) static BYTES: Budget = Budget::new(1 << 30);
+/// Bytes that a decoder can take for anything but pixels: colour profiles, remarks, tables.
+const BESIDES: u64 = 64 << 20;
 
 /// The colour behind transparent pixels: red, green, blue. White unless given. As text `white`, `black` or `#rrggbb`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,23 +95,27 @@ impl<'de> Deserialize<'de> for Background {
 pub(super) fn decode(path: &Path, background: Background, out: &mut [u8]) -> Result<(), String> {
     let unreadable = |e: std::io::Error| format!("cannot be read: {e}");
     let bad = |e: image::ImageError| format!("is not an image that can be read: {e}");
-    let bytes = std::fs::read(path).map_err(unreadable)?;
+    let _held = BYTES.take(path.metadata().map_err(unreadable)?.len());
+    let bytes = files::read(path, BYTES.all).map_err(unreadable)?;
     if bytes.is_empty() {
         return Err("is empty".to_owned());
     }
-    let mut limits = Limits::default();
-    (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
     let mut reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format().map_err(unreadable)?;
     if reader.format() == Some(ImageFormat::Jpeg) && !ends(&bytes) {
         return Err("is cut off".to_owned());
     }
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(BESIDES);
+    // Nothing is decoded before the size is known to be bearable, and borne.
     reader.limits(limits.clone());
     let mut decoder = reader.into_decoder().map_err(bad)?;
-    limits.reserve(decoder.total_bytes()).map_err(bad)?;
+    let _held = PIXELS.take(cost(decoder.dimensions(), decoder.color_type())?);
+    limits.max_alloc = Some(2 * decoder.total_bytes() + BESIDES);
+    decoder.set_limits(limits).map_err(bad)?;
     let orientation = decoder.orientation().map_err(bad)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(bad)?;
     image.apply_orientation(orientation);
-    let image = composite(image, background)?;
+    let image = composite(image, background);
     let (width, height) = image.dimensions();
     let side = width.min(height);
     let square = crop_imm(&image, (width - side) / 2, (height - side) / 2, side, side);
@@ -115,25 +129,40 @@ pub(super) fn decode(path: &Path, background: Background, out: &mut [u8]) -> Res
     Ok(())
 }
 
+/// What a picture takes of [`PIXELS`]; or why it is not read.
+pub(super) fn cost((width, height): (u32, u32), color: ColorType) -> Result<u64, String> {
+    let depth: u64 = match color {
+        ColorType::L8 | ColorType::La8 | ColorType::Rgb8 | ColorType::Rgba8 => 1,
+        ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => 2,
+        // Nothing says which number is white.
+        _ => return Err("has floating-point pixels: save it with 8 or 16 bits a channel".to_owned()),
+    };
+    let pixels = depth.saturating_mul(u64::from(width) * u64::from(height));
+    if pixels > PIXELS.all || width.max(height) > MAX_SIDE {
+        let most = PIXELS.all / 1_000_000 / depth;
+        let deep = if depth == 2 { " of 16 bits a channel" } else { "" };
+        return Err(format!(
+            "has {width} × {height} pixels{deep}; at most {most} million are read, {MAX_SIDE} on a side: make it smaller"
+        ));
+    }
+    Ok(pixels)
+}
+
 /// Opaque, with 8 bits a channel. With transparency, of 8 or 16 bits, each channel is (colour · alpha + background · (full
 /// − alpha)) / full in integers, rounded to the nearest; 16 bits then become 8 as they do in an opaque image. Colours are
 /// taken as stored, neither made linear nor multiplied by alpha before.
-fn composite(image: DynamicImage, Background(ground): Background) -> Result<RgbImage, String> {
+fn composite(image: DynamicImage, Background(ground): Background) -> RgbImage {
     let over =
         |color: u64, alpha: u64, ground: u64, full: u64| (color * alpha + ground * (full - alpha) + full / 2) / full;
     match image {
-        // Nothing says which number is white.
-        DynamicImage::ImageRgb32F(_) | DynamicImage::ImageRgba32F(_) => {
-            Err("has floating-point pixels: save it with 8 or 16 bits a channel".to_owned())
-        }
-        image if !image.color().has_alpha() => Ok(image.into_rgb8()),
+        image if !image.color().has_alpha() => image.into_rgb8(),
         DynamicImage::ImageRgba8(_) | DynamicImage::ImageLumaA8(_) => {
             let image = image.into_rgba8();
-            Ok(RgbImage::from_fn(image.width(), image.height(), |x, y| {
+            RgbImage::from_fn(image.width(), image.height(), |x, y| {
                 let [r, g, b, alpha] = image.get_pixel(x, y).0.map(u64::from);
                 let [red, green, blue] = ground.map(u64::from);
                 Rgb([(r, red), (g, green), (b, blue)].map(|(color, ground)| over(color, alpha, ground, 255) as u8))
-            }))
+            })
         }
         image => {
             let image = image.into_rgba16();
@@ -142,7 +171,7 @@ fn composite(image: DynamicImage, Background(ground): Background) -> Result<RgbI
                 let [red, green, blue] = ground.map(|level| u64::from(level) * 257);
                 Rgb([(r, red), (g, green), (b, blue)].map(|(color, ground)| over(color, alpha, ground, 65_535) as u16))
             });
-            Ok(DynamicImage::ImageRgb16(opaque).into_rgb8())
+            DynamicImage::ImageRgb16(opaque).into_rgb8()
         }
     }
 }

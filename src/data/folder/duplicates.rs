@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{Folder, one_line};
+use super::Folder;
 use crate::data::Dataset;
+use crate::text::shown;
 
 /// How many duplicates a line names.
 const NAMED: usize = 3;
@@ -34,9 +35,7 @@ fn line(images: Part, others: Part, place: &str, what: &str) -> Option<String> {
         0 => String::new(),
         n => format!(", {n} of them under another class"),
     };
-    let name = |&(image, other): &(usize, usize)| {
-        one_line(format!("{} = {}", images.1[image].display(), others.1[other].display()))
-    };
+    let name = |&(image, other): &(usize, usize)| format!("{} = {}", shown(&images.1[image]), shown(&others.1[other]));
     let names: Vec<String> = pairs.iter().take(NAMED).map(name).collect();
     let (n, all, names) = (pairs.len(), images.0.len(), names.join(", "));
     let more = if n > NAMED { ", …" } else { "" };

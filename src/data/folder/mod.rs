@@ -15,6 +15,7 @@
 //!
 //! An opaque image is the same bytes over any background.
 
+mod budget;
 mod decode;
 mod duplicates;
 mod walk;
@@ -25,6 +26,7 @@ use rayon::prelude::*;
 
 use super::{CHANNELS, Data, Dataset, IMAGE, MAX_CLASSES};
 use crate::error::{Error, Result};
+use crate::text::{shown, visible};
 pub use decode::Background;
 use walk::Classes;
 pub use walk::PassedOver;
@@ -62,7 +64,8 @@ impl Folder {
 /// # Errors
 /// [`Error::Data`] for a folder without `train` or `test`, with fewer than 2 or more than 256 classes, for test classes
 /// without a folder in `train`, classes without training images, a class whose name is not text, and for images that
-/// cannot be read or have a side of more than 20,000 pixels: all of them are counted, the first ten named.
+/// cannot be read or have more than 200 million pixels (100 million of 16 bits a channel): all of them are counted, the
+/// first ten named.
 pub fn load(folder: &Path, background: Background) -> Result<Folder> {
     let mut passed_over = PassedOver::new();
     let train = walk::part(folder, "train", &mut passed_over)?;
@@ -76,11 +79,11 @@ pub fn load(folder: &Path, background: Background) -> Result<Folder> {
     let classes: Vec<String> = train.iter().map(|(class, _)| class.clone()).collect();
     let strange: Vec<&str> = names(test.iter().filter(|(class, _)| !classes.contains(class)));
     if !strange.is_empty() {
-        return Err(bad("test", format!("holds classes without a folder in train: {}", one_line(strange.join(", ")))));
+        return Err(bad("test", format!("holds classes without a folder in train: {}", visible(&strange.join(", ")))));
     }
     let empty: Vec<&str> = names(train.iter().filter(|(_, images)| images.is_empty()));
     if !empty.is_empty() {
-        return Err(bad("train", format!("holds classes without an image: {}", one_line(empty.join(", ")))));
+        return Err(bad("train", format!("holds classes without an image: {}", visible(&empty.join(", ")))));
     }
     let [(train_labels, train), (test_labels, test)] = [train, test].map(|part| labelled(part, &classes));
     let mut images = decode_all(folder, &[&train[..], &test].concat(), background)?;
@@ -91,12 +94,6 @@ pub fn load(folder: &Path, background: Background) -> Result<Folder> {
         classes,
     };
     Ok(Folder { data, train, test, passed_over })
-}
-
-/// The text without line breaks and other control characters: a name must not end the line that it is in.
-pub fn one_line(text: impl std::fmt::Display) -> String {
-    let escape = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
-    text.to_string().chars().map(escape).collect()
 }
 
 fn names<'a>(part: impl Iterator<Item = &'a (String, Vec<PathBuf>)>) -> Vec<&'a str> {
@@ -120,7 +117,7 @@ fn decode_all(folder: &Path, paths: &[PathBuf], background: Background) -> Resul
     let problems: Vec<Option<String>> =
         decoded.map(|(image, path)| decode::decode(&folder.join(path), background, image).err()).collect();
     let broken: Vec<String> = std::iter::zip(paths, problems)
-        .filter_map(|(path, problem)| Some(one_line(format!("{} {}", path.display(), problem?))))
+        .filter_map(|(path, problem)| Some(format!("{} {}", shown(path), visible(&problem?))))
         .collect();
     if broken.is_empty() {
         return Ok(images);

@@ -1,8 +1,8 @@
 use std::fs;
 
-use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, RgbImage, Rgba, RgbaImage};
+use image::{ColorType, DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, RgbImage, Rgba, RgbaImage};
 
-use super::decode::decode;
+use super::decode::{BYTES, PIXELS, cost, decode};
 use super::*;
 use crate::data::SIDE;
 
@@ -362,15 +362,77 @@ fn an_image_is_turned_upright_and_must_be_whole() {
     assert_eq!(fault(&path), "is cut off", "the preview's end is not the image's");
 }
 
-/// A PNG that says it is 20,000 × 20,000: 1.2 GB, more than the library's limit of 512 MiB; and one that is longer still.
+/// A few hundred kilobytes of PNG that are 20,000 × 20,000 grey pixels, 1.6 GB while they become colours; and others that are
+/// refused by their size before they are decoded.
 #[test]
-fn an_image_that_would_fill_the_memory_is_refused_by_its_size() {
+fn a_picture_that_would_fill_the_memory_is_refused_by_its_size() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("huge.png");
-    for side in [20_000, 20_001] {
-        fs::write(&path, png(side, 8, 2, &[(b"IDAT", &deflated(&[0]))])).unwrap();
-        assert!(fault(&path).contains("limit"), "{}", fault(&path));
+    let rows = deflated(&vec![0; 20_000 * (1 + 20_000 / 8)]);
+    let huge = png(20_000, 1, 0, &[(b"IDAT", &rows)]);
+    assert!(huge.len() < 300_000, "{} bytes", huge.len());
+    fs::write(&path, huge).unwrap();
+    let side = "65535 on a side: make it smaller";
+    assert_eq!(fault(&path), format!("has 20000 × 20000 pixels; at most 200 million are read, {side}"));
+    fs::write(&path, png(10_001, 16, 6, &[(b"IDAT", &deflated(&[0]))])).unwrap();
+    let deep = "has 10001 × 10001 pixels of 16 bits a channel; at most 100 million are read";
+    assert_eq!(fault(&path), format!("{deep}, {side}"));
+    for (size, color, takes) in [
+        // A phone of 200 megapixels, a camera of 100 with 16 bits, a panorama.
+        ((16_320, 12_240), ColorType::Rgb8, Some(199_756_800)),
+        ((11_664, 8_750), ColorType::L8, Some(102_060_000)),
+        ((11_600, 8_600), ColorType::Rgb16, Some(199_520_000)),
+        ((65_535, 3_000), ColorType::La8, Some(196_605_000)),
+        ((65_536, 1), ColorType::L8, None),
+        ((u32::MAX, u32::MAX), ColorType::Rgba16, None),
+    ] {
+        assert_eq!(cost(size, color).ok(), takes, "{size:?}");
     }
+}
+
+/// What does not fit beside the pictures in work is not even begun, on however many threads.
+#[test]
+fn pictures_are_decoded_within_one_budget() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image.png");
+    save(&path, 32, 32, |_, _| [7; 3]);
+    for budget in [&BYTES, &PIXELS] {
+        let everything = budget.take(budget.all);
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let path = &path;
+            scope.spawn(move || done.send(decoded(path, "white")).unwrap());
+            let before = is_done.recv_timeout(std::time::Duration::from_millis(100));
+            assert!(before.is_err(), "decoded beside everything");
+            drop(everything);
+            assert_eq!(is_done.recv().unwrap(), [7; IMAGE]);
+        });
+    }
+}
+
+/// The canvas is one pixel, and its only frame 100 million: nobody has accounted for that.
+#[test]
+fn a_frame_larger_than_its_picture_takes_no_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image.gif");
+    // GIF89a: header and screen of 1 × 1, an image descriptor of 10,000 × 10,000 with a palette of two, no pixels.
+    let size = 10_000u16.to_le_bytes();
+    let frame = [&[0x2C, 0, 0, 0, 0][..], &size, &size, &[0x80, 0, 0, 0, 255, 255, 255, 2, 1, 0, 0, 0x3B]].concat();
+    fs::write(&path, [&b"GIF89a\x01\0\x01\0\0\0\0"[..], &frame].concat()).unwrap();
+    assert!(fault(&path).ends_with("Memory limit exceeded"), "{}", fault(&path));
+}
+
+/// Refused before it is read, or waited for.
+#[cfg(unix)]
+#[test]
+fn a_file_of_gigabytes_and_a_pipe_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image.png");
+    fs::File::create(&path).unwrap().set_len(3 << 30).unwrap();
+    assert_eq!(fault(&path), "cannot be read: it has 3221225472 bytes, and 1073741824 are the most");
+    fs::remove_file(&path).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    assert_eq!(fault(&path), "cannot be read: it is a pipe or a device, not a file");
 }
 
 #[test]
