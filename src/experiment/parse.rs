@@ -1,10 +1,12 @@
 //! From YAML text to a complete experiment, with errors that point into the file.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::defaults::Conflict;
 use super::{Experiment, Job, yaml};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::suggest::did_you_mean_path;
 
 /// Experiment files are a page long; more is a mistake, and deep nesting costs a YAML parser quadratic time.
@@ -23,18 +25,7 @@ impl Experiment {
     /// [`Error::Experiment`] for anything that cannot be run, with line and column where known.
     pub fn load(path: &Path) -> Result<Experiment> {
         let fail = |message: String| Error::Experiment { path: path.to_owned(), line: None, column: None, message };
-        let metadata = std::fs::metadata(path).map_err(|e| fail(unreadable(path, &e)))?;
-        if metadata.is_dir() {
-            return Err(fail("is a folder, not an experiment file".to_owned()));
-        }
-        let file = std::fs::File::open(path).map_err(|e| fail(format!("cannot be read: {e}")))?;
-        let mut bytes = Vec::new();
-        // A device or a pipe says nothing of its length: never read more than is allowed.
-        std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_BYTES + 1), &mut bytes)
-            .map_err(|e| fail(format!("cannot be read: {e}")))?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(fail(format!("is larger than {MAX_BYTES} bytes, too long for an experiment")));
-        }
+        let bytes = files::read(path, MAX_BYTES).map_err(|e| fail(unreadable(path, &e)))?;
         let text = yaml::decode(&bytes).map_err(|fault| fault.of(path))?;
         Experiment::parse(path, &text)
     }
@@ -53,8 +44,9 @@ impl Experiment {
 
     /// An error of the experiment's run, with line and column in its file at `path` where it is about something in there.
     pub fn place(path: &Path, error: Error) -> Error {
-        match (error, std::fs::read_to_string(path)) {
-            (Error::Unfit { at, message }, Ok(text)) => placed(path, &text, &at, message),
+        let text = files::read(path, MAX_BYTES).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        match (error, text) {
+            (Error::Unfit { at, message }, Some(text)) => placed(path, &text, &at, message),
             (error, _) => error,
         }
     }
@@ -78,8 +70,11 @@ fn placed(path: &Path, text: &str, at: &[String], message: String) -> Error {
 
 /// Why there is no file to read, and which may be meant.
 fn unreadable(path: &Path, error: &std::io::Error) -> String {
-    if error.kind() != std::io::ErrorKind::NotFound {
-        return format!("cannot be read: {error}");
+    match error.kind() {
+        ErrorKind::NotFound => {}
+        ErrorKind::FileTooLarge => return format!("is larger than {MAX_BYTES} bytes, too long for an experiment"),
+        _ if path.is_dir() => return "is a folder, not an experiment file".to_owned(),
+        _ => return format!("cannot be read: {error}"),
     }
     let is_experiment = |path: &Path| path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
     let built_in = match path.file_stem().is_some_and(|name| name == "quick") {
@@ -228,6 +223,27 @@ stages: [{{name: a, method: supervised, batch: 4{stage}}}]"
         ];
         let messages: Vec<String> = cases.iter().map(|case| format!("{case}\n{}", stages(case).unwrap_err())).collect();
         insta::assert_snapshot!(messages.join("\n\n"));
+    }
+
+    /// Not waited for, not read to its end, and told apart.
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_no_experiment() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.yaml");
+        let message = |path: &Path| match Experiment::load(path) {
+            Err(Error::Experiment { message, .. }) => message,
+            other => panic!("{other:?}"),
+        };
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        for path in [&path, Path::new("/dev/zero")] {
+            assert_eq!(message(path), "cannot be read: it is a pipe or a device, not a file");
+        }
+        std::fs::remove_file(&path).unwrap();
+        std::fs::File::create(&path).unwrap().set_len(3 << 30).unwrap();
+        assert_eq!(message(&path), "is larger than 65536 bytes, too long for an experiment");
+        assert_eq!(message(folder.path()), "is a folder, not an experiment file");
+        assert!(message(&folder.path().join("y.yaml")).starts_with("there is no such file"));
     }
 
     #[test]
