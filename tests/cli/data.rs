@@ -85,8 +85,37 @@ fn odd_names_in_a_folder_of_images_do_no_harm() {
     }
     let pipe = place.path("images/train/a/pipe.png");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // Names that turn the line round, or are seen by nobody.
+    for name in ["notes.\u{202e}gpj", "train/a/\u{200b}\n.png\u{7}", "train/b\nseeds: 3\n#/\r\u{1b}[2K.txt"] {
+        place.write(&format!("images/{name}"), "");
+    }
     let printed = place.good(&["data", "--folder", "images"]);
     insta::assert_snapshot!(printed.split(", sha256").next().unwrap());
+    place.write("images/train/a/\u{202e}gnp.png", "no picture");
+    let message = place.bad(&["data", "--folder", "images"], 2);
+    assert!(message.contains("\n  train/a/\\u{202e}gnp.png is not an image that can be read"), "{message}");
+    std::fs::create_dir(place.path("images/test/c\u{2066}d")).unwrap();
+    let message = place.bad(&["data", "--folder", "images"], 2);
+    assert!(message.contains("test: holds classes without a folder in train: c\\u{2066}d\n"), "{message}");
+}
+
+/// Where the system gives no more threads, that is said: no panic. Of the address space that is left, 200 stacks of
+/// 2 MiB take more than there is.
+#[cfg(target_os = "linux")]
+#[test]
+fn own_images_without_threads_are_an_error() {
+    let place = Place::new();
+    for name in ["train/a/1.png", "train/b/1.png", "test/a/1.png"] {
+        image::RgbImage::new(32, 32).save(place.write(&format!("images/{name}"), "")).unwrap();
+    }
+    let program = place.command(&[]);
+    let limited = format!("ulimit -v 300000; exec {:?} data --folder images", program.get_program());
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &limited]).current_dir(place.path("")).env("RAYON_NUM_THREADS", "200");
+    let output = shell.output().unwrap();
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.starts_with("fewlabel: ") && message.contains("thread") && !message.contains("panic"), "{message}");
 }
 
 /// What lies in the folder is printed as comments above the line: the whole is the beginning of an experiment.
