@@ -43,10 +43,11 @@ pub fn compare(expected: &Manifest, found: &Manifest, within: Option<f64>) -> Re
         let (n, all) = (expected.result.len(), expected.experiment.plan(&[])?.len());
         let part = if n < all { format!("{n} of ") } else { String::new() };
         let stages = count(all, "stage");
-        return Ok(format!("bit-identical: {part}{stages} of {}\n  {}", expected.experiment.name, subject(expected)));
+        let verdict = format!("bit-identical: {part}{stages} of {}", expected.experiment.name);
+        return Ok(format!("{}\n{verdict}", subject(expected)));
     };
     if let Some(points) = within {
-        return equivalent(expected, found, points).map(|said| format!("{said}\n  {}", subject(expected)));
+        return equivalent(expected, found, points).map(|said| format!("{}\n{said}", subject(expected)));
     }
     let mut lines = vec![difference.to_string()];
     let environment = environments(&expected.environment, &found.environment);
@@ -75,7 +76,10 @@ fn subject(manifest: &Manifest) -> String {
         seeds => seeds.first().map_or(String::new(), |seed| format!("seed {seed}")),
     };
     let name = name.as_str().unwrap_or_default();
-    format!("{name}: {train} training and {test} test images; {seeds}; experiment {}", manifest.experiment_sha256)
+    format!(
+        "compared: {name}, {train} training and {test} test images; {seeds}; experiment {}",
+        manifest.experiment_sha256
+    )
 }
 
 /// Checks that the manifest's experiment is `experiment`, and not only of the same name.
@@ -305,15 +309,15 @@ mod tests {
         };
         let (one, three) = (yaml(""), yaml("seeds: 3,"));
         let about = |experiment: &Experiment, seeds: &str| {
-            format!("\n  synthetic: 100 training and 20 test images; {seeds}; experiment {}", experiment.sha256())
+            format!("compared: synthetic, 100 training and 20 test images; {seeds}; experiment {}", experiment.sha256())
         };
         let all = about(&one, "seed 18446744073709551615");
-        assert_eq!(said(&one, &["a"]), format!("bit-identical: 1 stage of study{all}"));
+        assert_eq!(said(&one, &["a"]), format!("{all}\nbit-identical: 1 stage of study"));
         let some = about(&three, "seeds 18446744073709551615 to 0");
         let keys = ["seed-18446744073709551615/a", "seed-0/a", "seed-1/a"];
-        assert_eq!(said(&three, &keys[..2]), format!("bit-identical: 2 of 3 stages of study{some}"));
+        assert_eq!(said(&three, &keys[..2]), format!("{some}\nbit-identical: 2 of 3 stages of study"));
         let apart = about(&three, "seeds 18446744073709551615, 1");
-        assert_eq!(said(&three, &[keys[0], keys[2]]), format!("bit-identical: 2 of 3 stages of study{apart}"));
+        assert_eq!(said(&three, &[keys[0], keys[2]]), format!("{apart}\nbit-identical: 2 of 3 stages of study"));
     }
 
     /// A manifest's text must not end a line: a script reads the last one.

@@ -78,10 +78,12 @@ fn choose(data_dir: Option<&Path>, variable: Option<OsString>) -> (PathBuf, &'st
     }
 }
 
-/// [`data_folder`] for CIFAR-10: the folder above, where [`FOLDER`] itself is named.
+/// [`data_folder`] for CIFAR-10: the folder above, where [`FOLDER`] or [`ARCHIVE`] itself is named.
 pub fn home(data_dir: Option<&Path>) -> (PathBuf, &'static str) {
     let (place, setting) = data_folder(data_dir);
-    match place.parent().filter(|_| place.ends_with(FOLDER) && !place.join(FOLDER).exists()) {
+    let is_itself =
+        place.ends_with(FOLDER) && !place.join(FOLDER).exists() || place.ends_with(ARCHIVE) && place.is_file();
+    match place.parent().filter(|_| is_itself) {
         Some(parent) if parent == Path::new("") => (".".into(), setting),
         Some(parent) => (parent.to_owned(), setting),
         None => (place, setting),
@@ -102,7 +104,10 @@ pub fn locate(data_dir: Option<&Path>) -> Result<Source> {
     if archive.is_file() {
         return Ok(Source::Archive(archive));
     }
-    let mut problem = format!("this folder, {setting}, holds neither {FOLDER} nor {ARCHIVE}");
+    let mut problem = match place.exists() {
+        true => format!("this folder, {setting}, holds neither {FOLDER} nor {ARCHIVE}"),
+        false => format!("there is no such folder ({setting}), which should hold {FOLDER} or {ARCHIVE}"),
+    };
     if let Some(python) = PYTHON.iter().find(|name| place.join(name).exists() || place.ends_with(name)) {
         problem += &format!("; {python} is the Python version: the binary version is needed");
     }

@@ -8,6 +8,7 @@ use super::{Experiment, Job, yaml};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::suggest::did_you_mean_path;
+use crate::text::path_word;
 
 /// Experiment files are a page long; more is a mistake, and deep nesting costs a YAML parser quadratic time.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -73,6 +74,13 @@ fn unreadable(path: &Path, error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => {}
         ErrorKind::FileTooLarge => return format!("is larger than {MAX_BYTES} bytes, too long for an experiment"),
+        _ if path.join("manifest.json").is_file() => {
+            let (run, manifest) = (path_word(path), path_word(&path.join("manifest.json")));
+            return format!(
+                "is a run directory, not an experiment file: `fewlabel run FILE --out {run}` resumes it, `fewlabel verify \
+                 {manifest}` runs it again"
+            );
+        }
         _ if path.is_dir() => return "is a folder, not an experiment file".to_owned(),
         _ => return format!("cannot be read: {error}"),
     }

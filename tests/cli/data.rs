@@ -267,7 +267,9 @@ fn data_that_is_missing_or_not_whole_is_bad_input() {
             assert!(message.contains(expected) && message.contains("fetch"), "{args:?}: {message}");
         }
     };
-    all("holds neither");
+    all("there is no such folder (the default), which should hold");
+    std::fs::create_dir(place.path("data")).unwrap();
+    all("this folder, the default, holds neither");
     let message = place.bad(&["data", "--data-dir", "my data"], 2);
     assert!(message.contains("`fewlabel data fetch --data-dir 'my data'`"), "{message}");
     let message = place.bad(&["data", "--data-dir", "elsewhere"], 2);

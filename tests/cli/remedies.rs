@@ -114,6 +114,11 @@ fn what_is_not_there_is_told_from_what_is_damaged() {
     says(&["run", "b.yaml"], &["b.yaml: there is no such file\n"]);
     says(&["run", "quick"], &["the quick experiment is built in: `fewlabel run` without a file"]);
     says(&["run", EXPERIMENTS], &["is a folder, not an experiment file"]);
+    place.write("runs/quick/manifest.json", "{}");
+    says(
+        &["run", "runs/quick"],
+        &["is a run directory, not", "`fewlabel verify runs/quick/manifest.json` runs it again"],
+    );
 }
 
 /// A stage that has learnt nothing says so when it ends, when its weights are used, and in the table.

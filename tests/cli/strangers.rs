@@ -251,8 +251,8 @@ fn a_verdict_says_what_it_is_about_and_can_be_held_against_a_file() {
     baseline(&place, "r");
     let hash = place.manifest("r")["experiment_sha256"].as_str().unwrap().to_owned();
     let said = place.good(&["verify", "r/manifest.json", "--against", &smoke()]);
-    let about = format!("  synthetic: 96 training and 40 test images; seed 0; experiment {hash}\n");
-    assert!(said.ends_with(&format!("bit-identical: 1 of 6 stages of smoke\n{about}")), "{said}");
+    let about = format!("compared: synthetic, 96 training and 40 test images; seed 0; experiment {hash}\n");
+    assert!(said.ends_with(&format!("{about}bit-identical: 1 of 6 stages of smoke\n")), "{said}");
     let shorter = std::fs::read_to_string(smoke()).unwrap().replacen("epochs: 2", "epochs: 1", 1);
     place.write("shorter.yaml", shorter);
     let message = place.bad(&["verify", "r/manifest.json", "--against", "shorter.yaml"], 1);

@@ -160,6 +160,7 @@ fn the_folder_itself_may_be_named() {
     fs::remove_file(folder.join("test_batch.bin")).unwrap();
     fs::write(place.path().join(ARCHIVE), "").unwrap();
     assert_eq!(locate(Some(&folder)).unwrap(), Source::Archive(place.path().join(ARCHIVE)));
+    assert_eq!(home(Some(&place.path().join(ARCHIVE))).0, place.path(), "the archive itself");
     // An odd place, but one where it is.
     fs::create_dir(folder.join(FOLDER)).unwrap();
     assert_eq!(home(Some(&folder)).0, folder);

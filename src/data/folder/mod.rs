@@ -26,14 +26,14 @@ use rayon::prelude::*;
 
 use super::{CHANNELS, Data, Dataset, IMAGE, MAX_CLASSES};
 use crate::error::{Error, Result};
-use crate::text::{shown, visible};
+use crate::text::{count, shown, visible};
 pub use decode::Background;
 use walk::Classes;
 pub use walk::PassedOver;
 
 /// How many broken files are named.
 const NAMED: usize = 10;
-const REMEDY: &str = "put the images into train/CLASS/ and test/CLASS/; --data-dir names the folder of both";
+const REMEDY: &str = "put the images into train/CLASS/ and test/CLASS/ of one folder, and name that folder";
 
 /// A folder of images, read.
 pub struct Folder {
@@ -67,13 +67,18 @@ impl Folder {
 /// cannot be read or have more than 200 million pixels (100 million of 16 bits a channel): all of them are counted, the
 /// first ten named.
 pub fn load(folder: &Path, background: Background) -> Result<Folder> {
+    if !folder.is_dir() {
+        let problem = if folder.exists() { "is not a folder" } else { "there is no such folder" };
+        return Err(Error::data(folder, problem, REMEDY));
+    }
     let mut passed_over = PassedOver::new();
     let train = walk::part(folder, "train", &mut passed_over)?;
     let test = walk::part(folder, "test", &mut passed_over)?;
     walk::beside(folder, &mut passed_over);
     let bad = |part: &str, problem: String| Error::data(&folder.join(part), problem, REMEDY);
     if train.len() < 2 || train.len() > MAX_CLASSES {
-        let problem = format!("holds {} folders; each is a class, and there must be 2 to {MAX_CLASSES}", train.len());
+        let folders = count(train.len(), "folder");
+        let problem = format!("holds {folders}; each is a class, and there must be 2 to {MAX_CLASSES}");
         return Err(bad("train", problem));
     }
     let classes: Vec<String> = train.iter().map(|(class, _)| class.clone()).collect();
