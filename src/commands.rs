@@ -14,7 +14,7 @@ use candle_core::Device;
 use fewlabel::error::{Error, Result};
 use fewlabel::experiment::{self, Experiment, Options, Output, Seed, print};
 use fewlabel::text::{path_word, shown, visible, word};
-use fewlabel::{files, report};
+use fewlabel::{files, report, text};
 use indicatif::ProgressBar;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -105,7 +105,7 @@ fn is_newer(file: &Path, other: &Path) -> bool {
 /// The latest last.
 pub fn runs(folder: &Path, json: bool) -> Result<()> {
     for run in experiment::past_runs(folder)? {
-        print(&if json { run.json().to_string() } else { run.to_string() })?;
+        print(&if json { text::json(&run.json()) } else { run.to_string() })?;
     }
     Ok(())
 }
@@ -140,7 +140,7 @@ fn print_report(out: &Path, output: Output) -> Result<()> {
     let lacks = if whole { "" } else { "\nSome figures are missing: the page says which and why" };
     match output {
         Output::Text => print(&format!("The report: {path}{lacks}")),
-        Output::Json => print(&json!({"event": "report", "path": path, "whole": whole}).to_string()),
+        Output::Json => print(&text::json(&json!({"event": "report", "path": path, "whole": whole}))),
         Output::Nothing => Ok(()),
     }
 }

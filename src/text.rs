@@ -18,6 +18,14 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     text.chars().map(shown).collect::<String>().into()
 }
 
+/// The value as JSON on one line, with escapes for what [`visible`] escapes.
+pub fn json(value: &serde_json::Value) -> String {
+    let escaped =
+        |c: char| -> String { c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect() };
+    let shown = |c: char| if is_hidden(c) { escaped(c) } else { c.to_string() };
+    value.to_string().chars().map(shown).collect()
+}
+
 /// Control characters, line and paragraph separators, marks of direction (Unicode Standard Annex #9, table 4, and the
 /// implicit ones), and characters without width but for the joiners that scripts and emoji need.
 fn is_hidden(c: char) -> bool {
@@ -84,6 +92,9 @@ mod tests {
             assert!(matches!(visible(plain), Cow::Borrowed(same) if same == plain));
         }
         assert_eq!(shown("a\nb/c".as_ref()), r"a\nb/c");
+        let value = serde_json::json!({"a\n\u{202e}": "\u{7f}\u{85}猫\u{feff}"});
+        assert_eq!(json(&value), r#"{"a\n\u202e":"\u007f\u0085猫\ufeff"}"#);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json(&value)).unwrap(), value);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use fewlabel::error::{Error, Result};
 use fewlabel::experiment::{self, Experiment, Job, Manifest, Options, Output, print};
 use fewlabel::text::{path_word, shown};
-use fewlabel::{files, golden};
+use fewlabel::{files, golden, text};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -66,7 +66,7 @@ pub fn verify(options: Verify) -> Result<()> {
         0 => said,
         _ => format!("{said}\n{before} of them had already been run into {}", shown(out)),
     });
-    let event = |event: &str, message: &str| print(&json!({"event": event, "message": message}).to_string());
+    let event = |event: &str, message: &str| print(&text::json(&json!({"event": event, "message": message})));
     match (&said, options.how.output()) {
         (Ok(said), Output::Text) => print(said)?,
         (Ok(said), Output::Json) => event("verified", said)?,

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::error::{Error, Result};
-use crate::text::visible;
+use crate::text::{json, visible};
 
 /// What goes to standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl Console {
 
     /// Prints an event if the output is JSON.
     pub fn event(&self, event: &serde_json::Value) -> Result<()> {
-        if self.output == Output::Json { print(&event.to_string()) } else { Ok(()) }
+        if self.output == Output::Json { print(&json(event)) } else { Ok(()) }
     }
 
     /// Starts a stage's progress bar; it is hidden if standard error is not a terminal.

@@ -145,16 +145,16 @@ fn pipes_in_place_of_files_are_refused() {
 fn a_forged_headline_is_refused_wherever_it_would_be_shown() {
     let place = Place::new();
     let strict = format!("{}/smoke-strict.yaml", crate::place::EXPERIMENTS);
-    place.good(&["run", &strict, "--quiet", "--only", "seed-7/baseline", "--out", "runs/r"]);
+    place.good(&["run", &strict, "--quiet", "--only", "seed-7/random-linear", "--out", "runs/r"]);
     let good = place.manifest("runs/r");
-    assert!(good["result"]["seed-7/baseline"]["chosen"]["test_top1"].is_f64(), "{good}");
+    assert!(good["result"]["seed-7/random-linear"]["chosen"]["test_top1"].is_f64(), "{good}");
     let refused = |forged: &Value, why: &str| {
         write(&place, "runs/r/manifest.json", forged);
         for args in [
-            &["run", &strict, "--only", "seed-7/baseline", "--out", "runs/r"][..],
+            &["run", &strict, "--only", "seed-7/random-linear", "--out", "runs/r"][..],
             &["report", "runs/r"],
             &["check", "runs/r"],
-            &["run", &strict, "--only", "seed-7/baseline", "--out", "other", "--reuse", "runs/r"],
+            &["run", &strict, "--only", "seed-7/random-linear", "--out", "other", "--reuse", "runs/r"],
         ] {
             let message = place.bad(args, 2);
             assert!(message.contains(why), "{args:?}: {message}");
@@ -163,14 +163,14 @@ fn a_forged_headline_is_refused_wherever_it_would_be_shown() {
         assert!(listed.contains(why) && !listed.contains(" 99.0 %"), "{listed}");
     };
     let mut forged = good.clone();
-    forged["result"]["seed-7/baseline"]["chosen"]["test_top1"] = 0.99.into();
-    refused(&forged, "the result of seed-7/baseline was changed");
+    forged["result"]["seed-7/random-linear"]["chosen"]["test_top1"] = 0.99.into();
+    refused(&forged, "the result of seed-7/random-linear was changed");
     // With hashes made right again, what is no accuracy is none.
-    forged["result"]["seed-7/baseline"]["chosen"]["test_top1"] = 5e9.into();
-    refused(&rehashed(forged), "the result of seed-7/baseline was changed");
+    forged["result"]["seed-7/random-linear"]["chosen"]["test_top1"] = 5e9.into();
+    refused(&rehashed(forged), "the result of seed-7/random-linear was changed");
     let mut stray = good.clone();
-    stray["result"]["seed-9/baseline"] = good["result"]["seed-7/baseline"].clone();
-    refused(&rehashed(stray), "has a result of seed-9/baseline, which its experiment does not have");
+    stray["result"]["seed-9/random-linear"] = good["result"]["seed-7/random-linear"].clone();
+    refused(&rehashed(stray), "has a result of seed-9/random-linear, which its experiment does not have");
     let mut old = good.clone();
     old.as_object_mut().unwrap().shift_remove("result_sha256");
     for key in ["build", "commit"] {
@@ -181,12 +181,15 @@ fn a_forged_headline_is_refused_wherever_it_would_be_shown() {
     let said = place.good(&["run", &strict, "--only", "seed-7", "--out", "runs/r"]);
     assert!(said.contains("resuming what another build of this version began (an earlier one)"), "{said}");
     write(&place, "runs/old/manifest.json", &old);
-    std::fs::create_dir_all(place.path("runs/old/seed-7/baseline")).unwrap();
-    let weights = "seed-7/baseline/weights.safetensors";
+    std::fs::create_dir_all(place.path("runs/old/seed-7/random-linear")).unwrap();
+    let weights = "seed-7/random-linear/weights.safetensors";
     std::fs::copy(place.path("runs/r").join(weights), place.path("runs/old").join(weights)).unwrap();
-    let reuse = ["run", &strict, "--only", "seed-7/baseline", "--out", "other", "--reuse", "runs/old"];
+    let reuse = ["run", &strict, "--only", "seed-7/random-linear", "--out", "other", "--reuse", "runs/old"];
     let said = place.good(&reuse);
-    assert!(said.contains("seed-7/baseline: reused from runs/old (made by another build: an earlier one)"), "{said}");
+    assert!(
+        said.contains("seed-7/random-linear: reused from runs/old (made by another build: an earlier one)"),
+        "{said}"
+    );
 }
 
 #[test]
