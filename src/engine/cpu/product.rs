@@ -228,7 +228,7 @@ unsafe fn tile_of<const V: usize, const L: usize>(
     stride: usize,
     add: bool,
 ) {
-    const { assert!(PANEL % (V * L) == 0) };
+    const { assert!(PANEL.is_multiple_of(V * L)) };
     assert!(c.len() >= (rows - 1) * stride + PANEL);
     for first in (0..PANEL).step_by(V * L) {
         let (b, c) = (&b[first..], &mut c[first..]);
@@ -353,6 +353,8 @@ mod tests {
         refused(100, 100, good, Right { panel: 1 << (usize::BITS - 2), ..b }, [1, 1, 100]);
     }
 
+    type Tiles = fn(&mut [f32], usize, Left, Right, [usize; 3], bool, [&[f32]; 3]);
+
     /// Those of every instruction set, on any CPU.
     #[test]
     fn every_shape_of_tile_adds_in_the_same_order() {
@@ -362,7 +364,7 @@ mod tests {
             let (a, b) = (draw(m * k), draw(k * n));
             let panels = packed(&b, k, n);
             let (left, right) = (Left { values: &a, row: k, col: 1 }, Right::packed(&panels, k));
-            let sums = |tiles: fn(&mut [f32], usize, Left, Right, [usize; 3], bool, [&[f32]; 3])| {
+            let sums = |tiles: Tiles| {
                 let mut c = vec![f32::NAN; m * n];
                 tiles(&mut c, n, left, right, sizes, false, [&a, &b, &panels[..5]]);
                 bits(&c)
