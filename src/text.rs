@@ -39,6 +39,23 @@ pub fn shown(path: &Path) -> String {
     visible(&path.display().to_string()).into_owned()
 }
 
+/// The text on a line of Markdown: [`visible`], and nothing in it makes a link, an image, code, HTML, emphasis by stars or
+/// another cell of a table.
+pub fn markdown(text: &str) -> String {
+    let text = visible(text);
+    let mut out = String::with_capacity(text.len());
+    for (at, c) in text.char_indices() {
+        let (before, after) = (&text[..at], &text[at..]);
+        // Readers make links of bare addresses too.
+        let is_address = after.starts_with(":/") || (c == '.' && before.to_ascii_lowercase().ends_with("www"));
+        if r"\`*[]<>|".contains(c) || is_address {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
 /// "1 stage", "2 stages", "0 classes".
 pub fn count(n: usize, what: &str) -> String {
     let ending = match n {
@@ -95,6 +112,15 @@ mod tests {
         let value = serde_json::json!({"a\n\u{202e}": "\u{7f}\u{85}猫\u{feff}"});
         assert_eq!(json(&value), r#"{"a\n\u202e":"\u007f\u0085猫\ufeff"}"#);
         assert_eq!(serde_json::from_str::<serde_json::Value>(&json(&value)).unwrap(), value);
+    }
+
+    #[test]
+    fn a_name_in_markdown_stays_text() {
+        assert_eq!(markdown("[a](b) ![c](d) <e> `f` g|h *i*"), r"\[a\](b) !\[c\](d) \<e\> \`f\` g\|h \*i\*");
+        assert_eq!(markdown("https://a.b/c WWW.d.e c:/f"), r"https\://a.b/c WWW\.d.e c\:/f");
+        assert_eq!(markdown("a\\|\n\u{202e}"), r"a\\\|\\n\\u{202e}");
+        let plain = "largest class (müller's 猫): 50.0 % of the test images, ± 0.4 %";
+        assert_eq!(markdown(plain), plain);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Claim, Manifest, RANDOM, Stage, StageMethod, StageResult, duration};
 use crate::statistics::Estimate;
-use crate::text::visible;
+use crate::text::{markdown as in_markdown, visible};
 use crate::train::Record;
 
 /// What a stage that classifies the test images has come to, over the seeds that there are. Accuracies are shares of 1.
@@ -198,10 +198,13 @@ pub fn markdown(manifest: &Manifest) -> String {
         return untested(manifest).join("\n\n") + "\n";
     }
     let cells = columns(&rows);
-    let line = |row: &[String]| format!("| {} |\n", row.join(" | ").replace('*', "\\*"));
+    let line = |row: &[String]| {
+        let cells: Vec<String> = row.iter().map(|cell| in_markdown(cell)).collect();
+        format!("| {} |\n", cells.join(" | "))
+    };
     let mut out = line(&cells[0]) + &line(&vec!["---".to_owned(); cells[0].len()]);
     out.extend(cells[1..].iter().map(|row| line(row)));
-    out.extend(notes(manifest, &rows).iter().map(|note| format!("\n{}\n", note.replace('*', "\\*"))));
+    out.extend(notes(manifest, &rows).iter().map(|note| format!("\n{}\n", in_markdown(note))));
     out
 }
 
