@@ -80,7 +80,7 @@ pub fn check_run(folder: &Path) -> Result<Checked> {
             }
         }
     }
-    if folder.join("report.html").exists() && !report::is_whole(folder) {
+    if folder.join("report.html").exists() && !report::is_fresh(folder) {
         notes.push("the report is not whole, or not of this manifest: `fewlabel report` writes it again".to_owned());
     }
     if is_locked(folder) {

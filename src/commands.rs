@@ -52,8 +52,8 @@ pub fn run(options: Run) -> Result<()> {
         // From here on Ctrl-C costs a report at most: it ends the program at once.
         ENOUGH.store(true, Ordering::Relaxed);
         let page = out.join("report.html");
-        if is_newer(&page, &out.join("manifest.json")) && report::is_whole(&out) {
-            print_report(&out, output)?;
+        if report::is_fresh(&out) {
+            print_report(&out, false, output)?;
         } else {
             if output == Output::Text {
                 let later = path_word(&out);
@@ -96,12 +96,6 @@ fn this_command() -> String {
     command.join(" ")
 }
 
-/// Whether `file` is there and was written after `other`.
-fn is_newer(file: &Path, other: &Path) -> bool {
-    let written = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
-    written(file) > written(other)
-}
-
 /// The latest last.
 pub fn runs(folder: &Path, json: bool) -> Result<()> {
     for run in experiment::past_runs(folder)? {
@@ -131,17 +125,43 @@ fn write_report(runs: &[PathBuf], data_dir: Option<&Path>, out: &Path, output: O
     {
         experiment::seal(out)?;
     }
-    print_report(out, output)
+    print_report(out, true, output)
 }
 
-/// Says where the report in `out` is, and whether something is missing in it.
-fn print_report(out: &Path, output: Output) -> Result<()> {
-    let (path, whole) = (shown(&out.join("report.html")), report::is_whole(out));
-    let lacks = if whole { "" } else { "\nSome figures are missing: the page says which and why" };
+/// Says where the report in `out` is, whether something is missing in it, and, if it `is_new`, which accuracies were computed
+/// again for it: of one that was there, nobody knows who wrote it.
+fn print_report(out: &Path, is_new: bool, output: Output) -> Result<()> {
+    let (path, state) = (out.join("report.html"), report::state(out));
+    let recomputed = if is_new { state.recomputed } else { vec![] };
+    let lacks = if state.whole { "" } else { "\nSome figures are missing: the page says which and why" };
     match output {
-        Output::Text => print(&format!("The report: {path}{lacks}")),
-        Output::Json => print(&text::json(&json!({"event": "report", "path": path, "whole": whole}))),
+        Output::Text => {
+            let claimed = if is_new { claimed(&recomputed) } else { left(out) };
+            print(&format!("The report: {}{lacks}\n{claimed}", shown(&path)))
+        }
+        Output::Json => {
+            let path = path.display().to_string();
+            let said = json!({"event": "report", "path": path, "whole": state.whole, "recomputed": recomputed});
+            print(&text::json(&said))
+        }
         Output::Nothing => Ok(()),
+    }
+}
+
+fn left(out: &Path) -> String {
+    format!("It was there, and matches the manifest; `fewlabel report {}` computes it again", path_word(out))
+}
+
+/// What of the results a report has computed again, and what it takes from the manifest.
+fn claimed(recomputed: &[String]) -> String {
+    let rest = "is as the manifest says, until `fewlabel verify` trains again";
+    let named = recomputed[..recomputed.len().min(6)].join(", ");
+    match recomputed.len() {
+        0 => format!("Nothing in it was computed again: all {rest}"),
+        n => {
+            let more = if n > 6 { format!(" and {} more", n - 6) } else { String::new() };
+            format!("Computed again from weights and images: the test accuracy of {named}{more}; all else {rest}")
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::data::{Choose, ClassCount, proportional, share_of};
 fn largest(sizes: &[usize]) -> Option<(usize, f64)> {
     let most = sizes.iter().copied().max()?;
     let differ = sizes.iter().any(|&size| size != 0 && size != most);
-    let share = most as f64 / sizes.iter().sum::<usize>() as f64;
+    let share = most as f64 / sizes.iter().map(|&size| size as f64).sum::<f64>();
     differ.then(|| sizes.iter().position(|&size| size == most)).flatten().map(|label| (label, share))
 }
 
@@ -18,6 +18,12 @@ impl Manifest {
     pub fn largest_class(&self) -> Option<(&ClassCount, f64)> {
         let sizes: Vec<usize> = self.classes.iter().map(|class| class.test).collect();
         largest(&sizes).map(|(label, share)| (&self.classes[label], share))
+    }
+
+    /// Whether classes of these sizes are all training images of the experiment.
+    fn has_as_many(&self, train: &[usize]) -> bool {
+        let all = train.iter().try_fold(0usize, |all, &size| all.checked_add(size));
+        self.experiment.dataset.train.is_some_and(|images| all == Some(images.0))
     }
 
     /// The share (of 1) of the largest class of the images that every epoch of `stage` is judged on: the validation
@@ -34,7 +40,8 @@ impl Manifest {
         let labels = &self.experiment.labels;
         let train: Vec<usize> = self.classes.iter().map(|class| class.train).collect();
         let labelled = match (self.experiment.count(stage), labels.choose) {
-            _ if train.is_empty() => return None,
+            // A manifest may say anything.
+            _ if !self.has_as_many(&train) => return None,
             (Count::All, _) => train,
             (Count::Images(images), Some(Choose::Proportional)) => proportional(images.0, &train),
             (Count::Images(images), Some(Choose::Stratified)) => vec![images.0 / train.len(); train.len()],

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::figure::{Lines, Series};
+use super::figure::{LARGEST, Lines, Series};
 use super::svg::{COLORS, FAINT, INK};
 use super::text::{self, Label};
 
@@ -34,8 +34,10 @@ fn style(index: usize) -> (&'static str, &'static str) {
 pub fn chart(lines: &Lines) -> ([f64; 2], String) {
     let names = names(lines);
     let [left, top, right, bottom] = AREA;
-    let points = || lines.series.iter().flat_map(|series| &series.points);
-    let xs: Vec<f64> = points().map(|point| point.0).collect();
+    // What a logarithm takes, or what can be subtracted.
+    let least = if lines.x.log { LARGEST.recip() } else { -LARGEST };
+    let x_of = |x: f64| x.clamp(least, LARGEST);
+    let xs: Vec<f64> = lines.series.iter().flat_map(|series| &series.points).map(|point| x_of(point.0)).collect();
     let spread = |series: &Series| -> Vec<f64> {
         let of = |(i, point): (usize, &(f64, f64))| {
             let half = series.half_widths.get(i).copied().flatten().unwrap_or(0.0);
@@ -47,16 +49,13 @@ pub fn chart(lines: &Lines) -> ([f64; 2], String) {
     let [lowest, highest] = lines.y.limits;
     let (mut y_ticks, decimals) = ticks(extent(ys.map(|y| y.clamp(lowest, highest))));
     y_ticks.retain(|y| (lowest..=highest).contains(y));
-    let (x_ticks, x_decimals) = if lines.x.log { (distinct(&xs), 0) } else { whole_ticks(extent(xs.into_iter())) };
-    let (x_low, x_high) = if lines.x.log {
-        let (low, high) = extent(x_ticks.iter().copied());
-        (low / 1.15, high * 1.15)
-    } else {
-        extent(points().map(|point| point.0))
-    };
+    let (low, high) = extent(xs.iter().copied());
+    let (x_ticks, x_decimals) =
+        if lines.x.log { (distinct(&xs), decimals_of(1.0, high)) } else { whole_ticks((low, high)) };
+    let (x_low, x_high) = if lines.x.log { (low.max(least) / 1.15, high * 1.15) } else { (low, high) };
     let (y_low, y_high) = (y_ticks[0], y_ticks[y_ticks.len() - 1]);
     let scale = |x: f64| if lines.x.log { libm::log(x) } else { x };
-    let at_x = |x: f64| left + (scale(x) - scale(x_low)) / (scale(x_high) - scale(x_low)) * (right - left);
+    let at_x = |x: f64| left + (scale(x_of(x)) - scale(x_low)) / (scale(x_high) - scale(x_low)) * (right - left);
     // An interval may reach beyond the possible values: it is drawn up to the end of the axis.
     let at_y = |y: f64| bottom - (y.clamp(lowest, highest) - y_low) / (y_high - y_low) * (bottom - top);
 
@@ -158,15 +157,17 @@ pub fn chart_with_legend(lines: &Lines) -> ([f64; 2], String) {
     ([x + 30.0 + longest, height.max(y)], out)
 }
 
-/// Smallest and largest, a little apart where they are one.
+/// Smallest and largest of values up to [`LARGEST`], apart where they are one but for rounding.
 fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)));
+    let largest = low.abs().max(high.abs());
     if low > high {
         (0.0, 1.0)
-    } else if low == high {
-        (low - 0.5, high + 0.5)
-    } else {
+    } else if high - low > (largest * 1e-12).max(LARGEST.recip()) {
         (low, high)
+    } else {
+        let apart = (largest * 1e-9).max(0.5);
+        (low - apart, high + apart)
     }
 }
 
@@ -178,46 +179,66 @@ fn distinct(values: &[f64]) -> Vec<f64> {
 }
 
 /// Round numbers that enclose the extent, four to eight of them, and their decimals.
-fn ticks((low, high): (f64, f64)) -> (Vec<f64>, usize) {
-    let (steps, decimals) = step(low, high);
+fn ticks((low, high): (f64, f64)) -> (Vec<f64>, Option<usize>) {
+    let step = step(low, high);
     // A bound that is a round number but for rounding is the first or last itself.
-    let [first, last] = [(low / steps + 1e-9).floor(), (high / steps - 1e-9).ceil()];
-    ((0..=(last - first) as usize).map(|i| (first + i as f64) * steps).collect(), decimals)
+    let [first, last] = [(low / step + 1e-9).floor(), (high / step - 1e-9).ceil()];
+    let ticks = (0..=(last - first) as usize).map(|i| (first + i as f64) * step).collect();
+    (ticks, decimals_of(step, low.abs().max(high.abs())))
 }
 
 /// Whole numbers inside the extent.
-fn whole_ticks((low, high): (f64, f64)) -> (Vec<f64>, usize) {
-    let steps = step(low, high).0.max(1.0);
-    let first = (low / steps).ceil();
-    ((0..=((high / steps).floor() - first).max(0.0) as usize).map(|i| (first + i as f64) * steps).collect(), 0)
+fn whole_ticks((low, high): (f64, f64)) -> (Vec<f64>, Option<usize>) {
+    let step = step(low, high).max(1.0);
+    let [first, last] = [(low / step).ceil(), (high / step).floor()];
+    let n = if last < first { 0 } else { (last - first) as usize + 1 };
+    ((0..n).map(|i| (first + i as f64) * step).collect(), decimals_of(1.0, low.abs().max(high.abs())))
 }
 
-/// 1, 2 or 5 times a power of ten, so that four to eight of it make the extent; and its decimals.
-fn step(low: f64, high: f64) -> (f64, usize) {
+/// 1, 2 or 5 times a power of ten, so that four to eight of it make the extent.
+fn step(low: f64, high: f64) -> f64 {
     let rough = (high - low) / 6.0;
     let power = libm::floor(libm::log10(rough));
     let unit = libm::pow(10.0, power);
     let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|factor| factor * unit >= rough * 0.999).unwrap_or(10.0);
-    let step = factor * unit;
-    (step, (-libm::floor(libm::log10(step) + 1e-9)).max(0.0) as usize)
+    factor * unit
 }
 
-fn number(value: f64, decimals: usize) -> String {
-    // No "-0".
-    format!("{:.decimals$}", value + 0.0).replace('-', "−")
+/// The decimals of multiples of `step`; none where the largest is too long for an axis, or too small.
+fn decimals_of(step: f64, largest: f64) -> Option<usize> {
+    (1e-6..1e9).contains(&largest).then(|| (-libm::floor(libm::log10(step) + 1e-9)).max(0.0) as usize)
+}
+
+/// With so many decimals; with none given, in powers of ten: "1.5e17".
+fn number(value: f64, decimals: Option<usize>) -> String {
+    let digits = match decimals {
+        // No "-0".
+        Some(decimals) => format!("{:.decimals$}", value + 0.0),
+        None if value == 0.0 => "0".to_owned(),
+        // More digits than two ticks have in common, fewer than rounding leaves.
+        None => {
+            let exact = format!("{value:.13e}");
+            let (digits, power) = exact.split_once('e').unwrap_or((&exact, "0"));
+            format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.'))
+        }
+    };
+    digits.replace('-', "−")
 }
 
 /// "50,000"
 fn thousands(digits: &str) -> String {
-    let whole = digits.chars().all(|c| c.is_ascii_digit());
     match digits.len() {
-        n if whole && n > 3 => format!("{},{}", &digits[..n - 3], &digits[n - 3..]),
+        n if n > 3 && digits.chars().all(|c| c.is_ascii_digit()) => {
+            format!("{},{}", thousands(&digits[..n - 3]), &digits[n - 3..])
+        }
         _ => digits.to_owned(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::report::figure::Axis;
 
@@ -234,6 +255,60 @@ mod tests {
         assert_eq!(of(1.0, 1.0 + 1e-9).split(' ').count(), 6, "{}", of(1.0, 1.0 + 1e-9));
         assert_eq!(whole_ticks((1.0, 5.0)).0, [1.0, 2.0, 3.0, 4.0, 5.0]);
         assert_eq!(whole_ticks((1.0, 50.0)).0, [10.0, 20.0, 30.0, 40.0, 50.0]);
+        assert_eq!(thousands("1234567"), "1,234,567");
+    }
+
+    #[test]
+    fn very_large_and_very_small_values_have_short_ticks() {
+        let of = |values: &[f64]| {
+            let (ticks, decimals) = ticks(extent(values.iter().copied()));
+            ticks.iter().map(|&tick| number(tick, decimals)).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(of(&[1e17]), "9.99999999e16 9.999999995e16 1e17 1.0000000005e17 1.000000001e17");
+        assert_eq!(of(&[0.0, 1e300]), "0 2e299 4e299 6e299 8e299 1e300");
+        assert_eq!(of(&[-3e-8, 0.0]), "−3e−8 −2.5e−8 −2e−8 −1.5e−8 −1e−8 −5e−9 0");
+        assert_eq!(of(&[5e-324, -5e-324]), of(&[0.0]), "no other than 0");
+        assert_eq!(of(&[0.25, 0.25 + 1e-16]), of(&[0.25]));
+    }
+
+    /// Every finite number: its bits at random, and the ends of the range often.
+    fn finite() -> impl Strategy<Value = f64> {
+        let ends = [0.0, -0.0, 1e17, 1e308, -1e308, f64::MAX, f64::MIN, 5e-324, -5e-324, f64::MIN_POSITIVE, 0.5, 100.0];
+        prop_oneof![
+            any::<u64>().prop_map(f64::from_bits).prop_filter("finite", |x| x.is_finite()),
+            prop::sample::select(ends.to_vec()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_finite_values_are_drawn_inside_the_axes(
+            points in prop::collection::vec((finite(), finite()), 0..6),
+            half in prop::option::of(finite()),
+            level in prop::option::of(finite()),
+            shows in prop::option::of(finite()),
+            [log, percent, equal] in any::<[bool; 3]>(),
+        ) {
+            let points = if equal { vec![points.first().copied().unwrap_or_default(); points.len()] } else { points };
+            let half_widths = vec![half; points.len()];
+            let series = vec![Series { name: "a".to_owned(), train: false, points, half_widths }];
+            let y = if percent { Axis::percent("y") } else { Axis { shows, ..Axis::new("y") } };
+            let x = Axis { log, ..Axis::new("x") };
+            let drawn = chart_with_legend(&Lines { x, y, series, level: level.map(|y| (y, "b".to_owned())) }).1;
+            prop_assert!(!drawn.contains("NaN") && !drawn.contains("inf"), "{drawn}");
+            let labels = drawn.matches("text-anchor=\"end\"").count();
+            prop_assert!((2..=10).contains(&(labels - usize::from(level.is_some()))), "{drawn}");
+            let [left, top, right, bottom] = AREA;
+            let paths = drawn.split(" d=\"M").skip(1).filter_map(|rest| Some(rest.split_once('"')?.0));
+            // Neither axes, nor a bar, nor the legend.
+            for path in paths.filter(|path| !path.contains(['H', 'V', 'h'])) {
+                for point in path.split('L').filter(|point| !point.is_empty()) {
+                    let (x, y) = point.split_once(' ').unwrap();
+                    let [x, y] = [x, y].map(|at| at.parse::<f64>().unwrap());
+                    prop_assert!((left - 0.1..=right + 0.1).contains(&x) && (top - 0.1..=bottom + 0.1).contains(&y), "{drawn}");
+                }
+            }
+        }
     }
 
     /// Two seeds 70 points apart give an interval of ± 445 points.

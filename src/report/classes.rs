@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
-use super::figure::{Figure, Matrix, Plot};
+use super::figure::Matrix;
+use super::tested::Tested;
 use crate::data::{ClassCount, Data};
+use crate::text::visible;
 
 /// The file with all of them.
 pub const FILE: &str = "classes.csv";
@@ -18,16 +20,12 @@ pub struct PerClass {
 
 impl PerClass {
     /// From the confusion matrices of the run's stages; none where the classes of the test images have one size.
-    pub fn of(run: &str, data: &Data, confusions: &[(String, Figure)]) -> Option<PerClass> {
+    pub fn of(run: &str, data: &Data, tested: &[Tested]) -> Option<PerClass> {
         let classes = data.class_counts();
         let mut sizes = classes.iter().map(|class| class.test).filter(|&size| size > 0);
         let first = sizes.next()?;
         let right = |matrix: &Matrix| matrix.counts.iter().enumerate().map(|(label, row)| row[label]).collect();
-        let stage = |(name, figure): &(String, Figure)| match &figure.plot {
-            Plot::Matrix(matrix) => Some((name.clone(), right(matrix))),
-            _ => None,
-        };
-        let stages: Vec<_> = confusions.iter().filter_map(stage).collect();
+        let stages: Vec<_> = tested.iter().map(|tested| (tested.stage.clone(), right(&tested.matrix))).collect();
         let run = run.to_owned();
         (sizes.any(|size| size != first) && !stages.is_empty()).then_some(PerClass { run, classes, stages })
     }
@@ -54,16 +52,19 @@ pub fn csv(runs: &[PerClass]) -> String {
     for PerClass { run, classes, stages } in runs {
         for (stage, right) in stages {
             for (ClassCount { name, train, test }, right) in classes.iter().zip(right) {
-                let _ = writeln!(out, "{run},{stage},{},{train},{test},{right}", quoted(name));
+                let _ = writeln!(out, "{run},{stage},{},{train},{test},{right}", field(name));
             }
         }
     }
     out
 }
 
-/// As one field of a line (RFC 4180).
-fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+/// As one field of a line (RFC 4180). A name that a spreadsheet would calculate gets an apostrophe before it, as people
+/// write such text there.
+fn field(text: &str) -> String {
+    let sign = if text.starts_with(['=', '+', '-', '@']) { "'" } else { "" };
+    let text = format!("{sign}{}", visible(text));
+    if text.contains([',', '"']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text }
 }
 
 #[cfg(test)]
@@ -77,16 +78,25 @@ mod tests {
         let classes = ["a", "b, \"c\"", "d"].map(str::to_owned).to_vec();
         let data = |test: &[u8]| Data { train: set(&[0, 0, 1, 2]), test: set(test), classes: classes.clone() };
         let counts = vec![vec![3, 1, 0], vec![2, 0, 0], vec![0, 0, 0]];
-        let plot = Plot::Matrix(Matrix { classes: classes.clone(), counts });
-        let figure = Figure { id: String::new(), title: String::new(), caption: String::new(), plot };
-        let confusions = [("baseline".to_owned(), figure)];
-        assert!(PerClass::of("r", &data(&[0, 0, 1, 1]), &confusions).is_none(), "top-1 says it");
+        let (stage, key) = ("baseline".to_owned(), "baseline".to_owned());
+        let matrix = Matrix { classes: classes.clone(), counts };
+        let tested = [Tested { stage, key, matrix, is_exact: true }];
+        assert!(PerClass::of("r", &data(&[0, 0, 1, 1]), &tested).is_none(), "top-1 says it");
         assert!(PerClass::of("r", &data(&[0, 0, 0, 0, 1, 1]), &[]).is_none(), "nothing to tell of");
-        let found = PerClass::of("r", &data(&[0, 0, 0, 0, 1, 1]), &confusions).unwrap();
+        let found = PerClass::of("r", &data(&[0, 0, 0, 0, 1, 1]), &tested).unwrap();
         let rows: Vec<String> = found.cells().iter().map(|row| row.join(" | ")).collect();
         let heads = "class | training images | test images | baseline";
         assert_eq!(rows, [heads, "a | 2 | 4 | 75.0 %", "b, \"c\" | 1 | 2 | 0.0 %", "d | 1 | 0 | -"]);
         let lines = "r,baseline,a,2,4,3\nr,baseline,\"b, \"\"c\"\"\",1,2,0\nr,baseline,d,1,0,0\n";
         assert_eq!(csv(&[found]), format!("run,stage,class,train,test,correct\n{lines}"));
+    }
+
+    #[test]
+    fn a_name_is_one_field_and_no_formula() {
+        assert_eq!(["cat", "a b", "猫"].map(field), ["cat", "a b", "猫"]);
+        assert_eq!(field("a,\"b\""), "\"a,\"\"b\"\"\"");
+        assert_eq!(field("a\r\nb\u{202e}"), r"a\r\nb\u{202e}");
+        assert_eq!(["=1+1", "+1", "-1", "@x", "x=1"].map(field), ["'=1+1", "'+1", "'-1", "'@x", "x=1"]);
+        assert_eq!(field("=HYPERLINK(\"a\",\"b\")"), "\"'=HYPERLINK(\"\"a\"\",\"\"b\"\")\"");
     }
 }

@@ -1,7 +1,7 @@
 //! Learning curves from the histories: accuracy and loss by epoch, the pretext tasks, SimSiam's loss and collapse measure.
 
-use super::Run;
-use super::figure::{Axis, Figure, Lines, Plot, Series};
+use super::figure::{Axis, Figure, LARGEST, Lines, Plot, Series};
+use super::run::Run;
 use crate::experiment::table::results;
 use crate::experiment::{Stage, StageMethod};
 use crate::train::Record;
@@ -33,7 +33,8 @@ impl RunStage<'_> {
         let mut all = vec![];
         for (_, result) in results(&self.run.manifest, &self.stage.name) {
             let trained = result.history.iter().filter(|record| record.epoch > 0);
-            let points: Vec<_> = trained.filter_map(|record| Some((f64::from(record.epoch), value(record)?))).collect();
+            let point = |record: &Record| Some((f64::from(record.epoch), value(record)?.clamp(-LARGEST, LARGEST)));
+            let points: Vec<_> = trained.filter_map(point).collect();
             if !points.is_empty() {
                 all.push(Series { name: self.name(), train, points, half_widths: vec![] });
             }
@@ -239,7 +240,7 @@ pub(super) mod tests {
                 Trained { history: vec![Record { epoch: 1, metrics }], chosen: None, weights: Weights::default() };
             manifest.result.insert(key.to_string(), StageResult::new(&trained).unwrap());
         }
-        Run { name: name.to_owned(), folder: name.into(), manifest, duplicates: vec![] }
+        Run::new(name, name.as_ref(), manifest)
     }
 
     #[test]

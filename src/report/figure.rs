@@ -47,9 +47,12 @@ pub struct Axis {
     pub shows: Option<f64>,
 }
 
+/// A value beyond ± this is drawn at it: the difference of two that are drawn is finite.
+pub const LARGEST: f64 = 1e300;
+
 impl Axis {
     pub fn new(label: &str) -> Axis {
-        Axis { label: label.to_owned(), log: false, limits: [f64::MIN, f64::MAX], shows: None }
+        Axis { label: label.to_owned(), log: false, limits: [-LARGEST, LARGEST], shows: None }
     }
 
     /// Of shares in per cent.
@@ -93,7 +96,10 @@ pub struct Scatter {
     /// From 0 to [`EXTENT`], y downwards.
     pub points: Vec<[u16; 2]>,
     pub labels: Vec<u8>,
-    /// The id of the page's sheet, which has the images in this order.
+    /// Of the points' images among the test images; empty where they are all of them, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<u32>,
+    /// The id of the page's sheet, which has the images in the points' order.
     pub sheet: String,
 }
 

@@ -1,7 +1,7 @@
 //! Accuracy against the number of labels.
 
-use super::Run;
-use super::figure::{Axis, Figure, Lines, Plot, Series};
+use super::figure::{Axis, Figure, LARGEST, Lines, Plot, Series};
+use super::run::Run;
 use crate::experiment::table::results;
 use crate::experiment::{Experiment, Stage};
 use crate::statistics::Estimate;
@@ -16,7 +16,8 @@ pub fn figure(runs: &[Run]) -> Option<Figure> {
             for stage in &kind {
                 let top1: Vec<f64> =
                     results(&run.manifest, &stage.name).iter().filter_map(|(_, result)| result.top1()).collect();
-                points.extend(Estimate::of(&top1).map(|top1| (experiment.label_count(stage) as f64, top1)));
+                let estimate = Estimate::of(&top1).filter(|top1| top1.mean.is_finite());
+                points.extend(estimate.map(|top1| (experiment.label_count(stage) as f64, top1)));
             }
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
             if points.len() < 2 {
@@ -26,8 +27,11 @@ pub fn figure(runs: &[Run]) -> Option<Figure> {
             series.push(Series {
                 name: if runs.len() == 1 { name } else { format!("{}: {name}", run.name) },
                 train: false,
-                points: points.iter().map(|(count, top1)| (*count, top1.mean * 100.0)).collect(),
-                half_widths: points.iter().map(|(_, top1)| Some(top1.half_width? * 100.0)).collect(),
+                points: points
+                    .iter()
+                    .map(|(count, top1)| (*count, (top1.mean * 100.0).clamp(-LARGEST, LARGEST)))
+                    .collect(),
+                half_widths: points.iter().map(|(_, top1)| half_width(top1)).collect(),
             });
         }
     }
@@ -43,6 +47,11 @@ pub fn figure(runs: &[Run]) -> Option<Figure> {
         caption: caption.to_owned(),
         plot: Plot::Lines(Lines { x, y, series, level }),
     })
+}
+
+/// In points; none where accuracies that are none make it endless.
+fn half_width(top1: &Estimate) -> Option<f64> {
+    top1.half_width.map(|half| half * 100.0).filter(|half| half.is_finite())
 }
 
 /// The stages that classify, grouped: those of a group differ in their number of labels alone.

@@ -1,7 +1,9 @@
 //! The report on a run or several: `report.html`, and beside it every figure as SVG and PNG, and the table.
 //!
-//! A `Figure` is data: `curves` and `label_curve` make figures from the histories, `models` from the weights. `svg` draws
-//! them with `chart`, `scatter`, `matrix`, `pictures` and `text`, and `page` puts them together. `whole` keeps a report from being replaced by less.
+//! A `Figure` is data: `curves` and `label_curve` make figures from the histories, `models` from images and weights. `svg`
+//! draws them with `chart`, `scatter`, `matrix`, `pictures` and `text`, and `page` puts them together. `tested` finds out
+//! whether the manifest says what the weights give. `whole` keeps a report from being replaced by less, `seal` names its
+//! files, and `replace` touches no others.
 
 mod chart;
 mod classes;
@@ -14,80 +16,30 @@ mod outline;
 mod page;
 mod pictures;
 mod raster;
+mod replace;
+mod run;
 mod scatter;
+mod seal;
+mod sheet;
 mod svg;
+mod tested;
 mod text;
 mod whole;
 
 use std::path::{Path, PathBuf};
 
-use crate::data::{Data, IMAGE, SIDE};
 use crate::error::{Error, Result};
-use crate::experiment::{Loaded, Manifest, Stage, load_data, table};
+use crate::experiment::{Loaded, Manifest, load_data, table};
 use crate::files;
-use crate::network::Weights;
+use crate::text::markdown;
 use classes::PerClass;
-use figure::{Figure, Picture, Plot};
-
-use whole::Lacking;
-pub(crate) use whole::files_of;
-pub use whole::is_whole;
-
-/// A run directory that is reported on.
-struct Run {
-    name: String,
-    folder: PathBuf,
-    manifest: Manifest,
-    /// [`Loaded::duplicates`], once its images have been read.
-    duplicates: Vec<String>,
-}
-
-impl Run {
-    fn open(folder: &Path) -> Result<Run> {
-        let manifest = Manifest::of_folder(folder)?;
-        let name = folder.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-        let name = name.unwrap_or_else(|| manifest.experiment.name.to_string());
-        // Part of file names and of anchors in the page.
-        let name = name.replace(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c), "-");
-        Ok(Run { name, folder: folder.to_owned(), manifest, duplicates: vec![] })
-    }
-
-    /// Opens all of them, each under a name of its own.
-    fn open_all(folders: &[PathBuf]) -> Result<Vec<Run>> {
-        let mut runs: Vec<Run> = vec![];
-        for folder in folders {
-            let mut run = Run::open(folder)?;
-            let name = run.name.clone();
-            for number in 2.. {
-                if runs.iter().all(|other| other.name != run.name) {
-                    break;
-                }
-                run.name = format!("{name}-{number}");
-            }
-            runs.push(run);
-        }
-        Ok(runs)
-    }
-
-    /// If the stage is finished for the experiment's first seed: its key, and whether its weights are here.
-    fn finished(&self, stage: &Stage) -> Option<(String, bool)> {
-        let key = self.manifest.experiment.key(self.manifest.experiment.seed.0, &stage.name);
-        let is_here = self.folder.join(&key).join("weights.safetensors").exists();
-        self.manifest.result.contains_key(&key).then_some((key, is_here))
-    }
-
-    /// The finished stages whose weights are gone.
-    fn without_weights(&self) -> Vec<&str> {
-        let is_gone = |stage: &&Stage| self.finished(stage).is_some_and(|(_, is_here)| !is_here);
-        self.manifest.experiment.stages.iter().filter(is_gone).map(|stage| &*stage.name).collect()
-    }
-
-    /// The stage's weights for the experiment's first seed; none where it is not finished or they are gone.
-    fn weights(&self, stage: &Stage) -> Result<Option<Weights>> {
-        let Some((key, true)) = self.finished(stage) else { return Ok(None) };
-        self.manifest.weights(&self.folder, &key, &self.manifest.experiment.network(stage)).map(Some)
-    }
-}
+use figure::{Figure, Plot};
+pub(crate) use replace::files_of;
+use run::Run;
+use seal::{Seal, Sealed};
+use sheet::Sheet;
+use whole::{FILES, Lacking};
+pub use whole::{State, is_fresh, is_whole, state};
 
 /// A part of the page.
 struct Section {
@@ -95,17 +47,14 @@ struct Section {
     figures: Vec<Figure>,
 }
 
-/// All test images in one picture, in rows of [`SHEET_COLUMNS`]: what a map shows under the pointer.
-struct Sheet {
-    id: String,
-    jpeg: Vec<u8>,
+/// What a report shows.
+#[derive(Default)]
+struct Content {
+    sections: Vec<Section>,
+    per_class: Vec<PerClass>,
+    sheets: Vec<Sheet>,
+    lacking: Lacking,
 }
-
-/// Columns of a [`Sheet`].
-const SHEET_COLUMNS: usize = 100;
-/// Of its JPEG, the first at which it has at most [`SHEET_BYTES`]: at 75, 10,000 photographs are about 4 MB.
-const QUALITIES: [u8; 4] = [75, 50, 25, 10];
-const SHEET_BYTES: usize = 5_000_000;
 
 /// Writes a report on the runs into `out`: `report.html`, whose path it gives back, `results.csv`, `results.md`, and
 /// every figure as SVG and PNG; figures of an earlier report that are not in this one are removed last. `say` is told
@@ -113,16 +62,41 @@ const SHEET_BYTES: usize = 5_000_000;
 /// report has fewer figures and says why, unless the report in `out` has such a figure: then that one stays.
 ///
 /// # Errors
-/// [`Error::Kept`] where the report in `out` has figures that cannot be drawn again, [`Error::Run`] for a folder without
-/// a manifest of this version, for weights that are not those recorded and for an `out` that cannot be a folder,
-/// [`Error::Io`] for faults of the disk, and the engine's.
+/// [`Error::Kept`] where the report in `out` has figures that cannot be drawn again; [`Error::Run`] for a folder without
+/// a manifest of this version, for weights and histories that are not those recorded, for a manifest that says otherwise
+/// than its weights, for an `out` that cannot be a folder, and for files there that are none of a report but have the name
+/// of one; [`Error::Io`] for faults of the disk; and the engine's.
 pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     let mut runs = Run::open_all(folders)?;
-    let learning = curves::figures(&runs).into_iter().chain(label_curve::figure(&runs)).collect();
-    let (mut sheets, mut per_class, mut lacking) = (vec![], vec![], Lacking::default());
+    say("report: weights");
+    runs.iter_mut().try_for_each(Run::check_files)?;
+    let content = content(&mut runs, folders, data_dir, out, say)?;
+    say("report: figures");
+    let files = files(&runs, &content, data_dir, out);
+    std::fs::create_dir_all(out)
+        .map_err(|e| Error::run(out, format!("cannot be written: {e}"), "choose another folder with --out"))?;
+    // What a killed report has left; a run directory, where somebody may be writing, the next run sweeps.
+    if !out.join(".lock").exists() {
+        files::sweep(out)?;
+    }
+    replace::steps(out, files)?.iter().try_for_each(replace::Step::run)?;
+    Ok(out.join(FILES[2]))
+}
+
+/// Draws everything, and refuses what is not to be reported.
+fn content(
+    runs: &mut [Run],
+    folders: &[PathBuf],
+    data_dir: Option<&Path>,
+    out: &Path,
+    say: &mut dyn FnMut(&str),
+) -> Result<Content> {
+    let learning = curves::figures(runs).into_iter().chain(label_curve::figure(runs)).collect();
+    let mut content = Content::default();
+    let Content { per_class, sheets, lacking, .. } = &mut content;
     let [mut views, mut features, mut confusions] = <[Vec<Figure>; 3]>::default();
     let is_one_of_several = runs.len() > 1;
-    for run in &mut runs {
+    for run in &mut *runs {
         let data = match load_data(&run.manifest.experiment, data_dir) {
             Err(error @ Error::Data { .. }) => {
                 let line = format!("{}: no images, so no figures that need them: {error}", run.name);
@@ -147,11 +121,19 @@ pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut
         let id = |id: String| if is_one_of_several { format!("{}.{id}", run.name) } else { id };
         lacking.ids.extend(whole::undrawable(run, data.is_some()).into_iter().map(id));
         // Before what takes long.
-        whole::check(out, &lacking, folders)?;
-        let sheet = data.as_ref().map(|data| sheet(data, &mut sheets)).unwrap_or_default();
+        whole::check(out, lacking, folders)?;
+        let tested = match &data {
+            Some(data) => tested::test(run, data)?,
+            None => vec![],
+        };
+        run.recomputed = tested.iter().map(|tested| tested.key.clone()).collect();
+        run.is_exact = tested.iter().all(|tested| tested.is_exact);
+        let run = &*run;
+        let seed = run.manifest.experiment.seed.0;
+        let sheet = data.as_ref().map(|data| Sheet::of(data, seed, sheets)).unwrap_or_default();
         let placed = |mut figure: Figure| {
-            figure.id = id(figure.id);
             if is_one_of_several {
+                figure.id = format!("{}.{}", run.name, figure.id);
                 figure.title = format!("{}: {}", run.name, figure.title);
             }
             if let Plot::Scatter(scatter) = &mut figure.plot {
@@ -162,83 +144,49 @@ pub fn write(folders: &[PathBuf], data_dir: Option<&Path>, out: &Path, say: &mut
         features.extend(models::backbones(run, data.as_ref(), say)?.into_iter().map(placed));
         if let Some(data) = &data {
             views.push(placed(models::views(run, data)));
-            let of_stages = models::confusions(run, data)?;
-            per_class.extend(PerClass::of(&run.name, data, &of_stages));
-            confusions.extend(of_stages.into_iter().map(|(_, figure)| placed(figure)));
+            per_class.extend(PerClass::of(&run.name, data, &tested));
         }
+        confusions.extend(tested.iter().map(models::confusion).map(placed));
     }
     let section = |title, figures| Section { title, figures };
-    let mut sections = vec![
+    content.sections = vec![
         section("Learning curves", learning),
         section("Augmented views", views),
         section("Features: maps, nearest neighbours, filters", features),
         section("Confusion matrices", confusions),
-        section("Learning curves by stage", curves::stage_by_stage(&runs)),
+        section("Learning curves by stage", curves::stage_by_stage(runs)),
     ];
-    sections.retain(|section| !section.figures.is_empty());
+    content.sections.retain(|section| !section.figures.is_empty());
+    Ok(content)
+}
 
-    std::fs::create_dir_all(out)
-        .map_err(|e| Error::run(out, format!("cannot be written: {e}"), "choose another folder with --out"))?;
-    // What a killed report has left; a run directory, where somebody may be writing, the next run sweeps.
-    if !out.join(".lock").exists() {
-        files::sweep(out)?;
-    }
-    say("report: figures");
-    let before = whole::files_of(out);
-    let [csv, md, path] = whole::FILES.map(|file| out.join(file));
-    let mut written = vec![csv.clone(), md.clone(), path.clone()];
-    if !per_class.is_empty() {
-        written.push(out.join(classes::FILE));
-        files::write_atomically(&out.join(classes::FILE), &[classes::csv(&per_class).as_bytes()])?;
-    }
-    for figure in sections.iter().flat_map(|section| &section.figures) {
+/// The files of the report, by name, the page last.
+fn files(runs: &[Run], content: &Content, data_dir: Option<&Path>, out: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = vec![];
+    for figure in content.sections.iter().flat_map(|section| &section.figures) {
         let drawn = svg::document(figure);
-        let [svg, png] = whole::drawings(out, &figure.id);
-        files::write_atomically(&svg, &[drawn.as_bytes()])?;
-        files::write_atomically(&png, &[&raster::render(&drawn)])?;
-        written.extend([svg, png]);
+        files.push((format!("{}.png", figure.id), raster::render(&drawn)));
+        files.push((format!("{}.svg", figure.id), drawn.into_bytes()));
+    }
+    if !content.per_class.is_empty() {
+        files.push((classes::FILE.to_owned(), classes::csv(&content.per_class).into_bytes()));
     }
     let named: Vec<(&str, &Manifest)> = runs.iter().map(|run| (&*run.name, &run.manifest)).collect();
-    files::write_atomically(&csv, &[table::csv(&named).as_bytes()])?;
+    files.push((FILES[0].to_owned(), table::csv(&named).into_bytes()));
     let table = |run: &Run| {
-        let duplicates: String =
-            run.duplicates.iter().map(|line| format!("\n{}\n", line.replace('*', "\\*"))).collect();
+        let duplicates: String = run.duplicates.iter().map(|line| format!("\n{}\n", markdown(line))).collect();
         format!("## {}\n\n{}{duplicates}", run.name, table::markdown(&run.manifest))
     };
     let tables: Vec<String> = runs.iter().map(table).collect();
-    files::write_atomically(&md, &[tables.join("\n").as_bytes()])?;
-    files::write_atomically(
-        &path,
-        &[page::page(&runs, (out, data_dir), &sections, &per_class, &sheets, &lacking.reasons).as_bytes()],
-    )?;
-    // Only now does no page show them.
-    for stale in before.iter().filter(|path| !written.contains(path)) {
-        files::remove_if_there(stale)?;
-    }
-    Ok(path)
-}
-
-/// The id of the sheet of these test images; a new one unless another run has the same.
-fn sheet(data: &Data, sheets: &mut Vec<Sheet>) -> String {
-    let id = format!("images-{}", &files::sha256(&data.test.images)[..12]);
-    if sheets.iter().all(|sheet| sheet.id != id) {
-        let (columns, n) = (SHEET_COLUMNS.min(data.test.len()), data.test.len());
-        let (width, height) = (columns * SIDE, n.div_ceil(columns) * SIDE);
-        let mut rgb = vec![0; width * height * 3];
-        for (index, image) in data.test.images.chunks_exact(IMAGE).enumerate() {
-            let (left, top) = (index % columns * SIDE, index / columns * SIDE);
-            for (at, picture) in Picture::of_planes(image, "").rgb.chunks_exact(SIDE * 3).enumerate() {
-                rgb[((top + at) * width + left) * 3..][..SIDE * 3].copy_from_slice(picture);
-            }
-        }
-        let mut jpeg = vec![];
-        for quality in QUALITIES {
-            jpeg = raster::jpeg(&rgb, width, height, quality);
-            if jpeg.len() <= SHEET_BYTES {
-                break;
-            }
-        }
-        sheets.push(Sheet { id: id.clone(), jpeg });
-    }
-    id
+    files.push((FILES[1].to_owned(), tables.join("\n").into_bytes()));
+    let mut page = page::page(runs, (out, data_dir), content);
+    let seal = Seal {
+        fewlabel: env!("CARGO_PKG_VERSION").to_owned(),
+        runs: runs.iter().map(Sealed::of).collect(),
+        whole: content.lacking.reasons.is_empty(),
+        files: files.iter().map(|(name, bytes)| (name.clone(), files::sha256(bytes))).collect(),
+    };
+    seal.close(&mut page);
+    files.push((FILES[2].to_owned(), page.into_bytes()));
+    files
 }

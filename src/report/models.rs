@@ -1,22 +1,24 @@
-//! Figures from the weights: augmented views, confusion matrices, feature maps, nearest neighbours, filters.
+//! Figures from images and weights: augmented views, confusion matrices, feature maps, nearest neighbours, filters.
 
 use candle_core::Device;
 use rayon::prelude::*;
 
-use super::Run;
 use super::figure::{EXTENT, Figure, Matrix, Picture, Pictures, Plot, Scatter};
 use super::matrix::FEW;
-use crate::augment::{Color, Pretext, SHEARS, View, plain_batch};
-use crate::data::{CHANNELS, Data, Dataset, IMAGE};
+use super::run::Run;
+use super::sheet::{firsts, mapped, some};
+use super::tested::Tested;
+use crate::augment::{Color, Pretext, SHEARS, View};
+use crate::data::{CHANNELS, Data, Dataset};
 use crate::engine::{self, Engine};
 use crate::error::Result;
-use crate::evaluate::argmax;
-use crate::experiment::{KNN, RANDOM, StageMethod};
+use crate::experiment::RANDOM;
 use crate::neighbors::{Neighbor, nearest, normalized};
-use crate::network::{CLASSIFICATION_HEAD, CLASSIFIER, Network, Weights};
+use crate::network::{Network, Weights};
 use crate::optimizer::{Rule, State};
 use crate::rng::{Purpose, Stream};
-use crate::train::{EVAL_BATCH, features};
+use crate::text::visible;
+use crate::train::features;
 use crate::umap::Graph;
 
 /// Rows of a neighbour figure, and neighbours in each.
@@ -75,40 +77,17 @@ fn targets(draw: &Pretext) -> String {
     format!("{}° {} {color}", u32::from(draw.quarter_turns) * 90, SHEARS[usize::from(draw.shear)])
 }
 
-/// The confusion matrix of every stage that classifies, after its name.
-pub fn confusions(run: &Run, data: &Data) -> Result<Vec<(String, Figure)>> {
-    let experiment = &run.manifest.experiment;
-    let mut figures = vec![];
-    for stage in experiment.stages.iter().filter(|stage| stage.method.classifies()) {
-        let Some(weights) = run.weights(stage)? else { continue };
-        let mut model = open(experiment.network(stage), weights)?;
-        let taken = match stage.method {
-            StageMethod::Knn => {
-                let labelled = experiment.examples(stage, data)?.labelled;
-                let test: Vec<u32> = (0..data.test.len() as u32).collect();
-                KNN.predictions((&data.test, &test), (&data.train, &labelled), &mut *model)?
-            }
-            StageMethod::Probe => predictions(&mut *model, CLASSIFIER, &data.test)?,
-            _ => predictions(&mut *model, CLASSIFICATION_HEAD, &data.test)?,
-        };
-        let n = data.classes.len();
-        let mut counts = vec![vec![0; n]; n];
-        for (&label, taken) in data.test.labels.iter().zip(taken) {
-            counts[usize::from(label)][taken] += 1;
-        }
-        let matrix = Matrix { classes: data.classes.clone(), counts };
-        let figure = Figure {
-            id: format!("confusion-{}", stage.name),
-            title: format!("Confusion matrix of {}", stage.name),
-            caption: format!(
-                "Test images by their class (row) and the class predicted for them (column).{}",
-                most_confused(&matrix)
-            ),
-            plot: Plot::Matrix(matrix),
-        };
-        figures.push((stage.name.to_string(), figure));
+/// The stage's confusion matrix.
+pub fn confusion(Tested { stage, matrix, .. }: &Tested) -> Figure {
+    Figure {
+        id: format!("confusion-{stage}"),
+        title: format!("Confusion matrix of {stage}"),
+        caption: format!(
+            "Test images by their class (row) and the class predicted for them (column).{}",
+            most_confused(matrix)
+        ),
+        plot: Plot::Matrix(matrix.clone()),
     }
-    Ok(figures)
 }
 
 /// The pairs of classes that are confused most often, where they are too many to see.
@@ -124,12 +103,13 @@ fn most_confused(Matrix { classes, counts }: &Matrix) -> String {
     }
 }
 
-/// First-layer filters of every backbone, untrained and after each pre-training; with `data` also its feature map and
-/// nearest neighbours.
+/// First-layer filters of every backbone, untrained and after each pre-training; with `data` also its nearest neighbours
+/// and, where a stage is finished, its feature map.
 pub fn backbones(run: &Run, data: Option<&Data>, say: &mut dyn FnMut(&str)) -> Result<Vec<Figure>> {
     let experiment = &run.manifest.experiment;
     let network = Network::backbone(&experiment.widths());
-    let untrained = Weights::init(&network, experiment.seed.0);
+    let seed = experiment.seed.0;
+    let untrained = Weights::init(&network, seed);
     let mut backbones = vec![(RANDOM.to_owned(), untrained.clone())];
     for stage in experiment.stages.iter().filter(|stage| !stage.method.classifies()) {
         if let Some(trained) = run.weights(stage)? {
@@ -141,12 +121,10 @@ pub fn backbones(run: &Run, data: Option<&Data>, say: &mut dyn FnMut(&str)) -> R
     let Some(data) = data else {
         return Ok(backbones.iter().map(|(name, weights)| filters(name, weights)).collect());
     };
-    let test: Vec<u32> = (0..data.test.len() as u32).collect();
-    // A random part of the training images: a folder has them class by class.
-    let mut bank: Vec<u32> = (0..data.train.len() as u32).collect();
-    Stream::new(experiment.seed.0, Purpose::Bank, 0, 0).shuffle(&mut bank);
-    bank.truncate(BANK);
-    bank.sort_unstable();
+    let mapped = mapped(data, seed);
+    let queries = firsts(&data.test, &mapped, QUERIES);
+    let test = if run.has_results() { mapped } else { queries.clone() };
+    let bank = some(data.train.len(), BANK, seed, 0);
     let (mut graphs, mut figures) = (vec![], vec![]);
     for (name, weights) in backbones {
         say(&format!("report: nearest neighbours of {name}"));
@@ -155,50 +133,41 @@ pub fn backbones(run: &Run, data: Option<&Data>, say: &mut dyn FnMut(&str)) -> R
         let rows = features(&data.test, &test, &mut *model)?;
         let width = rows.len() / test.len();
         let known = features(&data.train, &bank, &mut *model)?;
-        figures.push(neighbors(&name, &rows, (known, &bank), width, data));
-        graphs.push((name, Graph::new(rows, width)));
+        let of = |query: &u32| test.binary_search(query).map_or(&[][..], |at| &rows[at * width..][..width]);
+        let asked: Vec<f32> = queries.iter().flat_map(of).copied().collect();
+        figures.push(neighbors(&name, (asked, &queries), (known, &bank), width, data));
+        if run.has_results() {
+            graphs.push((name, Graph::new(rows, width)));
+        }
     }
     say("report: UMAP");
-    let seed = experiment.seed.0;
-    let maps: Vec<Figure> = graphs.par_iter().map(|(name, graph)| map(name, &graph.layout(seed), data)).collect();
+    let maps: Vec<Figure> =
+        graphs.par_iter().map(|(name, graph)| map(name, &graph.layout(seed), &test, data)).collect();
     Ok([maps, figures].concat())
 }
 
-fn open(network: Network, weights: Weights) -> Result<Box<dyn Engine>> {
+pub fn open(network: Network, weights: Weights) -> Result<Box<dyn Engine>> {
     engine::open(&Device::Cpu, network, weights, Rule::Adam, &State::default())
 }
 
-/// The class that `head` predicts for each image.
-fn predictions(model: &mut dyn Engine, head: &str, images: &Dataset) -> Result<Vec<usize>> {
-    let mut classes = Vec::with_capacity(images.len());
-    let all: Vec<u32> = (0..images.len() as u32).collect();
-    for indices in all.chunks(EVAL_BATCH) {
-        let mut input = vec![0.0; indices.len() * IMAGE];
-        plain_batch(images, indices, &mut input);
-        let logits = model.predict(&input, &[head])?.remove(0);
-        classes.extend(logits.chunks_exact(logits.len() / indices.len()).map(argmax));
-    }
-    Ok(classes)
-}
-
-/// The first test image of each of a few classes, and the training images whose features are nearest; `test` and
-/// `known` are rows of features, the latter of the training images `bank`.
-fn neighbors(name: &str, test: &[f32], (known, bank): (Vec<f32>, &[u32]), width: usize, data: &Data) -> Figure {
-    let mut queries: Vec<usize> = vec![];
-    for (index, label) in data.test.labels.iter().enumerate() {
-        if queries.len() < QUERIES && queries.iter().all(|&query| data.test.labels[query] != *label) {
-            queries.push(index);
-        }
-    }
-    let picture = |images: &Dataset, index: usize| {
+/// Test images, and the training images whose features are nearest: `asked` and `known` are rows of features, of the test
+/// images `queries` and the training images `bank`.
+fn neighbors(
+    name: &str,
+    (asked, queries): (Vec<f32>, &[u32]),
+    (known, bank): (Vec<f32>, &[u32]),
+    width: usize,
+    data: &Data,
+) -> Figure {
+    let picture = |images: &Dataset, index: u32| {
+        let index = index as usize;
         Picture::of_planes(images.image(index), &*data.classes[usize::from(images.labels[index])])
     };
-    let rows: Vec<f32> = queries.iter().flat_map(|query| &test[query * width..][..width]).copied().collect();
     let shown = NEAREST.min(bank.len());
-    let found = nearest(&normalized(rows, width), &normalized(known, width), width, shown);
-    let row = |(&query, near): (&usize, &[Neighbor])| {
-        let near = near.iter().map(|near| bank[near.1 as usize] as usize).map(|index| Picture {
-            right: Some(data.train.labels[index] == data.test.labels[query]),
+    let found = nearest(&normalized(asked, width), &normalized(known, width), width, shown);
+    let row = |(&query, near): (&u32, &[Neighbor])| {
+        let near = near.iter().map(|near| bank[near.1 as usize]).map(|index| Picture {
+            right: Some(data.train.labels[index as usize] == data.test.labels[query as usize]),
             ..picture(&data.train, index)
         });
         std::iter::once(picture(&data.test, query)).chain(near).collect()
@@ -243,8 +212,8 @@ fn filters(name: &str, weights: &Weights) -> Figure {
     }
 }
 
-/// The layout as a figure, scaled to [`EXTENT`] with its proportions kept.
-fn map(name: &str, layout: &[[f32; 2]], data: &Data) -> Figure {
+/// The layout of the test images `test` as a figure, scaled to [`EXTENT`] with its proportions kept.
+fn map(name: &str, layout: &[[f32; 2]], test: &[u32], data: &Data) -> Figure {
     let range = |axis: usize| {
         let values = layout.iter().map(|point| point[axis]);
         values.fold((f32::MAX, f32::MIN), |(low, high), x| (low.min(x), high.max(x)))
@@ -258,16 +227,23 @@ fn map(name: &str, layout: &[[f32; 2]], data: &Data) -> Figure {
             (centered * f32::from(EXTENT)) as u16
         })
     };
+    let (n, all) = (test.len(), data.test.len());
+    let images = match n == all {
+        true => "all test images".to_owned(),
+        false => format!("{n} of the {all} test images, chosen at random"),
+    };
     Figure {
         id: format!("umap-{name}"),
         title: format!("Feature map (UMAP) of {name}"),
-        caption: "UMAP of the backbone's features of all test images: images with similar features lie close \
-                  together. Axes, and distances between clusters, have no meaning."
-            .to_owned(),
+        caption: format!(
+            "UMAP of the backbone's features of {images}: images with similar features lie close together. Axes, and \
+             distances between clusters, have no meaning."
+        ),
         plot: Plot::Scatter(Scatter {
-            classes: data.classes.clone(),
+            classes: data.classes.iter().map(|name| visible(name).into_owned()).collect(),
             points: layout.iter().map(place).collect(),
-            labels: data.test.labels.clone(),
+            labels: test.iter().map(|&index| data.test.labels[index as usize]).collect(),
+            images: if n == all { vec![] } else { test.to_vec() },
             sheet: String::new(),
         }),
     }

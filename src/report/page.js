@@ -241,7 +241,7 @@ function map(figure, plot) {
     const picture = element("canvas", { width: SIDE, height: SIDE }), columns = images.naturalWidth / SIDE;
     const from = [index % columns * SIDE, Math.floor(index / columns) * SIDE];
     picture.getContext("2d").drawImage(images, ...from, SIDE, SIDE, 0, 0, SIDE, SIDE);
-    showTip(spot, picture, named(plot.classes[plot.labels[index]]), `, test image ${index}`);
+    showTip(spot, picture, named(plot.classes[plot.labels[index]]), `, test image ${plot.images?.[index] ?? index}`);
   };
   // From image to image in their order, those out of sight left out.
   let current = -1;

@@ -8,55 +8,43 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::chart::DASHES;
-use super::classes::PerClass;
 use super::figure::{EXTENT, Figure, Plot};
 use super::matrix::FEW;
 use super::outline::{UNIT, is_plain, outline};
+use super::run::Run;
 use super::scatter::{DARK, MARKERS};
+use super::sheet::Sheet;
 use super::svg::{COLORS, escape, inline};
-use super::{Run, Section, Sheet};
+use super::tested::checked;
+use super::{Content, Section};
 use crate::data::SIDE;
 use crate::experiment::table::{self, Row};
 use crate::experiment::{DatasetName, Experiment};
 use crate::text::{count, path_word};
 
-/// The beginning of every page's title.
-const TITLE: &str = "fewlabel: ";
+/// The beginning of every page, up to that of its title.
+pub(super) const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+    <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+    <link rel=\"icon\" href=\"data:,\">\n<title>fewlabel: ";
 
 /// The ids of the figures in a page of this program; none for any other page.
 pub(super) fn figure_ids(html: &str) -> Option<Vec<&str>> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    html.split_once("<title>")?.1.starts_with(TITLE).then_some(())?;
+    html.starts_with(HEAD).then_some(())?;
     let ids = html.split("\n<figure id=\"").skip(1).filter_map(|rest| Some(rest.split_once('"')?.0));
     Some(ids.filter(|id| id.chars().all(plain)).collect())
 }
 
-/// The beginning of a line that says what could not be drawn.
-pub(super) const MISSING: &str = "<p class=\"soft missing\">";
-
 /// What the accuracies of the classes begin with, where they differ in size.
-pub(super) const PER_CLASS: &str =
-    "<p class=\"soft\">Test accuracy; as CSV: <a href=\"classes.csv\">classes.csv</a></p>";
+const PER_CLASS: &str = "<p class=\"soft\">Test accuracy; as CSV: <a href=\"classes.csv\">classes.csv</a></p>";
 
-/// The page on the runs, for the folder `out`; `images` is where their images were looked for, and `missing` says what
-/// could not be drawn, and why.
-pub(super) fn page(
-    runs: &[Run],
-    (out_folder, images): (&Path, Option<&Path>),
-    sections: &[Section],
-    per_class: &[PerClass],
-    sheets: &[Sheet],
-    missing: &[String],
-) -> String {
+/// The page on the runs, for the folder `out`, up to its seal; `images` is where their images were looked for.
+pub(super) fn page(runs: &[Run], (out_folder, images): (&Path, Option<&Path>), content: &Content) -> String {
+    let Content { sections, per_class, sheets, lacking } = content;
     let names: Vec<&str> = runs.iter().map(|run| &*run.name).collect();
-    let title = format!("{TITLE}{}", names.join(", "));
+    let names = escape(&names.join(", "));
     let style = include_str!("page.css");
-    let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <link rel=\"icon\" href=\"data:,\">\n<title>{0}</title>\n<style>\n{style}</style>\n<h1>{0}</h1>\n",
-        escape(&title)
-    );
+    let mut out = format!("{HEAD}{names}</title>\n<style>\n{style}</style>\n<h1>fewlabel: {names}</h1>\n");
     let anchor = |i: usize| format!("section-{i}");
     out += "<nav><a href=\"#result\">Result</a>";
     for (i, section) in sections.iter().enumerate() {
@@ -82,8 +70,8 @@ pub(super) fn page(
             out.push_str("</details>\n");
         }
     }
-    for line in missing {
-        let _ = writeln!(out, "{MISSING}{}</p>", escape(line));
+    for line in &lacking.reasons {
+        let _ = writeln!(out, "<p class=\"soft missing\">{}</p>", escape(line));
     }
     out += "<noscript><p>Without JavaScript this page has no feature maps, and its figures are not interactive; the links \
             below each figure open it as SVG or PNG.</p></noscript>\n</section>\n";
@@ -116,7 +104,7 @@ pub(super) fn page(
     let _ = write!(
         out,
         "<script>\nconst COLORS = {colors}, DARK = {dark}, DASHES = {dashes}, MARKERS = {markers}, EXTENT = {EXTENT}, \
-         SIDE = {SIDE}, UNIT = {UNIT};\nconst OUTLINES = new Map({outlines});\n{script}</script>\n</html>\n"
+         SIDE = {SIDE}, UNIT = {UNIT};\nconst OUTLINES = new Map({outlines});\n{script}</script>\n"
     );
     out
 }
@@ -129,18 +117,26 @@ fn result(out: &mut String, run: &Run, named: bool) {
     }
     let rows = table::rows(&run.manifest);
     let _ = writeln!(out, "<p>{}</p>", escape(&summary(experiment, &rows)));
+    let soft = |out: &mut String, line: &str| {
+        let _ = writeln!(out, "<p class=\"soft\">{}</p>", escape(line));
+    };
     if rows.is_empty() {
         for line in table::untested(&run.manifest) {
             let _ = writeln!(out, "<p>{}</p>", escape(&line));
         }
-        return;
+    } else {
+        cells(out, &table::columns(&rows));
+        table::notes(&run.manifest, &rows).iter().chain(&run.duplicates).for_each(|note| soft(out, note));
+        if experiment.seeds.0 > 1 {
+            soft(out, "Neighbours, feature maps and confusion matrices are of the first seed.");
+        }
     }
-    cells(out, &table::columns(&rows));
-    for note in table::notes(&run.manifest, &rows).iter().chain(&run.duplicates) {
-        let _ = writeln!(out, "<p class=\"soft\">{}</p>", escape(note));
+    if !run.has_results() {
+        let of = if experiment.seeds.0 > 1 { " of the first seed" } else { "" };
+        soft(out, &format!("No stage{of} is finished yet, so there are no maps of features."));
     }
-    if experiment.seeds.0 > 1 {
-        out.push_str("<p class=\"soft\">Neighbours, feature maps and confusion matrices are of the first seed.</p>\n");
+    if !run.manifest.result.is_empty() {
+        soft(out, &checked(run).join(" "));
     }
 }
 
@@ -240,20 +236,23 @@ fn reproduce(out: &mut String, run: &Run, images: Option<&Path>) {
     let mut options = data_dir(run, images);
     let file = path_word(&run.folder.join("manifest.json"));
     let verify = match (&*manifest.environment.device, manifest.experiment.seeds.0) {
-        ("cpu", _) => format!("fewlabel verify {file}{options}   # the same bits again\n"),
+        ("cpu", _) => format!("fewlabel verify {file}{options}   # the same bits again"),
         // Of one seed nothing can be verified where bits differ.
         (_, 1) => String::new(),
-        _ => format!("fewlabel verify {file}{options} --device cuda --within 2   # two points, over the seeds\n"),
+        _ => format!("fewlabel verify {file}{options} --device cuda --within 2   # two points, over the seeds"),
     };
     if manifest.environment.device != "cpu" {
         options += " --device cuda";
     }
     let name = &*manifest.experiment.name;
     let again = format!("fewlabel run {name}.yaml{options}   # the experiment below, saved in this file");
-    let _ = writeln!(out, "<h3>{}</h3>\n<pre>{}{}</pre>", escape(&run.name), escape(&verify), escape(&again));
+    let commands: Vec<String> =
+        [verify, again].iter().filter(|line| !line.is_empty()).map(|line| escape(line)).collect();
+    let _ = writeln!(out, "<h3>{}</h3>\n<pre>{}</pre>", escape(&run.name), commands.join("\n"));
     let environment = &manifest.environment;
     let facts = [
         ("experiment", manifest.experiment_sha256.clone()),
+        ("manifest.json", run.manifest_sha256.clone()),
         ("fewlabel", environment.fewlabel.clone()),
         ("written", environment.written.clone()),
         ("system", format!("{} {}", environment.os, environment.arch)),
@@ -269,22 +268,23 @@ fn reproduce(out: &mut String, run: &Run, images: Option<&Path>) {
     out.push_str(
         "</dl>\n<details><summary>SHA-256 of every stage's weights and history</summary>\n<div class=\"scroll\">\n",
     );
-    let heads = ["stage", "weights", "history"].map(|head| format!("<th scope=\"col\">{head}</th>")).concat();
+    let reused = &environment.reused;
+    let heads = ["stage", "weights", "history", "reused from the run of the experiment"];
+    let shown = if reused.is_empty() { 3 } else { 4 };
+    let heads: String = heads[..shown].iter().map(|head| format!("<th scope=\"col\">{head}</th>")).collect();
     let _ = writeln!(out, "<table><tr>{heads}</tr>");
     for (key, result) in &manifest.result {
-        let _ = writeln!(
-            out,
-            "<tr><th scope=\"row\">{}</th><td class=\"hash\">{}</td><td class=\"hash\">{}</td></tr>",
-            escape(key),
-            escape(&result.weights_sha256),
-            escape(&result.history_sha256)
-        );
+        let from = reused.get(key).map_or("", |from| from);
+        let hashes = [&result.weights_sha256, &result.history_sha256, from];
+        let cells: String =
+            hashes[..shown - 1].iter().map(|hash| format!("<td class=\"hash\">{}</td>", escape(hash))).collect();
+        let _ = writeln!(out, "<tr><th scope=\"row\">{}</th>{cells}</tr>", escape(key));
     }
     let yaml = serde_yaml::to_string(&manifest.experiment).expect("an experiment becomes YAML");
     let _ = writeln!(
         out,
         "</table></div></details>\n<details><summary>The experiment, complete</summary>\n<pre>{}</pre></details>",
-        escape(&yaml)
+        yaml.split('\n').map(escape).collect::<Vec<_>>().join("\n")
     );
 }
 

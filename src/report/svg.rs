@@ -11,6 +11,7 @@ use super::matrix::matrix;
 use super::pictures::pictures;
 use super::raster;
 use super::scatter::scatter;
+use crate::text::visible;
 
 /// Ten colours that colour-blind readers can tell apart (Petroff, "Accessible color sequences for data visualization",
 /// 2021).
@@ -43,19 +44,33 @@ fn drawing(plot: &Plot) -> ([f64; 2], String) {
     }
 }
 
+/// What a drawing begins with, but for its size.
+const HEAD: [&str; 2] = [
+    "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 ",
+    "font-family=\"Roboto, Helvetica, Arial, sans-serif\" font-size=\"12\" role=\"img\" aria-label=\"",
+];
+
 fn wrap(figure: &Figure, [width, height]: [f64; 2], body: &str) -> String {
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" \
-         height=\"{height:.0}\" font-family=\"Roboto, Helvetica, Arial, sans-serif\" font-size=\"12\" role=\"img\" \
-         aria-label=\"{}\">\n{body}</svg>\n",
+        "{}{width:.0} {height:.0}\" width=\"{width:.0}\" height=\"{height:.0}\" {}{}\">\n{body}</svg>\n",
+        HEAD[0],
+        HEAD[1],
         escape(&figure.title)
     )
 }
 
-/// Text as it may stand in XML and HTML; U+FFFD for a character that XML 1.0 forbids, as most of control.
+/// Width and height of a drawing; none for what begins otherwise.
+pub fn size(svg: &[u8]) -> Option<[f32; 2]> {
+    let line = svg.split(|&byte| byte == b'\n').next()?;
+    let (size, rest) = std::str::from_utf8(line).ok()?.strip_prefix(HEAD[0])?.split_once('"')?;
+    let (width, height) = size.split_once(' ')?;
+    let named = format!(" width=\"{width}\" height=\"{height}\" {}", HEAD[1]);
+    rest.starts_with(&named).then_some([width.parse().ok()?, height.parse().ok()?])
+}
+
+/// Text as it may stand on a line of XML and HTML: [`visible`], with U+FFFD for what else XML 1.0 forbids.
 pub fn escape(text: &str) -> String {
-    let allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..);
-    let text = text.replace(|c| !allowed(c), "\u{fffd}");
+    let text = visible(text).replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}");
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
@@ -83,11 +98,30 @@ pub fn image(out: &mut String, [x, y]: [f64; 2], side: f64, picture: &Picture) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::figure::{Pictures, Plot};
     use super::*;
+
+    #[test]
+    fn a_drawing_and_its_picture_tell_their_size() {
+        let picture = Picture { side: 2, rgb: vec![0; 12], caption: String::new(), right: None };
+        let plot = Plot::Pictures(Pictures { columns: vec![], rows: vec![vec![picture; 3]], scale: 10 });
+        let [id, title, caption] = [""; 3].map(str::to_owned);
+        let svg = document(&Figure { id, title, caption, plot });
+        // Three pictures of 20 and 8 between, before and after them; 8, 20, 8 and 4 from top to bottom.
+        assert_eq!(size(svg.as_bytes()), Some([92.0, 40.0]));
+        let pixels = raster::size_of([92.0, 40.0]);
+        assert_eq!(pixels, Some([276, 120]));
+        assert_eq!(raster::png_size(&raster::render(&svg)), pixels);
+        for other in [svg.replace("Roboto", "Arial"), svg.replacen("92", "91", 1), format!(" {svg}"), String::new()] {
+            assert_eq!(size(other.as_bytes()), None);
+        }
+        assert_eq!(raster::png_size(b"GIF89a"), None);
+    }
 
     #[test]
     fn what_people_wrote_cannot_leave_its_place() {
         assert_eq!(escape("<a href=\"x\">&"), "&lt;a href=&quot;x&quot;&gt;&amp;");
-        assert_eq!(escape("a\0\x07\x1b\u{ffff}\tb é 猫 😀"), "a\u{fffd}\u{fffd}\u{fffd}\u{fffd}\tb é 猫 😀");
+        assert_eq!(escape("a\0\x07\u{ffff}\tb é 猫 😀"), "a\\u{0}\\u{7}\u{fffd}\\tb é 猫 😀");
+        assert_eq!(escape("a\u{202e}b\n</title>"), r"a\u{202e}b\n&lt;/title&gt;");
     }
 }

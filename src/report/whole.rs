@@ -1,34 +1,73 @@
-//! Which figures a report can have, which it has, and whether it may take the place of the one that is there.
+//! Whether a report is whole and fresh, which figures it can have, and whether it may take the place of the one that is there.
 
 use std::path::{Path, PathBuf};
 
-use super::{Run, classes, page};
+use super::run::{MANIFEST, Run};
+use super::seal::{self, Seal, Sealed};
+use super::{classes, page};
 use crate::error::{Error, Result};
 use crate::experiment::RANDOM;
+use crate::files;
 use crate::text::{count, path_word};
 
 /// The files of a report beside its figures, the page last.
 pub(super) const FILES: [&str; 3] = ["results.csv", "results.md", "report.html"];
 
-/// The files of a figure.
-pub(super) fn drawings(out: &Path, id: &str) -> [PathBuf; 2] {
-    ["svg", "png"].map(|kind| out.join(format!("{id}.{kind}")))
+/// Whether a report can have a file of this name.
+pub(super) fn is_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let is_figure =
+        || (name.ends_with(".svg") || name.ends_with(".png")) && name.chars().all(is_plain) && !name.starts_with('.');
+    FILES.contains(&name) || name == classes::FILE || is_figure()
 }
 
-/// The files of the report in `folder`, by what its page shows; none where there is no page of ours.
-pub(crate) fn files_of(folder: &Path) -> Vec<PathBuf> {
-    let html = std::fs::read_to_string(folder.join("report.html")).unwrap_or_default();
-    let Some(ids) = page::figure_ids(&html) else { return vec![] };
-    let figures = ids.into_iter().flat_map(|id| drawings(folder, id));
-    let classes = html.contains(page::PER_CLASS).then(|| folder.join(classes::FILE));
-    figures.chain(classes).chain(FILES.map(|file| folder.join(file))).collect()
+/// What there is of a report.
+#[derive(Debug, Default, PartialEq)]
+pub struct State {
+    /// Whether it has all its files, not a byte of them changed, and every figure that its runs could give.
+    pub whole: bool,
+    /// The stages whose test accuracy was computed again from the saved weights: their keys, after the name of the run
+    /// where there are several.
+    pub recomputed: Vec<String>,
 }
 
-/// Whether the report in `folder` has all its files, and every figure that its runs could give.
+/// What there is of the report in `folder`, by the seal of its page.
+pub fn state(folder: &Path) -> State {
+    let Some(seal) = sealed(folder) else { return State::default() };
+    let keys = |run: &Sealed| {
+        let name = if seal.runs.len() > 1 { format!("{}: ", run.name) } else { String::new() };
+        run.recomputed.iter().map(move |key| format!("{name}{key}")).collect::<Vec<_>>()
+    };
+    State {
+        whole: seal.whole && changed(folder, &seal).is_none(),
+        recomputed: seal.runs.iter().flat_map(keys).collect(),
+    }
+}
+
+/// [`State::whole`].
 pub fn is_whole(folder: &Path) -> bool {
-    let html = std::fs::read_to_string(folder.join("report.html")).unwrap_or_default();
-    let files = files_of(folder);
-    !html.contains(page::MISSING) && !files.is_empty() && files.iter().all(|file| file.is_file())
+    state(folder).whole
+}
+
+/// Whether the report in the run directory `folder` is whole, of its manifest as it is now, and by this version.
+pub fn is_fresh(folder: &Path) -> bool {
+    let Some(seal) = sealed(folder) else { return false };
+    let manifest = files::read(&folder.join("manifest.json"), MANIFEST).map(|bytes| files::sha256(&bytes));
+    let is_of = |run: &Sealed| manifest.is_ok_and(|sha256| sha256 == run.manifest_sha256);
+    let [run] = &seal.runs[..] else { return false };
+    is_of(run) && seal.whole && seal.fewlabel == env!("CARGO_PKG_VERSION") && changed(folder, &seal).is_none()
+}
+
+/// The seal of the page in `folder`, if not a byte of the page is changed.
+fn sealed(folder: &Path) -> Option<Seal> {
+    Seal::of(&seal::read(&folder.join(FILES[2]))?)
+}
+
+/// The first file of the report that is missing or changed.
+fn changed<'a>(folder: &Path, seal: &'a Seal) -> Option<&'a str> {
+    let is_same =
+        |name: &str, hash: &str| seal::read(&folder.join(name)).is_some_and(|bytes| files::sha256(&bytes) == hash);
+    seal.files.iter().find(|(name, hash)| !is_same(name, hash)).map(|(name, _)| &**name)
 }
 
 /// What a new report would lack.
@@ -67,7 +106,7 @@ pub(super) fn undrawable(run: &Run, has_images: bool) -> Vec<String> {
 /// Refuses to replace the report in `out`, on the runs in `folders`, if it has a figure that a new one would lack.
 pub(super) fn check(out: &Path, lacking: &Lacking, folders: &[PathBuf]) -> Result<()> {
     let path = out.join("report.html");
-    let html = std::fs::read_to_string(&path).unwrap_or_default();
+    let html = seal::read(&path).and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
     let mut lost = page::figure_ids(&html).unwrap_or_default();
     lost.retain(|id| lacking.ids.iter().any(|lacking| lacking == id));
     if lost.is_empty() {

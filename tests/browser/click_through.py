@@ -6,6 +6,7 @@ Needs Chromium, chromedriver and selenium. Fails on a console message, on a requ
 page does not answer.
 """
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -141,6 +142,18 @@ def check_matrix(driver, figure):
     assert tip(driver) is None, "which Escape hides"
 
 
+def check_seal(driver, page):
+    """The page ends with the SHA-256 of its bytes before, and names every other file of the report with its own."""
+    text = driver.find_element(By.ID, "seal").get_attribute("textContent")
+    seal, bytes_ = json.loads(text), page.read_bytes()
+    body = bytes_[:bytes_.rindex(seal["sha256"].encode())]
+    assert hashlib.sha256(body).hexdigest() == seal["sha256"], "the page is as it was written"
+    for name, expected in seal["files"].items():
+        assert hashlib.sha256((page.parent / name).read_bytes()).hexdigest() == expected, name
+    manifest = (page.parent / "manifest.json").read_bytes()
+    assert hashlib.sha256(manifest).hexdigest() == seal["runs"][0]["manifest_sha256"], "of this manifest"
+
+
 def screenshots(driver, url, folder):
     """As a desktop, a phone and a dark desktop show it, whole; and as it is printed."""
     import base64
@@ -171,6 +184,7 @@ def main():
         driver.get(path.as_uri())
         figures = driver.find_elements(By.TAG_NAME, "figure")
         assert figures, "there are figures"
+        check_seal(driver, path)
         kinds = {"lines": check_lines, "scatter": check_map}
         found = dict.fromkeys(kinds, 0)
         for figure in figures:

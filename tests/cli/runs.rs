@@ -100,8 +100,16 @@ fn a_report_can_be_written_again_and_elsewhere() {
     let place = Place::new();
     place.good(&["run", &smoke(), "--quiet"]);
     std::fs::remove_file(place.path("runs/smoke/report.html")).unwrap();
-    place.good(&["report", "runs/smoke"]);
+    let said = place.good(&["report", "runs/smoke"]);
     assert!(place.path("runs/smoke/report.html").exists());
+    let stages = "baseline, pretext-finetune, simsiam-probe, simsiam-linear";
+    let computed =
+        format!("\nComputed again from weights and images: the test accuracy of {stages}; all else is as the");
+    assert!(said.contains(&computed), "{said}");
+    // Of one that is there nobody knows who wrote it.
+    let said = place.good(&["run", &smoke()]);
+    assert!(said.contains("\nIt was there, and matches the manifest; `fewlabel report runs/smoke` computes it again"));
+    assert!(!said.contains("Computed again"), "{said}");
     place.good(&["report", "runs/smoke", "runs/smoke", "--quiet"]);
     assert!(place.path("report/report.html").exists());
     let message = place.bad(&["report", "nowhere"], 2);

@@ -1,5 +1,8 @@
 //! The report: one self-contained file, figures beside it, tables for scripts.
 
+mod bounds;
+mod strangers;
+
 use std::path::{Path, PathBuf};
 
 use fewlabel::experiment::{Experiment, Manifest, Options, run};
@@ -19,7 +22,7 @@ fn files(folder: &Path, end: &str) -> Vec<String> {
     names
 }
 
-const SMOKE: &str = include_str!("../experiments/smoke.yaml");
+const SMOKE: &str = include_str!("../../experiments/smoke.yaml");
 
 /// The counts of a stage's confusion matrix, and the share on its diagonal.
 fn counted(out: &Path, stage: &str) -> (u32, f64) {
@@ -173,7 +176,7 @@ stages: [{name: one, method: supervised, epochs: 1, batch: 4}]";
     manifest.result.clear();
     manifest.save(&out.join("manifest.json")).unwrap();
     report::write(std::slice::from_ref(&out), None, &out, &mut |_| {}).unwrap();
-    let of_stage = |id: &String| ["confusion-one", "accuracy", "loss"].contains(&&**id);
+    let of_stage = |id: &String| ["confusion-one", "accuracy", "loss", "umap-random"].contains(&&**id);
     assert_eq!(files(&out, ".png"), before.into_iter().filter(|id| !of_stage(id)).collect::<Vec<_>>());
     assert!(!files(&out, ".svg").contains(&"confusion-one".to_owned()));
     // A run that starts over removes its report, but no page of someone else, nor files that such a page names.
@@ -261,21 +264,34 @@ stages: [{{name: a, method: supervised, epochs: 1, batch: 4}}, {{name: b, method
 fn names_that_people_gave_stay_text() {
     let folder = tempfile::tempdir().unwrap();
     let images = folder.path().join("images");
-    class_folders(&images, &["<!--<script>", "a\x07&b"], [8, 5]);
+    class_folders(&images, &["<!--<script>", "=a|[\x07&`b`](c)", "z\u{202e}\n"], [8, 5]);
+    // The classes differ in size: each has its own accuracy.
+    std::fs::remove_file(images.join("test/=a|[\x07&`b`](c)/0.png")).unwrap();
+    std::fs::remove_file(images.join("test/z\u{202e}\n/0.png")).unwrap();
     let out = folder.path().join("it's mine");
-    run_on(&images, &out, [16, 10]);
+    run_on(&images, &out, [24, 13]);
     let page = report::write(std::slice::from_ref(&out), Some(&images), &out, &mut |_| {}).unwrap();
     let html = std::fs::read_to_string(page).unwrap();
-    assert!(!html.contains("<!--") && html.contains(r#""classes":["\u003c!--\u003cscript>","a\u0007&b"]"#));
-    assert!(std::fs::read_to_string(out.join("confusion-a.svg")).unwrap().contains("a\u{fffd}&amp;b"));
+    assert!(!html.contains("<!--"));
+    let json = r#""classes":["\u003c!--\u003cscript>","=a|[\\u{7}&`b`](c)","z\\u{202e}\\n"]"#;
+    assert!(html.contains(json) && html.contains(r#"<th scope="row">z\u{202e}\n</th>"#));
+    assert!(std::fs::read_to_string(out.join("confusion-a.svg")).unwrap().contains(r"=a|[\u{7}&amp;`b`](c)"));
+    for file in report_files(&out) {
+        let shown = String::from_utf8_lossy(&file.1).contains(['\u{202e}', '\x07']);
+        assert!(file.0.ends_with(".png") || !shown, "{}: a mark that turns or hides text", file.0);
+    }
+    let csv = std::fs::read_to_string(out.join("classes.csv")).unwrap();
+    assert!(csv.contains("\nit-s-mine,a,'=a|[\\u{7}&`b`](c),8,4,") && csv.contains(",z\\u{202e}\\n,8,4,"), "{csv}");
+    let md = std::fs::read_to_string(out.join("results.md")).unwrap();
+    assert!(md.contains(r"largest class (\<!--\<script\>): 38.5 %"), "{md}");
     let verify = |images: &str| {
         format!(r"fewlabel verify '{}/it'\''s mine/manifest.json' --data-dir {images} ", folder.path().display())
     };
     assert!(html.contains(&verify(&images.display().to_string())));
-    // Of two classes there are two queries.
-    assert!(html.contains("then the 10 of the 16 training images"));
+    // Of three classes there are three queries.
+    assert!(html.contains("then the 10 of the 24 training images"));
     let neighbors = std::fs::read_to_string(out.join("neighbors-random.svg")).unwrap();
-    assert_eq!(neighbors.matches("<image").count(), 2 * (1 + 10));
+    assert_eq!(neighbors.matches("<image").count(), 3 * (1 + 10));
     let page = report::write(std::slice::from_ref(&out), None, &folder.path().join("other"), &mut |_| {}).unwrap();
     assert!(std::fs::read_to_string(page).unwrap().contains(&verify("IMAGES")), "where they are nobody has said");
 }
@@ -336,26 +352,21 @@ fn a_report_is_never_replaced_by_one_that_shows_less() {
 }
 
 #[test]
-fn nothing_is_removed_before_the_page_that_does_without_it_is_written() {
+fn nothing_is_changed_where_a_file_cannot_be_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let out = run_into(folder.path(), SMOKE);
     let write = || report::write(std::slice::from_ref(&out), None, &out, &mut |_| {});
     write().unwrap();
-    let before = report_files(&out);
-    // A stage less, and a page that cannot be replaced.
+    // A stage less, and a table that is none.
     let mut manifest = Manifest::load(&out.join("manifest.json")).unwrap();
     manifest.result.remove("simsiam-linear");
     manifest.save(&out.join("manifest.json")).unwrap();
-    std::fs::rename(out.join("results.md"), folder.path().join("results.md")).unwrap();
-    std::fs::create_dir(out.join("results.md")).unwrap();
+    std::fs::write(out.join("results.md"), "my own notes").unwrap();
+    let before = report_files(&out);
     let error = write().unwrap_err();
-    assert_eq!(error.exit_code(), 3, "{error}");
-    std::fs::remove_dir(out.join("results.md")).unwrap();
-    std::fs::rename(folder.path().join("results.md"), out.join("results.md")).unwrap();
-    let names = |files: &[(String, Vec<u8>)]| files.iter().map(|file| file.0.clone()).collect::<Vec<_>>();
-    assert_eq!(names(&report_files(&out)), names(&before));
-    let page = |files: &[(String, Vec<u8>)]| files.iter().find(|file| file.0 == "report.html").unwrap().1.clone();
-    assert!(page(&report_files(&out)) == page(&before), "the old page, which shows them");
+    assert!(error.exit_code() == 2 && error.to_string().contains("results.md: is there, and is no file of"), "{error}");
+    assert!(report_files(&out) == before, "the old page, and all that it shows");
+    std::fs::remove_file(out.join("results.md")).unwrap();
     write().unwrap();
     assert!(!out.join("confusion-simsiam-linear.svg").exists() && out.join("confusion-simsiam-probe.svg").exists());
 }
