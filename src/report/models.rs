@@ -51,7 +51,7 @@ pub fn views(run: &Run, data: &Data) -> Figure {
         }
         row
     };
-    let columns = [("image", 1), ("pretext tasks, 3 epochs", 3), ("SimSiam's two views, 2 epochs", 4)];
+    let columns = [("image", 1), ("pretext tasks, three draws", 3), ("SimSiam's views, two draws", 4)];
     Figure {
         id: "views".to_owned(),
         title: "Augmented views".to_owned(),
@@ -83,7 +83,7 @@ pub fn confusion(Tested { stage, matrix, .. }: &Tested) -> Figure {
         id: format!("confusion-{stage}"),
         title: format!("Confusion matrix of {stage}"),
         caption: format!(
-            "Test images by their class (row) and the class predicted for them (column).{}",
+            "Test images by their class (row) and the class predicted for them (column); the colour is the share of the row.{}",
             most_confused(matrix)
         ),
         plot: Plot::Matrix(matrix.clone()),
@@ -176,7 +176,7 @@ fn neighbors(
     let some = if bank.len() < all { format!("{BANK} of ") } else { String::new() };
     Figure {
         id: format!("neighbors-{name}"),
-        title: format!("Nearest neighbours by {name}"),
+        title: format!("Nearest neighbours by {}", titled(name)),
         caption: format!(
             "Each row: a test image, then the {shown} of {some}the {all} training images with the highest cosine \
              similarity of features. Solid frame: same class; dashed frame: another class."
@@ -187,6 +187,11 @@ fn neighbors(
             scale: 2,
         }),
     }
+}
+
+/// A backbone's name in a title.
+fn titled(name: &str) -> &str {
+    if name == RANDOM { "random weights (untrained)" } else { name }
 }
 
 /// The first convolution, [c, 3, 3, 3]: each filter as a picture, gray where it is 0.
@@ -200,7 +205,7 @@ fn filters(name: &str, weights: &Weights) -> Figure {
     let pictures: Vec<Picture> = filters.chunks_exact(CHANNELS * 9).map(picture).collect();
     Figure {
         id: format!("filters-{name}"),
-        title: format!("First-layer filters of {name}"),
+        title: format!("First-layer filters of {}", titled(name)),
         caption: "The 3 × 3 weights of each filter of the first convolution as red, green and blue, scaled to the \
                   filter's largest weight; gray is 0."
             .to_owned(),
@@ -234,7 +239,7 @@ fn map(name: &str, layout: &[[f32; 2]], test: &[u32], data: &Data) -> Figure {
     };
     Figure {
         id: format!("umap-{name}"),
-        title: format!("Feature map (UMAP) of {name}"),
+        title: format!("Feature map (UMAP) of {}", titled(name)),
         caption: format!(
             "UMAP of the backbone's features of {images}: images with similar features lie close together. Axes, and \
              distances between clusters, have no meaning."
