@@ -216,23 +216,34 @@ fn a_stale_or_broken_report_is_not_taken_for_the_report() {
     write(&out).unwrap();
     assert!(report::is_fresh(&out));
     let whole = report_files(&out);
-    for (name, bytes) in &whole {
-        let flipped = |at: usize| {
-            let mut bytes = bytes.clone();
-            bytes[at] ^= 4;
-            bytes
-        };
-        let end = bytes.len() - 1;
-        let damaged = [vec![], bytes[..bytes.len() / 2].to_vec(), flipped(0), flipped(end / 2), flipped(end)];
-        for (i, damaged) in damaged.into_iter().enumerate() {
-            std::fs::write(out.join(name), damaged).unwrap();
-            assert!(!report::is_fresh(&out) && !report::is_whole(&out), "{name}, damage {i}");
-            write(&out).unwrap();
-            assert!(report::is_fresh(&out) && report_files(&out) == whole, "{name}, damage {i}: made again");
+    let flipped = |bytes: &[u8], at: usize| {
+        let mut bytes = bytes.to_vec();
+        bytes[at] ^= 4;
+        bytes
+    };
+    let kinds: [&dyn Fn(&[u8]) -> Vec<u8>; 5] = [
+        &|_| vec![],
+        &|bytes| bytes[..bytes.len() / 2].to_vec(),
+        &|bytes| flipped(bytes, 0),
+        &|bytes| flipped(bytes, bytes.len() / 2),
+        &|bytes| flipped(bytes, bytes.len() - 1),
+    ];
+    for (kind, damaged) in kinds.into_iter().enumerate() {
+        for (name, bytes) in &whole {
+            std::fs::write(out.join(name), damaged(bytes)).unwrap();
+            assert!(!report::is_fresh(&out) && !report::is_whole(&out), "{name}, damage {kind}");
+            std::fs::write(out.join(name), bytes).unwrap();
+            assert!(report::is_fresh(&out));
         }
+        // All at once.
+        whole.iter().for_each(|(name, bytes)| std::fs::write(out.join(name), damaged(bytes)).unwrap());
+        write(&out).unwrap();
+        assert!(report::is_fresh(&out) && report_files(&out) == whole, "damage {kind}: made again");
+    }
+    for (name, bytes) in &whole {
         std::fs::remove_file(out.join(name)).unwrap();
         assert!(!report::is_fresh(&out) && !report::is_whole(&out), "{name} is gone");
-        write(&out).unwrap();
+        std::fs::write(out.join(name), bytes).unwrap();
     }
     // Whole, but of another manifest.
     environment(&out, "cpu", "another");
