@@ -26,14 +26,19 @@ static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
 
 static PICTURES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let opaque: DynamicImage = ImageBuffer::from_fn(7, 5, |x, y| Rgb([x as u8 * 30, y as u8 * 50, 9])).into();
-    let clear: DynamicImage = ImageBuffer::from_fn(7, 5, |x, y| Rgba([x as u16 * 7000, y as u16, 9, x as u16 * 9000])).into();
+    let clear: DynamicImage =
+        ImageBuffer::from_fn(7, 5, |x, y| Rgba([x as u16 * 7000, y as u16, 9, x as u16 * 9000])).into();
     let written = |image: &DynamicImage, format| {
         let mut bytes = Cursor::new(vec![]);
         image.write_to(&mut bytes, format).ok().map(|()| bytes.into_inner())
     };
     use ImageFormat::{Bmp, Gif, Jpeg, Png, Pnm, Tiff, WebP};
     let kinds = [Bmp, Gif, Jpeg, Png, Pnm, Tiff, WebP].into_iter();
-    kinds.chain([Png, Tiff]).zip([&opaque; 7].into_iter().chain([&clear; 2])).filter_map(|(kind, image)| written(image, kind)).collect()
+    kinds
+        .chain([Png, Tiff])
+        .zip([&opaque; 7].into_iter().chain([&clear; 2]))
+        .filter_map(|(kind, image)| written(image, kind))
+        .collect()
 });
 
 /// How large a picture says it is; its size is limited by a test, not here, where a large one would take minutes.

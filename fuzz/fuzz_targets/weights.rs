@@ -25,7 +25,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let bytes = if kind % 2 == 0 { rest.to_vec() } else { edited(&WHOLE, rest) };
     fs::write(FILE.path(), bytes).expect("room for it");
     if let Ok(weights) = Weights::load(FILE.path(), &NETWORK) {
-        assert!(weights.arrays.iter().map(|array| &array.shape).eq(NETWORK.tensors().map(|spec| &spec.shape)));
+        assert!(weights.arrays.iter().map(|array| array.shape.clone()).eq(NETWORK.tensors().map(|spec| spec.shape)));
         assert!(weights.arrays.iter().flat_map(|array| &array.values).all(|value| value.is_finite()));
         weights.save(FILE.path(), &[]).expect("room for it");
         assert_eq!(Weights::load(FILE.path(), &NETWORK).expect("what was written can be read"), weights);
