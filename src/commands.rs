@@ -137,11 +137,12 @@ fn print_report(out: &Path, is_new: bool, output: Output) -> Result<()> {
     match output {
         Output::Text => {
             let claimed = if is_new { claimed(&recomputed) } else { left(out) };
-            print(&format!("The report: {}{lacks}\n{claimed}", shown(&path)))
+            // The path last: scripts read the last line.
+            print(&format!("{claimed}{lacks}\nThe report: {}", shown(&path)))
         }
         Output::Json => {
             let path = path.display().to_string();
-            let said = json!({"event": "report", "path": path, "whole": state.whole, "recomputed": recomputed});
+            let said = json!({"event": "report", "path": path, "whole": state.whole});
             print(&text::json(&said))
         }
         Output::Nothing => Ok(()),

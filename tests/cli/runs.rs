@@ -103,8 +103,7 @@ fn a_report_can_be_written_again_and_elsewhere() {
     let said = place.good(&["report", "runs/smoke"]);
     assert!(place.path("runs/smoke/report.html").exists());
     let stages = "baseline, pretext-finetune, simsiam-probe, simsiam-linear";
-    let computed =
-        format!("\nComputed again from weights and images: the test accuracy of {stages}; all else is as the");
+    let computed = format!("Computed again from weights and images: the test accuracy of {stages}; all else is as the");
     assert!(said.contains(&computed), "{said}");
     // Of one that is there nobody knows who wrote it.
     let said = place.good(&["run", &smoke()]);

@@ -445,7 +445,7 @@ fn what_is_no_data_set_is_refused() {
     for class in ["c", "d"] {
         save(&folder.path().join("test").join(class).join("1.png"), 32, 32, |_, _| [0; 3]);
     }
-    assert!(error().contains("1 folders"), "{}", error());
+    assert!(error().contains("holds 1 folder; each"), "{}", error());
     save(&folder.path().join("train/b/1.jpg"), 40, 40, |_, _| [9; 3]);
     assert!(error().contains("test: holds classes without a folder in train: c, d"), "{}", error());
     fs::rename(folder.path().join("test/c"), folder.path().join("test/b")).unwrap();
