@@ -33,7 +33,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Compares `found` with `expected` and says how they agree, and what was compared: to the bit or, with `within` in
+/// Compares `found` with `expected` and says how they agree: to the bit or, with `within` in
 /// percentage points, in that every stage's test accuracies are equivalent over the seeds ([`equivalence`], p < 0.05).
 ///
 /// # Errors
@@ -43,11 +43,10 @@ pub fn compare(expected: &Manifest, found: &Manifest, within: Option<f64>) -> Re
         let (n, all) = (expected.result.len(), expected.experiment.plan(&[])?.len());
         let part = if n < all { format!("{n} of ") } else { String::new() };
         let stages = count(all, "stage");
-        let verdict = format!("bit-identical: {part}{stages} of {}", expected.experiment.name);
-        return Ok(format!("{}\n{verdict}", subject(expected)));
+        return Ok(format!("bit-identical: {part}{stages} of {}", expected.experiment.name));
     };
     if let Some(points) = within {
-        return equivalent(expected, found, points).map(|said| format!("{}\n{said}", subject(expected)));
+        return equivalent(expected, found, points);
     }
     let mut lines = vec![difference.to_string()];
     let environment = environments(&expected.environment, &found.environment);
@@ -61,7 +60,7 @@ pub fn compare(expected: &Manifest, found: &Manifest, within: Option<f64>) -> Re
 }
 
 /// What a verdict is about, since a name says nothing: images, seeds with a result, the experiment's hash.
-fn subject(manifest: &Manifest) -> String {
+pub fn subject(manifest: &Manifest) -> String {
     let Manifest { experiment, result, .. } = manifest;
     let name = serde_json::to_value(experiment.dataset.name).expect("a name becomes JSON");
     let [train, test] = [experiment.dataset.train, experiment.dataset.test].map(|n| n.map_or(0, |n| n.0));
@@ -76,10 +75,7 @@ fn subject(manifest: &Manifest) -> String {
         seeds => seeds.first().map_or(String::new(), |seed| format!("seed {seed}")),
     };
     let name = name.as_str().unwrap_or_default();
-    format!(
-        "compared: {name}, {train} training and {test} test images; {seeds}; experiment {}",
-        manifest.experiment_sha256
-    )
+    format!("{name}, {train} training and {test} test images; {seeds}; experiment {}", manifest.experiment_sha256)
 }
 
 /// Checks that the manifest's experiment is `experiment`, and not only of the same name.
@@ -305,19 +301,19 @@ mod tests {
         let said = |experiment: &Experiment, keys: &[&str]| {
             let mut manifest = Manifest::new(experiment, "cpu");
             manifest.result.extend(keys.iter().map(|key| (key.to_string(), result.clone())));
-            compare(&manifest, &manifest, None).unwrap()
+            (subject(&manifest), compare(&manifest, &manifest, None).unwrap())
         };
         let (one, three) = (yaml(""), yaml("seeds: 3,"));
         let about = |experiment: &Experiment, seeds: &str| {
-            format!("compared: synthetic, 100 training and 20 test images; {seeds}; experiment {}", experiment.sha256())
+            format!("synthetic, 100 training and 20 test images; {seeds}; experiment {}", experiment.sha256())
         };
         let all = about(&one, "seed 18446744073709551615");
-        assert_eq!(said(&one, &["a"]), format!("{all}\nbit-identical: 1 stage of study"));
+        assert_eq!(said(&one, &["a"]), (all, "bit-identical: 1 stage of study".to_owned()));
         let some = about(&three, "seeds 18446744073709551615 to 0");
         let keys = ["seed-18446744073709551615/a", "seed-0/a", "seed-1/a"];
-        assert_eq!(said(&three, &keys[..2]), format!("{some}\nbit-identical: 2 of 3 stages of study"));
+        assert_eq!(said(&three, &keys[..2]), (some, "bit-identical: 2 of 3 stages of study".to_owned()));
         let apart = about(&three, "seeds 18446744073709551615, 1");
-        assert_eq!(said(&three, &[keys[0], keys[2]]), format!("{apart}\nbit-identical: 2 of 3 stages of study"));
+        assert_eq!(said(&three, &[keys[0], keys[2]]), (apart, "bit-identical: 2 of 3 stages of study".to_owned()));
     }
 
     /// A manifest's text must not end a line: a script reads the last one.

@@ -66,9 +66,13 @@ pub fn verify(options: Verify) -> Result<()> {
         0 => said,
         _ => format!("{said}\n{before} of them had already been run into {}", shown(out)),
     });
-    let event = |event: &str, message: &str| print(&text::json(&json!({"event": event, "message": message})));
+    let subject = golden::subject(&expected);
+    let event = |event: &str, message: &str| {
+        print(&text::json(&json!({"event": event, "message": message, "compared": subject})))
+    };
     match (&said, options.how.output()) {
-        (Ok(said), Output::Text) => print(said)?,
+        // The verdict last: scripts read the last line.
+        (Ok(said), Output::Text) => print(&format!("compared: {subject}\n{said}"))?,
         (Ok(said), Output::Json) => event("verified", said)?,
         (Err(Error::Differs(difference)), Output::Json) => event("differs", difference)?,
         _ => {}
