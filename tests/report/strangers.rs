@@ -221,7 +221,8 @@ fn a_stale_or_broken_report_is_not_taken_for_the_report() {
         bytes[at] ^= 4;
         bytes
     };
-    let kinds: [&dyn Fn(&[u8]) -> Vec<u8>; 5] = [
+    type Damage<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
+    let kinds: [Damage; 5] = [
         &|_| vec![],
         &|bytes| bytes[..bytes.len() / 2].to_vec(),
         &|bytes| flipped(bytes, 0),
