@@ -36,7 +36,7 @@ pub(crate) fn write(folder: &Path, paths: impl Iterator<Item = String>) -> Resul
     files::write_atomically(&folder.join(FILE), &[lines.as_bytes()])
 }
 
-/// Reads what [`write`] has written, or says what is wrong with it.
+/// Reads what [`write()`] has written, or says what is wrong with it.
 pub(crate) fn read(folder: &Path) -> io::Result<Sums> {
     let bytes = files::read(&folder.join(FILE), MOST)?;
     let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not text"))?;
