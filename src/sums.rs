@@ -1,7 +1,6 @@
 //! `SHA256SUMS`: the hashes of a run directory's files, in the format of `sha256sum`, which can check them too.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Component, Path};
 
@@ -44,13 +43,18 @@ pub(crate) fn read(folder: &Path) -> io::Result<Sums> {
     for (line, number) in text.split_inclusive('\n').zip(1..) {
         let bad =
             || io::Error::other(format!("line {number} is not a SHA-256, two spaces and a path: {}", visible(line)));
-        let (hash, path) = line.strip_suffix('\n').and_then(|line| line.split_once("  ")).ok_or_else(bad)?;
-        let is_hash = hash.len() == 64 && hash.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-        if !is_hash || !stays_inside(path) || sums.insert(path.to_owned(), hash.to_owned()).is_some() {
+        let (hash, path) = line.strip_suffix('\n').and_then(entry).ok_or_else(bad)?;
+        if !stays_inside(path) || sums.insert(path.to_owned(), hash.to_owned()).is_some() {
             return Err(bad());
         }
     }
     Ok(sums)
+}
+
+/// The SHA-256 and the path in a line as `sha256sum` writes it.
+pub(crate) fn entry(line: &str) -> Option<(&str, &str)> {
+    let is_hash = |hash: &str| hash.len() == 64 && hash.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    line.split_once("  ").filter(|(hash, _)| is_hash(hash))
 }
 
 /// Whether a path leads to something below its folder, as far as its text tells.
@@ -61,11 +65,7 @@ fn stays_inside(path: &str) -> bool {
 
 /// SHA-256 of a file, in lower-case hexadecimal, read in pieces.
 pub(crate) fn hash(path: &Path) -> io::Result<String> {
-    // Opening a pipe waits for its other end.
-    if !path.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a file"));
-    }
-    let (mut file, mut hash, mut piece) = (File::open(path)?, Sha256::new(), vec![0; 1 << 16]);
+    let (mut file, mut hash, mut piece) = (files::open(path)?, Sha256::new(), vec![0; 1 << 16]);
     loop {
         match file.read(&mut piece)? {
             0 => return Ok(files::hex(&hash.finalize())),

@@ -11,8 +11,8 @@ use super::seal::{Seal, read};
 use super::whole::{FILES, is_name};
 use super::{classes, page, raster};
 use crate::error::{Error, Result};
-use crate::files;
 use crate::text::count;
+use crate::{files, sums};
 
 /// The files of a report that is being written, and those that it replaces: lines as `sha256sum` writes them.
 const LIST: &str = "report.unfinished";
@@ -117,9 +117,7 @@ fn listed(folder: &Path) -> Option<Known> {
     let text = String::from_utf8(read(&folder.join(LIST))?).ok()?;
     let mut known = Known::new();
     for line in text.lines() {
-        let (hash, name) = line.split_once("  ")?;
-        let is_hash = hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
-        (is_hash && is_name(name)).then_some(())?;
+        let (hash, name) = sums::entry(line).filter(|(_, name)| is_name(name))?;
         known.entry(name.to_owned()).or_default().insert(hash.to_owned());
     }
     Some(known)
