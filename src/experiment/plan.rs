@@ -174,11 +174,18 @@ mod tests {
         assert!(plan(&stages, &["s9".to_owned()]).is_err());
     }
 
-    /// In time that grows with their number, not with its square: 100,000 squared would take a minute.
+    /// A manifest of somebody else may have any number.
     #[test]
-    fn very_many_stages_are_planned() {
-        let chain: Vec<Option<usize>> = (0..100_000).map(|i: usize| i.checked_sub(1)).collect();
-        assert_eq!(plan(&stages(&chain), &[]).ok().unwrap().len(), chain.len());
+    fn stages_have_a_limit_and_so_have_those_over_the_seeds() {
+        let complete = |n: usize, seeds: u32| {
+            let mut experiment = Experiment { claims: vec![], ..Experiment::quick() };
+            (experiment.stages, experiment.seeds.0) = (stages(&vec![None; n]), seeds);
+            experiment.complete().map_err(|conflict| conflict.message)
+        };
+        assert_eq!([complete(1000, 1), complete(1000, 100)], [Ok(()), Ok(())]);
+        let refused =
+            |n: usize, over: usize| Err(format!("stages: {n}, {over} over the seeds; 1000 and 100000 are the most"));
+        assert_eq!([complete(1001, 1), complete(1000, 101)], [refused(1001, 1001), refused(1000, 101_000)]);
     }
 
     #[test]
