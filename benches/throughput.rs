@@ -1,15 +1,19 @@
 //! Throughput of training steps, evaluation and augmentation, in images per second (a SimSiam image is two views), and
 //! of their parts.
 
+#[path = "../tests/common/mod.rs"]
+mod common;
+
 use std::hint::black_box;
 
 use candle_core::Device;
+use common::Task;
 use criterion::{Criterion, Throughput, criterion_group};
 use fewlabel::augment;
 use fewlabel::data::{IMAGE, synthetic};
 use fewlabel::engine::cpu::layer::LayerBench;
 use fewlabel::engine::cpu::product::{BLOCK, Left, PANEL, Right, product_ahead};
-use fewlabel::engine::{self, DropoutKey, Engine, Objective, Target};
+use fewlabel::engine::{self, DropoutKey, Engine, Input};
 use fewlabel::network::{CLASSIFICATION_HEAD, Network, PRETEXT_HEADS, Weights, Widths};
 use fewlabel::optimizer::{Rule, State};
 use fewlabel::rng::{Purpose, Stream};
@@ -32,24 +36,22 @@ fn training(c: &mut Criterion) {
 
     let mut images = vec![0.0; 128 * IMAGE];
     augment::plain_batch(&data, &indices, &mut images);
-    let targets = [Target { head: CLASSIFICATION_HEAD, labels: &data.labels }];
-    let objective = Objective::Classify { images: &images, targets: &targets };
+    let (task, mut scratch) = (Task::of_head(&CLASSIFICATION_HEAD, &images, &data.labels), Default::default());
     let mut model = open(Network::supervised(&widths), Rule::Adam);
     group.throughput(Throughput::Elements(128));
     group.bench_function("supervised_b128", |b| {
-        b.iter(|| model.step(&objective, KEY, 1e-3.into()).map(|outcome| outcome.loss))
+        b.iter(|| task.step(&mut *model, KEY, 1e-3.into(), &mut scratch))
     });
 
     let (mut images, mut draws) = (vec![0.0; 64 * IMAGE], vec![]);
     augment::pretext_batch(&data, &indices[..64], 0, Purpose::Pretext, 0, &mut images, &mut draws);
     let labels: Vec<Vec<u8>> = (0..3).map(|task| draws.iter().map(|draw| draw.labels()[task]).collect()).collect();
-    let target = |((head, _), labels)| Target { head, labels };
-    let targets: Vec<_> = PRETEXT_HEADS.into_iter().zip(labels.iter().map(Vec::as_slice)).map(target).collect();
-    let objective = Objective::Classify { images: &images, targets: &targets };
+    let heads = PRETEXT_HEADS.map(|(head, _)| head);
+    let task = Task::Classify { images: &images, heads: &heads, labels: labels.iter().map(Vec::as_slice).collect() };
     let mut model = open(Network::pretext(&widths), Rule::Adam);
     group.throughput(Throughput::Elements(64));
     group.bench_function("pretext_b64", |b| {
-        b.iter(|| model.step(&objective, KEY, 1e-3.into()).map(|outcome| outcome.loss))
+        b.iter(|| task.step(&mut *model, KEY, 1e-3.into(), &mut scratch))
     });
 
     let views = [Purpose::View1, Purpose::View2].map(|view| {
@@ -57,10 +59,10 @@ fn training(c: &mut Criterion) {
         augment::view_batch(&data, &indices[..64], 0, view, 0, &mut images);
         images
     });
-    let objective = Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient: true };
+    let task = Task::Siamese { views: [&views[0], &views[1]], predictor: true, stop_gradient: true };
     let mut model = open(Network::simsiam(&widths), Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 });
     group.bench_function("simsiam_b64", |b| {
-        b.iter(|| model.step(&objective, KEY, 0.0125.into()).map(|outcome| outcome.loss))
+        b.iter(|| task.step(&mut *model, KEY, 0.0125.into(), &mut scratch))
     });
 }
 
@@ -70,7 +72,7 @@ fn evaluation(c: &mut Criterion) {
     let mut model = open(Network::supervised(&Widths::default()), Rule::Adam);
     let mut group = c.benchmark_group("eval");
     group.throughput(Throughput::Elements(128));
-    group.bench_function("supervised_b128", |b| b.iter(|| model.predict(&images, &[CLASSIFICATION_HEAD])));
+    group.bench_function("supervised_b128", |b| b.iter(|| model.forward(&[Input::eval(&images)], &[CLASSIFICATION_HEAD]).map(<[Vec<f32>]>::len)));
 }
 
 /// One image at a time, on one thread.

@@ -9,8 +9,9 @@
 use candle_core::Device;
 use fewlabel::augment::{quarter_turns, to_input};
 use fewlabel::data::{Data, IMAGE, epoch_order, synthetic};
-use fewlabel::engine::{self, DropoutKey, Objective, Target};
+use fewlabel::engine::{self, DropoutKey, Input};
 use fewlabel::experiment::Experiment;
+use fewlabel::loss::cross_entropy;
 use fewlabel::network::{Network, Weights};
 use fewlabel::optimizer::{Rule, State};
 use fewlabel::rng::{Purpose, Stream};
@@ -46,10 +47,11 @@ fn rotation(data: &Data, network: &Network) -> fewlabel::Result<Weights> {
                 to_input(&turned, out);
                 labels.push(turns);
             }
-            let targets = [Target { head: "rotation_head", labels: &labels }];
-            let objective = Objective::Classify { images: &images, targets: &targets };
             let dropout = DropoutKey { seed: SEED, epoch, first: (step * BATCH) as u32 };
-            loss += model.step(&objective, dropout, 1e-3.into())?.loss;
+            let mut of_turns = |outputs: &[Vec<f32>], gradients: &mut [Vec<f32>]| {
+                cross_entropy(&outputs[0], &labels, &mut gradients[0])
+            };
+            loss += model.step(&[Input::train(&images, dropout)], &["rotation_head"], &mut of_turns, 1e-3.into())?;
             steps += 1;
         }
         println!("rotation: epoch {}/{EPOCHS}  loss {:.4}", epoch + 1, loss / f64::from(steps));

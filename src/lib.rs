@@ -16,6 +16,7 @@
 //! | [`network`] | networks as descriptions, their weights, initialisation |
 //! | [`optimizer`] | update rules, schedules, optimizer state |
 //! | [`engine`] | forward and backward passes: explicit on the CPU, candle's autograd as the reference |
+//! | [`loss`] | from outputs to loss and gradient |
 //! | [`neighbors`], [`evaluate`] | nearest neighbours; accuracy, cross-entropy, kNN, the collapse measure |
 //! | [`train`] | the one loop, its progress and its checkpoints |
 //! | [`statistics`] | intervals, paired differences, verdicts, equivalence |
@@ -56,6 +57,7 @@ pub mod evaluate;
 pub mod experiment;
 pub mod files;
 pub mod golden;
+pub mod loss;
 pub mod neighbors;
 pub mod network;
 pub mod optimizer;

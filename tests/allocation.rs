@@ -1,12 +1,15 @@
 //! Neither a steady training step nor the loop around it allocates: every buffer has reached its size before.
 
+mod common;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::Device;
+use common::Task;
 use fewlabel::data::{IMAGE, synthetic};
-use fewlabel::engine::{DropoutKey, Objective, Target, open};
+use fewlabel::engine::{DropoutKey, open};
 use fewlabel::experiment::Experiment;
 use fewlabel::network::{Network, Weights, Widths};
 use fewlabel::optimizer::{Rule, State};
@@ -48,27 +51,28 @@ fn a_steady_step_allocates_nothing() {
     let labels: Vec<u8> = (0..20).map(|i| i % 10).collect();
     let turns: Vec<u8> = (0..20).map(|i| i % 3).collect();
     let key = DropoutKey { seed: 0, epoch: 0, first: 0 };
-    let targets = [Target { head: "classification_head", labels: &labels }];
-    let supervised = Objective::Classify { images: &images[..20 * IMAGE], targets: &targets };
-    let simsiam = Objective::SimSiam { views: [&images[..20 * IMAGE], &images[20 * IMAGE..]], stop_gradient: true };
+    let supervised = Task::of_head(&"classification_head", &images[..20 * IMAGE], &labels);
+    let views = [&images[..20 * IMAGE], &images[20 * IMAGE..]];
+    let simsiam = Task::Siamese { views, predictor: true, stop_gradient: true };
     let sgd = Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 };
-    let tasks = ["rotation_head", "shear_head", "color_head"].map(|head| Target { head, labels: &turns });
-    let pretext = Objective::Classify { images: &images[..20 * IMAGE], targets: &tasks };
+    let heads = &["rotation_head", "shear_head", "color_head"];
+    let pretext = Task::Classify { images: &images[..20 * IMAGE], heads, labels: vec![&turns[..]; 3] };
     let runs = [
         (Network::supervised(&widths), supervised, Rule::Adam),
         (Network::pretext(&widths), pretext, Rule::Adam),
         (Network::simsiam(&widths), simsiam, sgd),
     ];
-    for (network, objective, rule) in runs {
+    for (network, task, rule) in runs {
         let weights = Weights::init(&network, 0);
         let mut model = open(&Device::Cpu, network, weights, rule, &State::default()).unwrap();
         for threads in [1, 2] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
+                let mut scratch = Default::default();
                 // Often enough for every thread to have run every kind of task.
-                (0..200).for_each(|_| assert!(model.step(&objective, key, 0.01.into()).is_ok()));
+                (0..200).for_each(|_| assert!(task.step(&mut *model, key, 0.01.into(), &mut scratch).is_ok()));
                 let before = ALLOCATIONS.load(Ordering::Relaxed);
-                (0..10).for_each(|_| assert!(model.step(&objective, key, 0.01.into()).is_ok()));
+                (0..10).for_each(|_| assert!(task.step(&mut *model, key, 0.01.into(), &mut scratch).is_ok()));
                 assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0, "{threads} threads");
             });
         }

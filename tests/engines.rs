@@ -4,9 +4,9 @@
 mod common;
 
 use candle_core::Device;
-use common::noise;
+use common::{Task, noise};
 use fewlabel::data::IMAGE;
-use fewlabel::engine::{DropoutKey, Engine, Gradients, Objective, Rates, Target, cpu, reference};
+use fewlabel::engine::{DropoutKey, Engine, Gradients, Input, Rates, cpu, reference};
 use fewlabel::network::{Array, Block, Layer, Mode, Network, Probe, Weights, Widths};
 use fewlabel::optimizer::{Rule, State};
 use fewlabel::rng::{Purpose, Stream};
@@ -50,9 +50,9 @@ fn tiny(layers: &[Layer], features: usize) -> (Network, Weights) {
 
 /// Compares the engine's gradient with central differences of the loss, which is summed in double precision, for some
 /// values of every parameter. They may differ by `share` of the parameter's largest gradient, plus rounding.
-fn check_gradient(open: Open, network: &Network, weights: &Weights, objective: &Objective, share: f64, what: &str) {
-    let run = |weights: &Weights| open(network.clone(), weights.clone(), SGD).gradients(objective, KEY).unwrap();
-    let (_, gradients) = run(weights);
+fn check_gradient(open: Open, network: &Network, weights: &Weights, task: &Task, share: f64, what: &str) {
+    let run = |weights: &Weights| task.gradients(&mut *open(network.clone(), weights.clone(), SGD), KEY);
+    let (_, _, gradients) = run(weights);
     for Array { name, values, .. } in &gradients {
         let largest = values.iter().fold(0.0f64, |m, v| m.max(f64::from(v.abs())));
         // The gradient of a shift before batch norm is zero; those of all weights stand out from rounding.
@@ -64,7 +64,7 @@ fn check_gradient(open: Open, network: &Network, weights: &Weights, objective: &
                 let mut moved = weights.clone();
                 let array = moved.arrays.iter_mut().find(|array| array.name == *name).unwrap();
                 array.values[at] += sign * EPS;
-                run(&moved).0.loss
+                run(&moved).0
             };
             let numeric = (loss(1.0) - loss(-1.0)) / (2.0 * f64::from(EPS));
             let error = (numeric - f64::from(values[at])).abs();
@@ -90,12 +90,11 @@ fn every_layer_has_the_gradient_of_its_function() {
     ];
     let images = noise(4 * IMAGE, 7);
     let labels = labels(4, 5);
-    let targets = [Target { head: "head", labels: &labels }];
-    let objective = Objective::Classify { images: &images, targets: &targets };
+    let task = Task::of_head(&"head", &images, &labels);
     for (engine, open) in ENGINES {
         for (layer, layers, features) in &cases {
             let (network, weights) = tiny(layers, *features);
-            check_gradient(open, &network, &weights, &objective, 0.02, &format!("{engine}, {layer}"));
+            check_gradient(open, &network, &weights, &task, 0.02, &format!("{engine}, {layer}"));
         }
     }
 }
@@ -114,12 +113,11 @@ fn max_pool_gives_the_whole_gradient_to_the_first_maximum() {
         images[..2].copy_from_slice(&[1.0, 2.0]);
         images[32..34].copy_from_slice(&[3.0, 4.0]);
         let labels = [0];
-        let targets = [Target { head: "head", labels: &labels }];
-        let objective = Objective::Classify { images: &images, targets: &targets };
-        let (outcome, gradients) = open(network, weights.clone(), SGD).gradients(&objective, KEY).unwrap();
+        let task = Task::of_head(&"head", &images, &labels);
+        let (_, outputs, gradients) = task.gradients(&mut *open(network, weights.clone(), SGD), KEY);
         // ∂L/∂logits = softmax − one-hot; ∂L/∂(pooled 0) = Σ over classes of that times the head's weight.
         #[allow(clippy::disallowed_methods, reason = "an oracle with a tolerance")]
-        let exps: Vec<f64> = outcome.outputs[0].iter().map(|&x| f64::from(x).exp()).collect();
+        let exps: Vec<f64> = outputs[0].iter().map(|&x| f64::from(x).exp()).collect();
         let head = &weights.get("head.weight").unwrap().values;
         let hot = |class: usize| f64::from(u8::from(class == 0));
         let through = |pooled: usize| -> f64 {
@@ -149,10 +147,10 @@ fn simsiam() -> (Network, Weights) {
 fn without_stop_gradient_the_gradient_is_the_full_derivative() {
     let (network, weights) = simsiam();
     let views = [noise(6 * IMAGE, 1), noise(6 * IMAGE, 2)];
-    let objective = Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient: false };
+    let task = Task::Siamese { views: [&views[0], &views[1]], predictor: true, stop_gradient: false };
     for (engine, open) in ENGINES {
         // Batch norm over few rows is strongly curved, and rounding shows where it is steep.
-        check_gradient(open, &network, &weights, &objective, 0.05, engine);
+        check_gradient(open, &network, &weights, &task, 0.05, engine);
     }
 }
 
@@ -165,8 +163,8 @@ fn no_gradient_reaches_the_branch_of_z() {
     let views = [noise(6 * IMAGE, 1), noise(6 * IMAGE, 2)];
     for (engine, open) in ENGINES {
         let trunk_gradient = |stop_gradient: bool| -> f32 {
-            let objective = Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient };
-            let (_, gradients) = open(network.clone(), weights.clone(), SGD).gradients(&objective, KEY).unwrap();
+            let task = Task::Siamese { views: [&views[0], &views[1]], predictor: true, stop_gradient };
+            let (_, _, gradients) = task.gradients(&mut *open(network.clone(), weights.clone(), SGD), KEY);
             let trunk = gradients.iter().filter(|array| !array.name.starts_with("predictor"));
             largest(trunk.flat_map(|array| &array.values).copied())
         };
@@ -229,14 +227,13 @@ proptest! {
         let (layers, features) = stack(&convs, &linears);
         let (network, weights) = tiny(&layers, features);
         let (images, labels) = (noise(n * IMAGE, 6), labels(n, 5));
-        let targets = [Target { head: "head", labels: &labels }];
-        let objective = Objective::Classify { images: &images, targets: &targets };
+        let task = Task::of_head(&"head", &images, &labels);
         let [ours, theirs] = ENGINES.map(|(_, open)| {
             let mut model = open(network.clone(), weights.clone(), SGD);
-            let (outcome, gradients) = model.gradients(&objective, KEY).unwrap();
-            (outcome, gradients, model.weights().unwrap().arrays)
+            let (loss, _, gradients) = task.gradients(&mut *model, KEY);
+            (loss, gradients, model.weights().unwrap().arrays)
         });
-        prop_assert!((ours.0.loss - theirs.0.loss).abs() < 1e-4);
+        prop_assert!((ours.0 - theirs.0).abs() < 1e-4);
         let floor = largest(theirs.1.iter().flat_map(|a| &a.values).copied()) * 1e-3;
         assert_close(&ours.1, &theirs.1, 5e-3, floor);
         // Running statistics.
@@ -269,24 +266,22 @@ proptest! {
         };
         // Without a trunk the input is features.
         let input = if which == 5 { noise(n * widths.features(), 5) } else { views[0].clone() };
-        let targets: Vec<Target> = heads.iter().map(|head| Target { head, labels: &labels }).collect();
-        let objective = match heads.is_empty() {
-            true => Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient },
-            false => Objective::Classify { images: &input, targets: &targets },
+        let task = match heads.is_empty() {
+            true => Task::Siamese { views: [&views[0], &views[1]], predictor: which == 7, stop_gradient },
+            false => Task::Classify { images: &input, heads, labels: vec![&labels[..]; heads.len()] },
         };
         let weights = Weights::init(&network, 9);
         let [ours, theirs] = ENGINES.map(|(_, open)| {
             let mut model = open(network.clone(), weights.clone(), SGD);
-            let (outcome, gradients) = model.gradients(&objective, KEY).unwrap();
-            model.step(&objective, KEY, Rates { trunk: 0.01, heads: head_rate }).unwrap();
-            let mut seen = model.predict(&input, heads).unwrap();
-            if which != 5 {
-                seen.push(model.features(&input, Mode::Eval).unwrap());
-            }
+            let (loss, outputs, gradients) = task.gradients(&mut *model, KEY);
+            task.step(&mut *model, KEY, Rates { trunk: 0.01, heads: head_rate }, &mut Default::default()).unwrap();
+            let mut names = heads.to_vec();
+            names.extend((which != 5).then_some("backbone"));
+            let seen = model.forward(&[Input::eval(&input)], &names).unwrap().to_vec();
             let named = |(i, values): (usize, Vec<f32>)| Array { name: i.to_string(), shape: vec![values.len()], values };
             let [outputs, seen] =
-                [outcome.outputs, seen].map(|all| -> Vec<Array> { all.into_iter().enumerate().map(named).collect() });
-            (outcome.loss, gradients, model.weights().unwrap().arrays, outputs, seen)
+                [outputs, seen].map(|all| -> Vec<Array> { all.into_iter().enumerate().map(named).collect() });
+            (loss, gradients, model.weights().unwrap().arrays, outputs, seen)
         });
         prop_assert!((ours.0 - theirs.0).abs() < 1e-4);
         let floor = largest(theirs.1.iter().flat_map(|a| &a.values).copied()) * 1e-3;
@@ -306,16 +301,15 @@ fn any_number_of_threads_gives_the_same_weights() {
     let train = |threads: usize| -> [String; 2] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let targets = [Target { head: "classification_head", labels: &labels }];
-            let supervised = Objective::Classify { images: &views[0], targets: &targets };
-            let simsiam = Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient: true };
+            let supervised = Task::of_head(&"classification_head", &views[0], &labels);
+            let simsiam = Task::Siamese { views: [&views[0], &views[1]], predictor: true, stop_gradient: true };
             let runs =
                 [(Network::supervised(&widths), supervised, Rule::Adam), (Network::simsiam(&widths), simsiam, SGD)];
-            runs.map(|(network, objective, rule)| {
+            runs.map(|(network, task, rule)| {
                 let weights = Weights::init(&network, 2);
                 let mut model = open_cpu(network, weights, rule);
                 (0..4).for_each(|_| {
-                    model.step(&objective, KEY, 0.01.into()).unwrap();
+                    task.step(&mut *model, KEY, 0.01.into(), &mut Default::default()).unwrap();
                 });
                 model.weights().unwrap().sha256()
             })
@@ -340,15 +334,14 @@ fn weights_and_state_are_all_there_is_to_resume_from() {
     ];
     let widths = Widths { channels: [3, 4, 5], hidden: 9, ..Widths::default() };
     let (images, labels) = (noise(6 * IMAGE, 3), labels(6, 10));
-    let targets = [Target { head: "classification_head", labels: &labels }];
-    let objective = Objective::Classify { images: &images, targets: &targets };
+    let task = Task::of_head(&"classification_head", &images, &labels);
     let network = Network::supervised(&widths);
     let weights = Weights::init(&network, 2);
     for (engine, open) in engines {
         for rule in [Rule::Adam, SGD] {
             let steps = |model: &mut dyn Engine, first: u32, n: u32| {
                 for step in first..first + n {
-                    model.step(&objective, DropoutKey { epoch: step, ..KEY }, 0.01.into()).unwrap();
+                    task.step(model, DropoutKey { epoch: step, ..KEY }, 0.01.into(), &mut Default::default()).unwrap();
                 }
             };
             let mut whole = open(network.clone(), weights.clone(), rule, &State::default());
@@ -366,29 +359,32 @@ fn weights_and_state_are_all_there_is_to_resume_from() {
 }
 
 #[test]
-fn a_batch_that_does_not_fit_is_an_error_and_moves_nothing() {
+fn a_batch_that_does_not_fit_is_an_error_and_moves_no_parameter() {
     let network = Network::supervised(&Widths { channels: [2, 3, 4], hidden: 5, ..Widths::default() });
     let weights = Weights::init(&network, 0);
     let mut model = open_cpu(network, weights.clone(), Rule::Adam);
     let images = noise(2 * IMAGE, 0);
-    let mut refused = |images: &[f32], head: &'static str, labels: &[u8], expected: &str| {
-        let targets = [Target { head, labels }];
-        let error = model.step(&Objective::Classify { images, targets: &targets }, KEY, 0.1.into()).unwrap_err();
+    let train = |values| Input::train(values, KEY);
+    const HEAD: &str = "classification_head";
+    let mut refused = |inputs: &[Input], outputs: &[&str], gradient: usize, expected: &str| {
+        let mut loss = |_: &[Vec<f32>], gradients: &mut [Vec<f32>]| {
+            gradients[0].resize(gradient, 1.0);
+            Ok(0.0)
+        };
+        let error = model.step(inputs, outputs, &mut loss, 0.1.into()).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
-        assert!(model.weights().unwrap() == weights && model.state().unwrap() == State::default(), "{expected}");
+        let moved = model.weights().unwrap();
+        let is_parameter = |array: &&Array| !array.name.contains("running") || gradient == 0;
+        assert!(moved.arrays.iter().filter(is_parameter).eq(weights.arrays.iter().filter(is_parameter)), "{expected}");
+        assert!(model.state().unwrap() == State::default(), "{expected}");
     };
-    refused(&images, "classification_head", &[1], "1 labels for 2 images");
-    refused(&images, "classification_head", &[1, 2, 3], "3 labels for 2 images");
-    refused(&images, "classification_head", &[1, 10], "label 10, where there are 10 classes");
-    refused(&images, "classifier", &[1, 2], "no head classifier");
-    refused(&images[1..], "classification_head", &[1, 2], "6143 values");
-    refused(&[], "classification_head", &[], "0 values");
-    assert!(model.predict(&images[5..], &["classification_head"]).is_err());
-    assert!(model.features(&[], Mode::Eval).is_err());
-
-    let network = Network::simsiam(&Widths { channels: [2, 3, 4], projector: 5, predictor: 2, ..Widths::default() });
-    let weights = Weights::init(&network, 0);
-    let mut model = open_cpu(network, weights, SGD);
-    let objective = Objective::SimSiam { views: [&images, &images[..IMAGE]], stop_gradient: true };
-    assert!(model.step(&objective, KEY, 0.1.into()).unwrap_err().to_string().contains("6144 and 3072"));
+    refused(&[train(&images)], &["classifier"], 0, "no block classifier");
+    refused(&[train(&images)], &[HEAD, HEAD], 0, "classification_head is asked for twice");
+    refused(&[train(&images), train(&images[1..])], &[HEAD], 0, "an input of 6143 values");
+    refused(&[train(&[])], &[HEAD], 0, "an input of 0 values");
+    refused(&[], &[HEAD], 0, "a pass without inputs");
+    refused(&[Input::eval(&images)], &[HEAD], 0, "all 2 examples are in eval mode");
+    refused(&[train(&images)], &[HEAD], 19, "classification_head: a gradient of 19 values for an output of 20");
+    assert!(model.forward(&[Input::eval(&images[5..])], &[HEAD]).is_err());
+    assert!(model.forward(&[Input::eval(&images)], &["backbone", "fc", HEAD]).is_ok());
 }

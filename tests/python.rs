@@ -14,7 +14,7 @@ use common::noise;
 use fewlabel::augment::plain_batch;
 use fewlabel::data::folder::{self, Background};
 use fewlabel::data::{Dataset, IMAGE};
-use fewlabel::engine::{Engine, cpu};
+use fewlabel::engine::{Engine, Input, cpu};
 use fewlabel::network::{Mode, Network, Probe, Weights, Widths};
 use fewlabel::optimizer::{Rule, State};
 use image::{ImageBuffer, Rgb, Rgba};
@@ -106,12 +106,12 @@ fn python_computes_alike_with_a_weights_file() {
     std::fs::write(&file, images.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
     let probe = |probe| Network::probe(&widths, probe, Mode::Eval);
     let networks = [
-        (Network::supervised(&widths), Some("classification_head")),
-        (probe(Probe::Linear), Some("classifier")),
-        (probe(Probe::Mlp), Some("classifier")),
-        (Network::pretext(&widths), None),
-        (Network::simsiam(&widths), None),
-        (Network::backbone(&widths), None),
+        (Network::supervised(&widths), "classification_head"),
+        (probe(Probe::Linear), "classifier"),
+        (probe(Probe::Mlp), "classifier"),
+        (Network::pretext(&widths), "backbone"),
+        (Network::simsiam(&widths), "backbone"),
+        (Network::backbone(&widths), "backbone"),
     ];
     let names = ["猫", "a \"b\"", "c", "d", "e", "f", "\u{1f98a}"].map(str::to_owned);
     for (network, head) in networks {
@@ -123,10 +123,7 @@ fn python_computes_alike_with_a_weights_file() {
         let path = place.path().join("weights.safetensors");
         weights.save(&path, &names).unwrap();
         let mut model = cpu::Model::new(network, weights, Rule::Adam, &State::default()).unwrap();
-        let ours = match head {
-            Some(head) => model.predict(&images, &[head]).unwrap().remove(0),
-            None => model.features(&images, Mode::Eval).unwrap(),
-        };
+        let ours = &model.forward(&[Input::eval(&images)], &[head]).unwrap()[0];
         let said = checked("check_weights.py", &[&path, &file]);
         let mut lines = said.lines();
         assert_eq!(serde_json::from_str::<Vec<String>>(lines.next().unwrap()).unwrap(), names);
@@ -167,7 +164,7 @@ fn the_example_answers_or_says_what_is_wrong() {
     plain_batch(&data, &(0..data.len() as u32).collect::<Vec<_>>(), &mut images);
     let logits = |weights: &Weights| {
         let model = cpu::Model::new(network.clone(), weights.clone(), Rule::Adam, &State::default());
-        model.unwrap().predict(&images, &["classifier"]).unwrap().remove(0)
+        model.unwrap().forward(&[Input::eval(&images)], &["classifier"]).unwrap()[0].clone()
     };
     // Untrained, the last layer gives all pictures nearly the same; without their mean they differ.
     let all = logits(&weights);

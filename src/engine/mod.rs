@@ -9,42 +9,68 @@ pub mod reference;
 
 use candle_core::Device;
 
-use crate::error::{Error, Result};
-use crate::network::{Array, Mode, Network, Weights};
+use crate::error::Result;
+use crate::network::{Array, Network, Weights};
 use crate::optimizer::{Rule, State};
 use crate::rng::{Purpose, Stream};
 
-/// A network in training. Images are `f32` [n, 3, 32, 32], scaled to [−1, 1], n at least 1.
+/// A network in training. It knows no method: it gives the outputs that are asked for, and takes a [`Loss`].
+///
+/// Outputs are named after their blocks: of a head, or of a trunk block, which ends in features. Each is a matrix row by
+/// row, [n, width], with the examples of all inputs in order. In a pass without a trunk the inputs are features
+/// [n, c·h·w], as the trunk's last block gives them.
 ///
 /// # Errors
-/// The CPU engine's methods check before they change anything: [`Error::Usage`] for a head that the network does not
-/// have, no images or a fraction of one, views of different lengths, a number of labels other than that of the images,
-/// and a label that is not below the head's number of classes. The reference engine gives [`Error::Tensor`] for what
-/// candle refuses.
+/// The CPU engine checks inputs and outputs before anything changes: [`Error::Usage`](crate::Error::Usage) for a block that the network does not
+/// have or that does not end in features, for no input, and for no images or a fraction of one. The reference engine gives
+/// [`Error::Tensor`](crate::Error::Tensor) for what candle refuses. An error of the loss is returned as it is: running statistics have moved by
+/// then, no parameter has.
 pub trait Engine: Send {
-    /// One training step: forward, backward, update. The next step overwrites the outcome.
-    fn step(&mut self, objective: &Objective, dropout: DropoutKey, lr: Rates) -> Result<&Outcome>;
-    /// One training pass (running statistics are updated), and the objective's gradient for every parameter that it
-    /// depends on outside frozen blocks.
-    fn gradients(&mut self, objective: &Objective, dropout: DropoutKey) -> Result<(Outcome, Gradients)>;
-    /// The outputs of `heads` in eval mode, each [n, classes], row by row. Here and in a step, a network without a
-    /// trunk takes features for `images`, as [`Engine::features`] gives them.
-    fn predict(&mut self, images: &[f32], heads: &[&str]) -> Result<Vec<Vec<f32>>>;
-    /// The features [n, c·h·w] that the trunk's first block gives in `mode`, or in eval mode if it is frozen in that.
-    /// Train mode updates running statistics. Only for networks with a trunk.
-    fn features(&mut self, images: &[f32], mode: Mode) -> Result<Vec<f32>>;
+    /// The outputs of one pass. Inputs in train mode move the running statistics.
+    fn forward(&mut self, inputs: &[Input], outputs: &[&str]) -> Result<&[Vec<f32>]>;
+    /// One training step: forward, loss, backward, update. Gives the loss.
+    fn step(&mut self, inputs: &[Input], outputs: &[&str], loss: &mut Loss, lr: Rates) -> Result<f64>;
+    /// One training pass: the loss, and its gradient for every parameter that it depends on outside frozen blocks.
+    fn gradients(&mut self, inputs: &[Input], outputs: &[&str], loss: &mut Loss) -> Result<(f64, Gradients)>;
     /// The current weights.
     fn weights(&self) -> Result<Weights>;
     /// The optimizer's current state.
     fn state(&self) -> Result<State>;
 }
 
+/// What a step minimises: from the outputs, in the order in which they were asked for, to the loss, and to its gradient for
+/// each output, of the output's shape. The gradients are empty at first; one that stays empty makes its output a constant.
+pub type Loss<'a> = dyn FnMut(&[Vec<f32>], &mut [Vec<f32>]) -> Result<f64> + 'a;
+
+/// A batch that goes through the network. In batch norm every input is a batch of its own: what it shall take together is one
+/// input.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// Images [n, 3, 32, 32], scaled to [−1, 1], or features [n, width]; n at least 1.
+    pub values: &'a [f32],
+    /// In train mode the key of the dropout masks. None in eval mode: batch norm takes the running statistics as they were
+    /// before the pass, and there is no dropout.
+    pub train: Option<DropoutKey>,
+}
+
+impl<'a> Input<'a> {
+    /// In train mode.
+    pub fn train(values: &'a [f32], dropout: DropoutKey) -> Input<'a> {
+        Input { values, train: Some(dropout) }
+    }
+
+    /// In eval mode.
+    pub fn eval(values: &'a [f32]) -> Input<'a> {
+        Input { values, train: None }
+    }
+}
+
 /// The engine for `device`: [`cpu`] on the CPU, [`reference`](mod@reference) elsewhere. `weights` must be in the
 /// network's order, as all [`Weights`] of that network are; `state` is one that [`Engine::state`] gave, or the default.
 ///
 /// # Errors
-/// [`Error::Usage`] for an order of layers that the CPU engine does not know,
-/// [`Error::Tensor`] if the device fails.
+/// [`Error::Usage`](crate::Error::Usage) for an order of layers that the CPU engine does not know,
+/// [`Error::Tensor`](crate::Error::Tensor) if the device fails.
 pub fn open(device: &Device, network: Network, weights: Weights, rule: Rule, state: &State) -> Result<Box<dyn Engine>> {
     Ok(match device {
         Device::Cpu => Box::new(cpu::Model::new(network, weights, rule, state)?),
@@ -68,49 +94,6 @@ impl From<f64> for Rates {
     }
 }
 
-/// What one training step minimises, with its batch.
-#[derive(Clone, Debug)]
-pub enum Objective<'a> {
-    /// The sum over the named heads of the mean cross-entropy with their labels (PyTorch's `cross_entropy`), in nats.
-    Classify {
-        /// [n, 3, 32, 32], or what a network without a trunk takes.
-        images: &'a [f32],
-        /// One or more heads of the network.
-        targets: &'a [Target<'a>],
-    },
-    /// D(p₁, z₂)/2 + D(p₂, z₁)/2 with D the negative cosine (Chen and He, 2021, equations 1 and 2). Batch norm
-    /// takes each view as a batch of its own. With `stop_gradient` z is a constant in D (equations 3 and 4); without a
-    /// predictor p is z itself.
-    SimSiam {
-        /// Two views of each image.
-        views: [&'a [f32]; 2],
-        /// Whether z is a constant.
-        stop_gradient: bool,
-    },
-}
-
-/// The labels of one head for a batch: n, each below the head's number of classes.
-#[derive(Clone, Debug)]
-pub struct Target<'a> {
-    /// The head's block.
-    pub head: &'static str,
-    /// One for each image.
-    pub labels: &'a [u8],
-}
-
-impl Target<'_> {
-    /// Whether there is a label for each of `n` images, and each below `classes`.
-    fn check(&self, n: usize, classes: usize) -> Result<()> {
-        let Target { head, labels } = self;
-        let problem = match labels.iter().find(|label| usize::from(**label) >= classes) {
-            _ if labels.len() != n => format!("{} labels for {n} images", labels.len()),
-            Some(label) => format!("label {label}, where there are {classes} classes"),
-            None => return Ok(()),
-        };
-        Err(Error::Usage(format!("{head}: {problem}")))
-    }
-}
-
 /// The dropout masks of a training step: those of the examples `first`, `first` + 1, … of an epoch. All dropout layers
 /// share an example's mask; the study's networks have one such layer.
 #[derive(Clone, Copy, Debug)]
@@ -123,20 +106,9 @@ pub struct DropoutKey {
     pub first: u32,
 }
 
-/// The result of a training step or pass.
-#[derive(Clone, Debug, Default)]
-pub struct Outcome {
-    /// The objective before the update.
-    pub loss: f64,
-    /// Row by row: the logits of each target in order, or z₁, p₁, z₂, p₂.
-    pub outputs: Vec<Vec<f32>>,
-}
-
 /// The gradients, under their parameters' names, in the network's order.
 pub type Gradients = Vec<Array>;
 
-/// The floor of each norm in the cosine (PyTorch's `cosine_similarity` with the study's eps).
-pub const COSINE_EPS: f64 = 1e-6;
 /// Batch norm's ε (the default of PyTorch's `BatchNorm2d`).
 pub const NORM_EPS: f64 = 1e-5;
 /// The weight of a new batch in batch norm's running statistics (PyTorch's `momentum`, its default).

@@ -201,6 +201,10 @@ impl Widths {
 pub const PRETEXT_HEADS: [(&str, usize); 3] = [("rotation_head", 4), ("shear_head", 3), ("color_head", 3)];
 /// The head that the labels train.
 pub const CLASSIFICATION_HEAD: &str = "classification_head";
+/// The block that every method trains, and that transfers.
+pub const BACKBONE: &str = "backbone";
+/// The block behind the backbone whose outputs SimSiam compares.
+pub const PROJECTOR: &str = "projector";
 /// SimSiam's head.
 pub const PREDICTOR: &str = "predictor";
 /// The head of a probe.
@@ -243,7 +247,7 @@ impl Network {
             [&linear(widths.features(), d)[..], &[Layer::Relu], &linear(d, d), &[Layer::Relu], &linear(d, d)];
         let predictor = [&linear(d, h)[..], &[Layer::Relu, Layer::Linear { inputs: h, outputs: d }]];
         Network {
-            trunk: vec![backbone(widths), Block::sequential("projector", projector.concat())],
+            trunk: vec![backbone(widths), Block::sequential(PROJECTOR, projector.concat())],
             heads: vec![Block::sequential(PREDICTOR, predictor.concat())],
         }
     }
@@ -307,7 +311,7 @@ fn backbone(widths: &Widths) -> Block {
         inputs = outputs;
     }
     layers.push(Layer::Flatten);
-    Block::sequential("backbone", layers)
+    Block::sequential(BACKBONE, layers)
 }
 
 fn fc(widths: &Widths) -> Block {

@@ -7,7 +7,7 @@ use super::models::open;
 use super::run::Run;
 use crate::augment::plain_batch;
 use crate::data::{Data, Dataset, IMAGE};
-use crate::engine::Engine;
+use crate::engine::{Engine, Input};
 use crate::error::{Error, Result};
 use crate::evaluate::{argmax, balanced_top1, cross_entropy_sum, top1};
 use crate::experiment::{KNN, StageMethod};
@@ -76,9 +76,9 @@ fn predictions(model: &mut dyn Engine, head: &str, images: &Dataset) -> Result<(
     for (indices, labels) in all.chunks(EVAL_BATCH).zip(images.labels.chunks(EVAL_BATCH)) {
         let mut input = vec![0.0; indices.len() * IMAGE];
         plain_batch(images, indices, &mut input);
-        let logits = model.predict(&input, &[head])?.remove(0);
+        let logits = &model.forward(&[Input::eval(&input)], &[head])?[0];
         classes.extend(logits.chunks_exact(logits.len() / indices.len()).map(argmax));
-        loss += cross_entropy_sum(&logits, labels);
+        loss += cross_entropy_sum(logits, labels);
     }
     Ok((classes, Some(loss / images.len() as f64)))
 }

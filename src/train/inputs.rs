@@ -3,9 +3,9 @@
 
 use crate::augment::plain_batch;
 use crate::data::{Dataset, IMAGE};
-use crate::engine::Engine;
+use crate::engine::{Engine, Input};
 use crate::error::Result;
-use crate::network::Mode;
+use crate::network::BACKBONE;
 
 /// Images per forward pass of an evaluation.
 pub const EVAL_BATCH: usize = 128;
@@ -80,7 +80,7 @@ pub fn features(data: &Dataset, indices: &[u32], model: &mut dyn Engine) -> Resu
     for indices in indices.chunks(EVAL_BATCH) {
         images.resize(indices.len() * IMAGE, 0.0);
         plain_batch(data, indices, &mut images);
-        values.extend(model.features(&images, Mode::Eval)?);
+        values.extend_from_slice(&model.forward(&[Input::eval(&images)], &[BACKBONE])?[0]);
     }
     Ok(values)
 }

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::Recipe;
 use super::inputs::{Content, EVAL_BATCH, Inputs};
 use crate::augment::{Pretext, pretext_batch, view_batch};
-use crate::engine::{DropoutKey, Engine, Objective, Rates, Target};
+use crate::engine::{DropoutKey, Engine, Input, Rates};
 use crate::error::Result;
 use crate::evaluate;
-use crate::network::PRETEXT_HEADS;
+use crate::loss::{Cosines, cross_entropy, negative_cosine};
+use crate::network::{PREDICTOR, PRETEXT_HEADS, PROJECTOR};
 use crate::rng::Purpose;
 
 /// How a stage learns.
@@ -123,8 +124,10 @@ pub(super) struct Batch {
     draws: Vec<Pretext>,
     /// The labels of each head.
     labels: [Vec<u8>; MAX_HEADS],
-    /// Scratch memory of [`evaluate::output_std`].
+    /// Scratch memory of [`evaluate::output_std`], and of the losses.
     moments: Vec<[f64; 2]>,
+    cosines: Cosines,
+    of_z: Vec<f32>,
 }
 
 impl Recipe {
@@ -173,26 +176,45 @@ impl Recipe {
     ) -> Result<f64> {
         let dropout = DropoutKey { seed: self.seed, epoch, first: batch.first as u32 };
         let images = batch.len as f64;
-        let outcome = match self.method {
+        let Batch { len, images: inputs, labels, moments, cosines, of_z, .. } = batch;
+        let loss = match self.method {
             Method::SimSiam { stop_gradient } => {
-                let views = [&batch.images[0][..], &batch.images[1][..]];
-                let outcome = model.step(&Objective::SimSiam { views, stop_gradient }, dropout, lr)?;
-                sums.output_std += evaluate::output_std(&outcome.outputs[0], batch.len, &mut batch.moments) * images;
-                outcome
+                let inputs = inputs.each_ref().map(|view| Input::train(view, dropout));
+                let outputs: &[&str] =
+                    if self.network.heads.is_empty() { &[PROJECTOR] } else { &[PROJECTOR, PREDICTOR] };
+                let mut loss = |outputs: &[Vec<f32>], gradients: &mut [Vec<f32>]| {
+                    // Without a predictor p is z.
+                    let (z, p) = (&outputs[0], &outputs[outputs.len() - 1]);
+                    let std = evaluate::output_std(&z[..z.len() / 2], *len, moments);
+                    sums.output_std += std * images;
+                    let of_p = &mut gradients[outputs.len() - 1];
+                    if stop_gradient {
+                        return Ok(negative_cosine(p, z, 2 * *len, cosines, of_p, None));
+                    }
+                    let loss = negative_cosine(p, z, 2 * *len, cosines, of_p, Some(of_z));
+                    match &mut gradients[0] {
+                        own if own.is_empty() => own.extend_from_slice(of_z),
+                        own => own.iter_mut().zip(&*of_z).for_each(|(own, more)| *own += *more),
+                    }
+                    Ok(loss)
+                };
+                model.step(&inputs, outputs, &mut loss, lr)?
             }
             _ => {
-                let heads = self.method.heads();
-                let targets: [Target; MAX_HEADS] =
-                    std::array::from_fn(|i| Target { head: heads[i % heads.len()], labels: &batch.labels[i] });
-                let objective = Objective::Classify { images: &batch.images[0], targets: &targets[..heads.len()] };
-                let outcome = model.step(&objective, dropout, lr)?;
-                sums.add_correct(&outcome.outputs, &batch.labels);
-                outcome
+                let mut loss = |outputs: &[Vec<f32>], gradients: &mut [Vec<f32>]| {
+                    sums.add_correct(outputs, labels);
+                    let mut loss = 0.0;
+                    for ((logits, labels), gradient) in outputs.iter().zip(&*labels).zip(gradients) {
+                        loss += cross_entropy(logits, labels, gradient)?;
+                    }
+                    Ok(loss)
+                };
+                model.step(&[Input::train(&inputs[0], dropout)], self.method.heads(), &mut loss, lr)?
             }
         };
         sums.images += images;
-        sums.loss += outcome.loss * images;
-        Ok(outcome.loss)
+        sums.loss += loss * images;
+        Ok(loss)
     }
 
     /// Metrics on `inputs` after `epoch`, named `prefix_…`. For pretext tasks the images are transformed at random here
@@ -217,9 +239,10 @@ impl Recipe {
         let mut answers = vec![];
         fill(&mut batch, 0);
         for at in 0..batches.len() {
-            let (outputs, ()) = rayon::join(|| model.predict(&batch.images[0], heads), || fill(&mut next, at + 1));
+            let inputs = [Input::eval(&batch.images[0])];
+            let (outputs, ()) = rayon::join(|| model.forward(&inputs, heads), || fill(&mut next, at + 1));
             let outputs = outputs?;
-            sums.add_correct(&outputs, &batch.labels);
+            sums.add_correct(outputs, &batch.labels);
             if let Method::Classify { .. } = self.method {
                 let labels = &batch.labels[0];
                 answers.extend(labels.iter().copied().zip(evaluate::hits(&outputs[0], labels)));

@@ -8,10 +8,10 @@ mod image;
 mod sums;
 
 use candle_core::Device;
-use common::noise;
+use common::{Task, noise};
 use feature::{Linear, Rows, cosines, cross_entropy};
 use fewlabel::data::IMAGE;
-use fewlabel::engine::{DropoutKey, Objective, Target, open};
+use fewlabel::engine::{DropoutKey, open};
 use fewlabel::network::{Network, Weights, Widths};
 use fewlabel::optimizer::{Rule, State};
 use fewlabel::rng::{Purpose, Stream};
@@ -122,7 +122,7 @@ fn update(rule: Rule, t: u32, weights: &mut Tensors, gradients: &Tensors, slots:
 fn compare(
     network: &Network,
     rule: Rule,
-    objective: &Objective,
+    task: &Task,
     mut loops: impl FnMut(u32, &mut Tensors) -> (f64, Tensors),
 ) {
     let start = Weights::init(network, 3);
@@ -130,7 +130,7 @@ fn compare(
     let mut slots = [Tensors::new(), Tensors::new()];
     let mut model = open(&Device::Cpu, network.clone(), start, rule, &State::default()).unwrap();
     for step in 0..STEPS {
-        let loss = model.step(objective, key(step), LR.into()).unwrap().loss;
+        let loss = task.step(&mut *model, key(step), LR.into(), &mut Default::default()).unwrap();
         let (expected, gradients) = loops(step, &mut ours);
         update(rule, step + 1, &mut ours, &gradients, &mut slots);
         assert_eq!(loss.to_bits(), expected.to_bits(), "loss of step {step}");
@@ -149,9 +149,8 @@ fn the_supervised_network_has_the_bits_of_plain_loops() {
     let widths = Widths { channels: [2, 66, 3], hidden: 70, dropout: 0.3, ..Widths::default() };
     let images = noise(9 * IMAGE, 1);
     let labels = [3, 1, 4, 1, 5, 9, 2, 6, 5];
-    let targets = [Target { head: "classification_head", labels: &labels }];
-    let objective = Objective::Classify { images: &images, targets: &targets };
-    compare(&Network::supervised(&widths), Rule::Adam, &objective, |step, weights| {
+    let task = Task::of_head(&"classification_head", &images, &labels);
+    compare(&Network::supervised(&widths), Rule::Adam, &task, |step, weights| {
         supervised(&images, &labels, key(step), 0.3, weights)
     });
 }
@@ -162,7 +161,7 @@ fn simsiam_has_the_bits_of_plain_loops() {
     let widths = Widths { channels: [3, 2, 5], projector: 70, predictor: 6, ..Widths::default() };
     let views = noise(18 * IMAGE, 2);
     let halves = [&views[..9 * IMAGE], &views[9 * IMAGE..]];
-    let objective = Objective::SimSiam { views: halves, stop_gradient: true };
+    let task = Task::Siamese { views: halves, predictor: true, stop_gradient: true };
     let rule = Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 };
-    compare(&Network::simsiam(&widths), rule, &objective, |_, weights| simsiam(&views, weights));
+    compare(&Network::simsiam(&widths), rule, &task, |_, weights| simsiam(&views, weights));
 }

@@ -4,6 +4,8 @@
 //! of colour must be exact too. `golden/parity/make_parity.py` writes fixtures for fresh seeds.
 
 mod augment;
+#[path = "../common/mod.rs"]
+mod common;
 mod fixture;
 mod networks;
 

@@ -1,10 +1,11 @@
 //! Forward passes, gradients and five optimizer steps of every network.
 
 use candle_core::Device;
-use fewlabel::engine::{DropoutKey, Engine, Gradients, Objective, Target, cpu, reference};
+use fewlabel::engine::{DropoutKey, Engine, Gradients, Input, cpu, reference};
 use fewlabel::network::{Array, Mode, Network, PRETEXT_HEADS, Probe, Weights, Widths};
 use fewlabel::optimizer::{Rule, Schedule, State};
 
+use crate::common::Task;
 use crate::fixture::{Fixture, magnitude, rms};
 
 /// The fixtures have no dropout, so any key will do.
@@ -69,44 +70,45 @@ fn model(kind: Kind, fixture: &Fixture, network: Network, rule: Rule) -> Box<dyn
 
 pub fn supervised(kind: Kind, fixture: &Fixture) {
     let (images, labels) = (fixture.f32s("images"), fixture.u8s("labels"));
-    let targets = [Target { head: "classification_head", labels: &labels }];
-    let objective = Objective::Classify { images: &images, targets: &targets };
-    let mut model = train(kind, fixture, &objective, Rule::Adam, 1e-3, Schedule::Constant, &["train_logits"]);
-    let logits = model.predict(&images, &["classification_head"]).unwrap().remove(0);
-    fixture.close("eval_logits", &logits, &fixture.f32s("eval_logits"), 5e-3);
+    let task = Task::of_head(&"classification_head", &images, &labels);
+    let mut model = train(kind, fixture, &task, Rule::Adam, 1e-3, Schedule::Constant, &["train_logits"]);
+    let logits = &model.forward(&[Input::eval(&images)], &["classification_head"]).unwrap()[0];
+    fixture.close("eval_logits", logits, &fixture.f32s("eval_logits"), 5e-3);
 }
 
 pub fn pretext(kind: Kind, fixture: &Fixture) {
     let images = fixture.f32s("images");
     let labels = ["rotation_labels", "shear_labels", "color_labels"].map(|name| fixture.u8s(name));
-    let target = |((head, _), labels)| Target { head, labels };
-    let targets: Vec<_> = PRETEXT_HEADS.into_iter().zip(labels.iter().map(Vec::as_slice)).map(target).collect();
-    let objective = Objective::Classify { images: &images, targets: &targets };
+    let heads = PRETEXT_HEADS.map(|(head, _)| head);
+    let task = Task::Classify { images: &images, heads: &heads, labels: labels.iter().map(Vec::as_slice).collect() };
     let outputs = ["rotation_logits", "shear_logits", "color_logits"];
-    train(kind, fixture, &objective, Rule::Adam, 1e-3, Schedule::Constant, &outputs);
+    train(kind, fixture, &task, Rule::Adam, 1e-3, Schedule::Constant, &outputs);
 }
 
 pub fn simsiam(kind: Kind, fixture: &Fixture) {
     let views = [fixture.f32s("view1"), fixture.f32s("view2")];
-    let objective = Objective::SimSiam { views: [&views[0], &views[1]], stop_gradient: true };
+    let task = Task::Siamese { views: [&views[0], &views[1]], predictor: true, stop_gradient: true };
     let rule = Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 };
-    train(kind, fixture, &objective, rule, 0.05 * 64.0 / 256.0, Schedule::Cosine, &["z1", "p1", "z2", "p2"]);
+    train(kind, fixture, &task, rule, 0.05 * 64.0 / 256.0, Schedule::Cosine, &["z", "p"]);
 }
 
 /// Five steps: outputs and gradients of the first, every loss and rate, the weights after the last.
 fn train(
     kind: Kind,
     fixture: &Fixture,
-    objective: &Objective,
+    task: &Task,
     rule: Rule,
     lr: f64,
     schedule: Schedule,
     outputs: &[&str],
 ) -> Box<dyn Engine> {
-    let (outcome, gradients) = model(kind, fixture, describe(fixture), rule).gradients(objective, KEY).unwrap();
-    assert_eq!(outcome.outputs.len(), outputs.len());
-    for (name, ours) in outputs.iter().zip(&outcome.outputs) {
-        fixture.close(name, ours, &fixture.f32s(name), 1e-5);
+    let (_, found, gradients) = task.gradients(&mut *model(kind, fixture, describe(fixture), rule), KEY);
+    assert_eq!(found.len(), outputs.len());
+    for (name, ours) in outputs.iter().zip(&found) {
+        // Both views' are in one.
+        let both = |name: &str| [1, 2].map(|view| fixture.f32s(&format!("{name}{view}"))).concat();
+        let theirs = if matches!(task, Task::Siamese { .. }) { both(name) } else { fixture.f32s(name) };
+        fixture.close(name, ours, &theirs, 1e-5);
     }
     check_gradients(fixture, "grad/", &gradients);
 
@@ -115,9 +117,9 @@ fn train(
     for (step, (&loss, &rate)) in losses.iter().zip(&rates).enumerate() {
         let ours = schedule.rate(lr, step as u64, rates.len() as u64);
         assert!((ours - rate).abs() <= 1e-12, "{}: rate {ours}, not {rate}", fixture.path.display());
-        let outcome = model.step(objective, KEY, ours.into()).unwrap();
+        let found = task.step(&mut *model, KEY, ours.into(), &mut Default::default()).unwrap();
         let tolerance = if step == 0 { 1e-5 } else { 2e-4 };
-        fixture.close(&format!("loss {step}"), &[outcome.loss as f32], &[loss as f32], tolerance);
+        fixture.close(&format!("loss {step}"), &[found as f32], &[loss as f32], tolerance);
     }
     check_state(fixture, &model.weights().unwrap(), matches!(rule, Rule::Adam));
     model
@@ -157,18 +159,18 @@ fn is_shift(name: &str) -> bool {
 
 pub fn probe(kind: Kind, fixture: &Fixture) {
     let (images, labels) = (fixture.f32s("images"), fixture.u8s("labels"));
-    let targets = [Target { head: "classifier", labels: &labels }];
-    let objective = Objective::Classify { images: &images, targets: &targets };
+    let task = Task::of_head(&"classifier", &images, &labels);
     for (prefix, mode) in [("strict", Mode::Eval), ("seed", Mode::Train)] {
         let mut network = describe(fixture);
         network.trunk[0].frozen = Some(mode);
         let stored = |name: &str| fixture.f32s(&format!("{prefix}/{name}"));
-        let features = model(kind, fixture, network.clone(), Rule::Adam).features(&images, mode).unwrap();
-        fixture.close("features", &features, &stored("features"), 1e-5);
+        let input = [Input { values: &images, train: (mode == Mode::Train).then_some(KEY) }];
+        let mut open = model(kind, fixture, network.clone(), Rule::Adam);
+        fixture.close("features", &open.forward(&input, &["backbone"]).unwrap()[0], &stored("features"), 1e-5);
         let mut model = model(kind, fixture, network, Rule::Adam);
-        let (outcome, gradients) = model.gradients(&objective, KEY).unwrap();
-        fixture.close("logits", &outcome.outputs[0], &stored("logits"), 1e-5);
-        fixture.close("loss", &[outcome.loss as f32], &stored("loss"), 1e-5);
+        let (loss, outputs, gradients) = task.gradients(&mut *model, KEY);
+        fixture.close("logits", &outputs[0], &stored("logits"), 1e-5);
+        fixture.close("loss", &[loss as f32], &stored("loss"), 1e-5);
         let named = gradients.into_iter().map(|mut array| {
             array.name = array.name.strip_prefix("classifier.").expect("only the head has gradients").to_owned();
             array

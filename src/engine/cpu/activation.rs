@@ -9,7 +9,7 @@
 
 use rayon::prelude::*;
 
-use super::Pass;
+use super::chain::{Group, Pass};
 use super::kernels::padded;
 use super::lanes::grow;
 use super::norm::Norm;
@@ -33,9 +33,8 @@ pub struct Activation {
     pub g: Vec<f32>,
     /// A gradient of one value per channel.
     vector: Vec<f32>,
-    /// Images of the batch, and of each view, which batch norm takes as a batch of its own.
-    n: usize,
-    of_view: usize,
+    /// Of the batch: batch norm takes each as a batch of its own.
+    groups: Vec<Group>,
     /// Whether `out` has been made; whether the sums have been, until the gradient consumes them.
     finished: bool,
     summed: bool,
@@ -75,8 +74,9 @@ impl Sizes {
 #[derive(Clone, Copy)]
 pub struct Tails<'a> {
     pub sizes: Sizes,
+    /// One for each group.
     norms: &'a [Norm],
-    of_view: usize,
+    groups: &'a [Group],
 }
 
 /// An [`Activation`]'s buffers, each with all images of the batch, to be read and written image by image.
@@ -90,23 +90,29 @@ pub struct Buffers<'a> {
 }
 
 impl Tails<'_> {
+    /// Of an image's group.
+    fn norm(&self, i: usize) -> &Norm {
+        let group = self.groups.iter().position(|group| i < group.examples.end);
+        &self.norms[group.expect("an image of the batch")]
+    }
+
     /// From y to the output and to `source`, for the images from `first` on.
     pub fn forward(&self, first: usize, y: &[f32], out: &mut [f32], source: &mut [f32]) {
         let Sizes { tail, side, .. } = self.sizes;
         let results = out.chunks_exact_mut(self.sizes.out()).zip(source.chunks_exact_mut(self.sizes.source()));
         for (i, (y, (out, source))) in y.chunks_exact(self.sizes.y()).zip(results).enumerate() {
-            tail::forward(tail, &self.norms[(first + i) / self.of_view], side, y, out, source);
+            tail::forward(tail, self.norm(first + i), side, y, out, source);
         }
     }
 
     /// The sums of the gradient g = ∂L/∂out.
     pub fn gradient_sums(&self, i: usize, source: &[f32], g: &[f32], sums: &mut [f32]) {
-        tail::gradient_sums(self.sizes.tail, &self.norms[i / self.of_view], self.sizes.side, source, g, sums);
+        tail::gradient_sums(self.sizes.tail, self.norm(i), self.sizes.side, source, g, sums);
     }
 
     /// From g = ∂L/∂out to ∂L/∂y.
     pub fn backward(&self, i: usize, y: &[f32], g: &[f32], g_y: &mut [f32]) {
-        tail::backward(self.sizes.tail, &self.norms[i / self.of_view], self.sizes.side, y, g, g_y);
+        tail::backward(self.sizes.tail, self.norm(i), self.sizes.side, y, g, g_y);
     }
 }
 
@@ -123,8 +129,7 @@ impl Activation {
             out: vec![],
             g: vec![],
             vector: vec![],
-            n: 0,
-            of_view: 1,
+            groups: vec![],
             finished: false,
             summed: false,
         }
@@ -151,18 +156,31 @@ impl Activation {
     /// Sizes the buffers for a batch.
     pub fn prepare(&mut self, pass: &Pass) {
         let (n, sizes) = (pass.n, self.sizes);
-        (self.n, self.of_view, self.finished, self.summed) = (n, n / pass.views, false, false);
-        self.norms.resize_with(pass.views.max(self.norms.len()), Norm::default);
+        (self.finished, self.summed) = (false, false);
+        self.groups.clear();
+        self.groups.extend_from_slice(pass.groups);
+        self.norms.resize_with(pass.groups.len().max(self.norms.len()), Norm::default);
         grow(&mut self.out, n * sizes.out());
         grow(&mut self.source, n * sizes.source());
-        if pass.train.is_some() {
+        if pass.train {
             grow(&mut self.y, n * sizes.y());
             grow(&mut self.moments, n * sizes.moments());
             grow(&mut self.g, n * sizes.out());
         }
     }
 
-    /// Batch norm by its running statistics.
+    /// Images of the batch.
+    fn n(&self) -> usize {
+        self.groups.last().map_or(0, |group| group.examples.end)
+    }
+
+    /// Whether a shift of image `i` before batch norm changes anything: batch norm by the batch's own statistics removes it.
+    pub fn feels_shift(&self, i: usize) -> bool {
+        let in_eval = |group: &Group| group.examples.contains(&i) && group.train.is_none();
+        self.norm.is_none() || self.groups.iter().any(in_eval)
+    }
+
+    /// Batch norm by its running statistics, for all groups.
     pub fn set_running(&mut self, weights: &[Array]) {
         let width = padded(self.sizes.channels);
         self.norms.iter_mut().for_each(|norm| match self.norm {
@@ -171,22 +189,25 @@ impl Activation {
         });
     }
 
-    /// Batch norm by the batch's moments; moves the running statistics.
+    /// Batch norm by the moments of each group in train mode, which move the running statistics; of one in eval mode by
+    /// those, as they were before.
     pub fn set_batch(&mut self, weights: &mut [Array]) {
         let (width, pixels) = (padded(self.sizes.channels), self.sizes.side * self.sizes.side);
-        let of_views = self.moments[..self.n * 2 * width].chunks_exact(self.of_view * 2 * width);
-        for (norm, moments) in self.norms.iter_mut().zip(of_views) {
-            match self.norm {
-                Some(tensor) => norm.set_batch(moments, width, pixels, &mut weights[tensor..tensor + 4]),
-                None => norm.identity(width),
-            }
+        let Some(tensor) = self.norm else { return self.norms.iter_mut().for_each(|norm| norm.identity(width)) };
+        let tensors = &mut weights[tensor..tensor + 4];
+        for (norm, _) in self.norms.iter_mut().zip(&self.groups).filter(|(_, group)| group.train.is_none()) {
+            norm.set_running(width, tensors);
+        }
+        for (norm, group) in self.norms.iter_mut().zip(&self.groups).filter(|(_, group)| group.train.is_some()) {
+            let images = group.examples.start * 2 * width..group.examples.end * 2 * width;
+            norm.set_batch(&self.moments[images], width, pixels, tensors);
         }
     }
 
     fn buffers(&mut self) -> Buffers<'_> {
-        let (n, sizes) = (self.n, self.sizes);
+        let (n, sizes) = (self.n(), self.sizes);
         Buffers {
-            tails: Tails { sizes, norms: &self.norms, of_view: self.of_view },
+            tails: Tails { sizes, norms: &self.norms, groups: &self.groups },
             y: self.y.get(..n * sizes.y()).unwrap_or_default(),
             source: &mut self.source[..n * sizes.source()],
             out: &mut self.out[..n * sizes.out()],
@@ -197,7 +218,7 @@ impl Activation {
 
     /// The batch's tail.
     pub fn tails(&self) -> Tails<'_> {
-        Tails { sizes: self.sizes, norms: &self.norms, of_view: self.of_view }
+        Tails { sizes: self.sizes, norms: &self.norms, groups: &self.groups }
     }
 
     /// For the caller that now makes `out` and `source` of every image.
@@ -236,13 +257,13 @@ impl Activation {
                 tails.gradient_sums(i, source, g, sums);
             });
         }
-        let of_views = self.moments[..self.n * sizes.moments()].chunks_exact(self.of_view * sizes.moments());
-        for (norm, sums) in self.norms.iter_mut().zip(of_views) {
-            norm.set_gradient(sums, self.sizes.side * self.sizes.side);
+        for (norm, group) in self.norms.iter_mut().zip(&self.groups) {
+            let images = group.examples.start * sizes.moments()..group.examples.end * sizes.moments();
+            norm.set_gradient(&self.moments[images], sizes.side * sizes.side, group.train.is_some());
         }
         self.vector.resize(self.sizes.channels, 0.0);
         for which in 0..2 {
-            let norms = &self.norms[..self.n / self.of_view];
+            let norms = &self.norms[..self.groups.len()];
             self.vector.iter_mut().enumerate().for_each(|(c, g)| *g = Norm::gradient(norms, which, c));
             sink.take(tensor + which, &self.vector);
         }

@@ -1,5 +1,7 @@
 //! A network's layers as the engine runs them: each convolution or linear layer together with what follows it.
 
+use std::ops::Range;
+
 use super::conv::{Conv, Input};
 use super::flatten::{Flatten, Layout};
 use super::linear::Linear;
@@ -9,15 +11,35 @@ use crate::engine::DropoutKey;
 use crate::error::{Error, Result};
 use crate::network::{Array, Block, Layer, Mode};
 
-/// One forward pass of a batch.
+/// One forward pass.
 pub struct Pass<'a> {
-    /// Examples, of all views.
+    /// Examples, of all groups.
     pub n: usize,
-    /// Views of the same examples, one after the other: batch norm takes each as a batch of its own.
-    pub views: usize,
-    /// In training: batch norm takes the batch's statistics, and dropout draws by this key.
-    pub train: Option<DropoutKey>,
+    /// One for each input: batch norm takes each as a batch of its own.
+    pub groups: &'a [Group],
+    /// Whether a backward pass may follow; if not, all groups are in eval mode.
+    pub train: bool,
     pub weights: &'a mut [Array],
+}
+
+/// Consecutive examples of a batch: those of one input.
+#[derive(Clone, Debug)]
+pub struct Group {
+    pub examples: Range<usize>,
+    /// In train mode the key of its dropout masks: batch norm takes the group's statistics.
+    pub train: Option<DropoutKey>,
+}
+
+impl Group {
+    /// Those of the groups of `per_example` values for each example, in order.
+    pub fn split<'a>(groups: &[Group], values: &'a mut [f32], per_example: usize) -> impl Iterator<Item = &'a mut [f32]> {
+        let mut rest = values;
+        groups.iter().map(move |group| {
+            let (own, after) = std::mem::take(&mut rest).split_at_mut(group.examples.len() * per_example);
+            rest = after;
+            own
+        })
+    }
 }
 
 /// One operation, with its buffers.
@@ -40,7 +62,11 @@ enum Shape {
 }
 
 /// The operations of consecutive blocks. A frozen block's operations get no gradient, nor does anything before them.
-pub struct Chain(Vec<(Op, Option<Mode>)>);
+pub struct Chain {
+    ops: Vec<(Op, Option<Mode>)>,
+    /// The blocks by name, each with the number of operations up to its end.
+    pub ends: Vec<(&'static str, usize)>,
+}
 
 impl Chain {
     /// `first`: whether the blocks take images; `tensor`: the index of their first tensor.
@@ -50,6 +76,7 @@ impl Chain {
     /// ReLU and pooling, after a linear layer batch norm, ReLU and dropout, in that order, each at most once.
     pub fn new(blocks: &[Block], first: bool, mut tensor: usize) -> Result<Chain> {
         let mut ops: Vec<(Op, Option<Mode>)> = Vec::new();
+        let mut ends = Vec::new();
         let mut shape = if first { Shape::Input } else { Shape::Features };
         for block in blocks {
             for (prefix, layer) in &block.layers {
@@ -82,62 +109,67 @@ impl Chain {
                 };
                 tensor += layer.tensors().len();
             }
+            ends.push((block.name, ops.len()));
         }
         match ops.last() {
-            Some((Op::Flatten(_) | Op::Linear(_), _)) => Ok(Chain(ops)),
+            Some((Op::Flatten(_) | Op::Linear(_), _)) => Ok(Chain { ops, ends }),
             _ => Err(Error::Usage("the CPU engine needs a network that ends in features".to_owned())),
         }
     }
 
     /// The input alone: features of that width, without a gradient.
     pub fn of_input(width: usize) -> Chain {
-        Chain(vec![(Op::Flatten(Flatten::new(Layout::Input, width)), Some(Mode::Eval))])
+        let ops = vec![(Op::Flatten(Flatten::new(Layout::Input, width)), Some(Mode::Eval))];
+        Chain { ops, ends: vec![] }
     }
 
-    /// Whether the last operation gets a gradient.
-    pub fn learns(&self) -> bool {
-        self.0.last().is_some_and(|(_, frozen)| frozen.is_none())
+    /// Whether the last of the first `ops` operations gets a gradient.
+    pub fn learns(&self, ops: usize) -> bool {
+        self.ops[..ops].last().is_some_and(|(_, frozen)| frozen.is_none())
     }
 
-    /// Output features per example.
-    pub fn features(&self) -> usize {
-        self.0.last().map_or(0, |(op, _)| op.features())
+    /// Features per example that the first `ops` operations give; 0 where they end in images.
+    pub fn features(&self, ops: usize) -> usize {
+        self.ops[..ops].last().map_or(0, |(op, _)| op.features())
     }
 
     /// Number of operations.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.ops.len()
     }
 
     /// Runs `x` through the first `ops` operations.
     pub fn forward(&mut self, ops: usize, x: &[f32], pass: &mut Pass) {
         for i in 0..ops {
-            let (before, rest) = self.0.split_at_mut(i);
+            let (before, rest) = self.ops.split_at_mut(i);
             let x = before.last_mut().map_or(Input::Values(x), |(op, _)| op.output());
             let (op, frozen) = &mut rest[0];
             let train = pass.train;
-            if *frozen == Some(Mode::Eval) {
-                pass.train = None;
-            }
+            pass.train &= *frozen != Some(Mode::Eval);
             op.forward(x, pass);
             pass.train = train;
         }
     }
 
-    /// The backward pass of the last forward pass, whose input was `x`, from the gradient in [`Chain::end`]. ∂L/∂x goes
-    /// into `dx`, added to what is there with `accumulate`.
+    /// The backward pass of the last forward pass through `ops` operations, whose input was `x`, from the gradient in
+    /// [`Chain::end`]. ∂L/∂x goes into `dx`, added to what is there with `accumulate`. `more` is given each operation's
+    /// number, counted from 1, and the gradient of its output, once that is there: to add to it.
     pub fn backward(
         &mut self,
+        ops: usize,
         x: &[f32],
         mut dx: Option<&mut [f32]>,
         accumulate: bool,
-        n: usize,
-        views: usize,
+        groups: &[Group],
         sink: &mut Sink,
+        mut more: impl FnMut(usize, &mut [f32]),
     ) {
-        for i in (0..self.0.len()).rev() {
-            let (before, rest) = self.0.split_at_mut(i);
+        let n = groups.last().map_or(0, |group| group.examples.end);
+        for i in (0..ops).rev() {
+            let (before, rest) = self.ops.split_at_mut(i);
             let (op, None) = &mut rest[0] else { return };
+            let len = op.features() * n;
+            more(i + 1, &mut op.end().1[..len]);
             if let (Op::Conv(conv), Some((Op::Conv(before), None))) = (&mut *op, before.last_mut()) {
                 conv.backward_into(&mut before.after, n, sink);
                 continue;
@@ -149,19 +181,19 @@ impl Chain {
                 }
                 None => (x, dx.take(), accumulate),
             };
-            op.backward(x, dx, accumulate, n, views, sink);
+            op.backward(x, dx, accumulate, groups, sink);
         }
     }
 
     /// The output of the first `ops` operations for `n` examples, [features, n].
     pub fn out(&self, ops: usize, n: usize) -> &[f32] {
-        let (op, _) = &self.0[ops - 1];
+        let (op, _) = &self.ops[ops - 1];
         &op.out()[..op.features() * n]
     }
 
-    /// The output for `n` examples, [features, n], and its gradient.
-    pub fn end(&mut self, n: usize) -> (&mut [f32], &mut [f32]) {
-        let (op, _) = self.0.last_mut().expect("a chain has operations");
+    /// The output of the first `ops` operations for `n` examples, [features, n], and its gradient.
+    pub fn end(&mut self, ops: usize, n: usize) -> (&mut [f32], &mut [f32]) {
+        let (op, _) = &mut self.ops[ops - 1];
         let len = op.features() * n;
         let (out, g) = op.end();
         let g_len = len.min(g.len());
@@ -195,7 +227,7 @@ impl Op {
     pub fn forward(&mut self, x: Input, pass: &mut Pass) {
         match self {
             Op::Conv(conv) => conv.forward(x, pass),
-            Op::Flatten(flatten) => flatten.forward(x.values(), pass.n, pass.train.is_some()),
+            Op::Flatten(flatten) => flatten.forward(x.values(), pass.n, pass.train),
             Op::Linear(linear) => linear.forward(x.values(), pass),
         }
     }
@@ -206,10 +238,10 @@ impl Op {
         x: &[f32],
         dx: Option<&mut [f32]>,
         accumulate: bool,
-        n: usize,
-        views: usize,
+        groups: &[Group],
         sink: &mut Sink,
     ) {
+        let n = groups.last().map_or(0, |group| group.examples.end);
         match self {
             Op::Conv(conv) => conv.backward(x, dx, n, sink),
             Op::Flatten(flatten) => {
@@ -217,7 +249,7 @@ impl Op {
                     flatten.backward(dx, n);
                 }
             }
-            Op::Linear(linear) => linear.backward(x, dx, accumulate, n, views, sink),
+            Op::Linear(linear) => linear.backward(x, dx, accumulate, groups, sink),
         }
     }
 

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::Pass;
 use super::activation::{Activation, Buffers, Tails};
+use super::chain::Pass;
 use super::kernels::{Kernels, padded};
 use super::lanes::{chunks_or_none, grow, rest, scratch};
 use super::tail;
@@ -64,12 +64,11 @@ impl Conv {
         self.kernels.x_len()
     }
 
-    /// From x to what [`Activation`] makes `out` of, or in eval mode to `out` itself. In training batch norm takes each
-    /// view as a batch of its own.
+    /// From x to what [`Activation`] makes `out` of, or in eval mode to `out` itself.
     pub fn forward(&mut self, x: Input, pass: &mut Pass) {
-        self.kernels.set(&pass.weights[self.tensor..self.tensor + 2], pass.train.is_some());
+        self.kernels.set(&pass.weights[self.tensor..self.tensor + 2], pass.train);
         self.after.prepare(pass);
-        if pass.train.is_some() {
+        if pass.train {
             self.forward_train(x, pass);
         } else {
             self.forward_eval(x.values(), pass);
@@ -168,9 +167,13 @@ impl Conv {
         self.sum_partials(count, kernel_len);
         sink.take(self.tensor, &self.dw[..outputs * inputs * 9]);
         let bias = &mut self.dw[..outputs];
-        for (c, bias) in bias.iter_mut().enumerate() {
-            let images = self.db[..n * width].chunks_exact(width);
-            *bias = if self.after.norm.is_some() { 0.0 } else { images.map(|db| f64::from(db[c])).sum::<f64>() as f32 };
+        bias.fill(0.0);
+        if (0..n).any(|i| self.after.feels_shift(i)) {
+            for (c, bias) in bias.iter_mut().enumerate() {
+                let images = self.db[..n * width].chunks_exact(width).enumerate();
+                let images = images.filter(|(i, _)| self.after.feels_shift(*i));
+                *bias = images.map(|(_, db)| f64::from(db[c])).sum::<f64>() as f32;
+            }
         }
         sink.take(self.tensor + 1, bias);
     }
@@ -216,7 +219,7 @@ fn partial_backward(
             let (inside, end) = (start - images.start, images.end.min(start + chunk));
             for (i, g_y) in (start..end).zip(g_y.chunks_exact_mut(y_len)) {
                 tails.backward(i, &after.y[i * y_len..][..y_len], &after.g[i * out_len..][..out_len], g_y);
-                if after.norm.is_none() {
+                if after.feels_shift(i) {
                     let db = &mut db[(i - images.start) * width..][..width];
                     db.fill(0.0);
                     g_y.chunks_exact(width).for_each(|pixel| add_to(db, pixel));

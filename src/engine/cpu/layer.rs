@@ -1,6 +1,6 @@
 //! A single layer, for benchmarks.
 
-use super::chain::{Op, Pass};
+use super::chain::{Group, Op, Pass};
 use super::conv::{Conv, Input};
 use super::linear::Linear;
 use super::update::{Sink, Slots};
@@ -13,6 +13,8 @@ use crate::optimizer::Rule;
 pub struct LayerBench {
     op: Op,
     n: usize,
+    /// Two views.
+    groups: [Group; 2],
     weights: Vec<Array>,
     slots: Slots,
     x: Vec<f32>,
@@ -51,12 +53,14 @@ impl LayerBench {
         let weights: Vec<Array> = specs.map(array).collect();
         let slots = weights.iter().map(|_| vec![]).collect();
         let x: Vec<f32> = (0..n * x_len).map(|i| (i % 11) as f32 * 0.1).collect();
-        LayerBench { op, n, weights, slots, dx: x.clone(), x, flop: (n * flop) as u64 }
+        let train = Some(DropoutKey { seed: 0, epoch: 0, first: 0 });
+        let groups = [0..n / 2, n / 2..n].map(|examples| Group { examples, train });
+        LayerBench { op, n, groups, weights, slots, dx: x.clone(), x, flop: (n * flop) as u64 }
     }
 
     pub fn forward(&mut self) {
-        let train = Some(DropoutKey { seed: 0, epoch: 0, first: 0 });
-        let mut pass = Pass { n: self.n, views: 2, train, weights: &mut self.weights };
+        let (n, groups, weights) = (self.n, &self.groups, &mut self.weights[..]);
+        let mut pass = Pass { n, groups, train: true, weights };
         self.op.forward(Input::Values(&self.x), &mut pass);
         self.op.output().values();
     }
@@ -67,7 +71,7 @@ impl LayerBench {
         let (weights, slots) = (&mut self.weights[..], &mut self.slots);
         let mut sink = Sink { weights, slots, rule, lr: 0.0, t: 1, kept: None };
         let dx = learns.then_some(&mut self.dx[..]);
-        self.op.backward(&self.x, dx, false, self.n, 2, &mut sink);
+        self.op.backward(&self.x, dx, false, &self.groups, &mut sink);
     }
 }
 

@@ -13,7 +13,7 @@
 
 use rayon::prelude::*;
 
-use super::Pass;
+use super::chain::{Group, Pass};
 use super::lanes::{chunks_or_none, grow, scratch};
 use super::norm::{inv_std, move_running};
 use super::product::{BLOCK, Left, PANEL, Right, product, product_ahead};
@@ -41,9 +41,8 @@ pub struct Linear {
     panels_back: Vec<f32>,
     /// W·X + b before batch norm.
     y: Vec<f32>,
-    /// Per row and view: the mean and the sum of squared deviations in the forward pass, Σ g·x̂ and Σ g in the backward
-    /// pass.
-    moments: Vec<[f64; 2]>,
+    /// Per row and group: in the forward pass the statistics that normalise, in the backward pass sums of gradients.
+    moments: Vec<Moments>,
     /// Dropout's multipliers, [n, outputs].
     mask: Vec<f32>,
     /// The output, [outputs, n], and its gradient.
@@ -87,26 +86,27 @@ impl Linear {
         self.dropout.replace(p).is_none()
     }
 
-    /// From X to `out`. In training batch norm takes each view as a batch of its own.
+    /// From X to `out`. In training batch norm takes each group as a batch of its own.
     pub fn forward(&mut self, x: &[f32], pass: &mut Pass) {
-        let (n, inputs, outputs, views) = (pass.n, self.inputs, self.outputs, pass.views);
+        let (n, inputs, outputs, groups, train) = (pass.n, self.inputs, self.outputs, pass.groups, pass.train);
         grow(&mut self.panels, n.next_multiple_of(PANEL) * inputs.max(outputs));
         grow(&mut self.out, n * outputs);
-        self.moments.resize(outputs * views, [0.0; 2]);
-        let train = pass.train.is_some();
+        self.moments.resize(outputs * groups.len(), Moments::default());
         if train {
             grow(&mut self.g, n * outputs);
         }
         if train && self.norm.is_some() {
             grow(&mut self.y, n * outputs);
         }
-        let dropout = self.dropout.zip(pass.train);
-        if let Some((p, key)) = dropout {
+        let dropout = self.dropout.filter(|_| train);
+        if let Some(p) = dropout {
             grow(&mut self.mask, n * outputs);
-            self.mask.par_chunks_exact_mut(outputs).take(n).enumerate().for_each(|(i, row)| {
-                // All views are of the same examples.
-                dropout_row(key, p, i % (n / views), row);
-            });
+            for (group, mask) in groups.iter().zip(Group::split(groups, &mut self.mask, outputs)) {
+                mask.par_chunks_exact_mut(outputs).enumerate().for_each(|(i, row)| match group.train {
+                    Some(key) => dropout_row(key, p, i, row),
+                    None => row.fill(1.0),
+                });
+            }
         }
         pack(x, n, inputs, &mut self.panels);
         let (norm, relu) = (self.norm, self.relu);
@@ -117,7 +117,7 @@ impl Linear {
         let y = if train && norm.is_some() { &mut self.y[..outputs * n] } else { &mut [] };
         let saved = chunks_or_none(y, ROWS * n, outputs.div_ceil(ROWS));
         let tasks = self.out[..outputs * n].par_chunks_mut(ROWS * n);
-        let tasks = tasks.zip(self.moments.par_chunks_mut(ROWS * views)).enumerate();
+        let tasks = tasks.zip(self.moments.par_chunks_mut(ROWS * groups.len())).enumerate();
         tasks.zip(saved).for_each(|((block, (out, moments)), saved)| {
             let first = block * ROWS;
             let rows = out.len() / n;
@@ -139,17 +139,15 @@ impl Linear {
                 if let Some(saved) = saved {
                     saved.copy_from_slice(out);
                 }
-                for (r, (out, moments)) in out.chunks_exact_mut(n).zip(moments.chunks_exact_mut(views)).enumerate() {
+                let rows = out.chunks_exact_mut(n).zip(moments.chunks_exact_mut(groups.len())).enumerate();
+                for (r, (out, moments)) in rows {
                     let c = first + r;
-                    let of_view = n / views;
-                    for (out, moments) in out.chunks_exact_mut(of_view).zip(moments) {
-                        let (mean, inv_std) = if train {
-                            *moments = rows::moments(out);
-                            (moments[0] as f32, inv_std(moments[1] / of_view as f64))
-                        } else {
-                            (mean[c], inv_std(var[c].into()))
+                    for ((out, group), moments) in Group::split(groups, out, 1).zip(groups).zip(moments) {
+                        *moments = match group.train.filter(|_| train) {
+                            Some(_) => Moments::of_batch(out),
+                            None => Moments { mean: mean[c], inv_std: inv_std(var[c].into()), ..Moments::default() },
                         };
-                        affine(out, mean, gamma[c] * inv_std, beta[c]);
+                        affine(out, moments.mean, gamma[c] * moments.inv_std, beta[c]);
                     }
                 }
             }
@@ -164,10 +162,12 @@ impl Linear {
         });
         if let Some(tensor) = norm.filter(|_| train) {
             let [mean, var] = &mut weights[tensor + 2..tensor + 4] else { unreachable!("batch norm has four tensors") };
-            for (c, moments) in self.moments.chunks_exact(views).enumerate() {
-                for &[of_batch, squares] in moments {
-                    let count = (n / views) as f64;
-                    move_running(&mut mean.values[c], &mut var.values[c], of_batch, squares, count);
+            for (c, moments) in self.moments.chunks_exact(groups.len()).enumerate() {
+                for (group, Moments { sums: [of_batch, squares], .. }) in groups.iter().zip(moments) {
+                    if group.train.is_some() {
+                        let count = group.examples.len() as f64;
+                        move_running(&mut mean.values[c], &mut var.values[c], *of_batch, *squares, count);
+                    }
                 }
             }
         }
@@ -180,12 +180,12 @@ impl Linear {
         x: &[f32],
         dx: Option<&mut [f32]>,
         accumulate: bool,
-        n: usize,
-        views: usize,
+        groups: &[Group],
         sink: &mut Sink,
     ) {
         let (inputs, outputs) = (self.inputs, self.outputs);
-        self.tail_backward(n, views, sink);
+        let n = groups.last().map_or(0, |group| group.examples.end);
+        self.tail_backward(n, groups, sink);
         if dx.is_some() {
             pack(&self.g, n, outputs, &mut self.panels);
         }
@@ -221,14 +221,14 @@ impl Linear {
     }
 
     /// Turns `g` from ∂L/∂out into ∂L/∂(W·X + b), and hands the gradients of γ, β and b to the sink.
-    fn tail_backward(&mut self, n: usize, views: usize, sink: &mut Sink) {
-        let of_view = n / views;
+    fn tail_backward(&mut self, n: usize, groups: &[Group], sink: &mut Sink) {
         let (outputs, relu, norm) = (self.outputs, self.relu, self.norm);
         let (out, y, mask) = (&self.out[..], &self.y[..], self.dropout.map(|_| &self.mask[..]));
         let gamma = norm.map(|tensor| &sink.weights[tensor].values[..]);
-        let tasks = self.g[..outputs * n].par_chunks_mut(ROWS * n).zip(self.moments.par_chunks_mut(ROWS * views));
+        let tasks = self.g[..outputs * n].par_chunks_mut(ROWS * n);
+        let tasks = tasks.zip(self.moments.par_chunks_mut(ROWS * groups.len()));
         tasks.enumerate().for_each(|(block, (g, moments))| {
-            for (r, (g, moments)) in g.chunks_exact_mut(n).zip(moments.chunks_exact_mut(views)).enumerate() {
+            for (r, (g, moments)) in g.chunks_exact_mut(n).zip(moments.chunks_exact_mut(groups.len())).enumerate() {
                 let c = block * ROWS + r;
                 if relu {
                     // Where dropout zeroed the output, g becomes 0 as well.
@@ -238,38 +238,65 @@ impl Linear {
                     g.iter_mut().zip(mask[c..].iter().step_by(outputs)).for_each(|(g, m)| *g *= m);
                 }
                 let Some(gamma) = gamma else {
-                    moments[0] = [0.0, rows::sum(g)];
+                    // Over all groups at once.
+                    moments.fill(Moments::default());
+                    moments[0].shift = rows::sum(g);
                     continue;
                 };
-                let of_views = g.chunks_exact_mut(of_view).zip(y[c * n..].chunks_exact(of_view));
-                for ((g, y), moments) in of_views.zip(moments) {
-                    let (mean, inv_std) = (moments[0] as f32, inv_std(moments[1] / of_view as f64));
-                    let [sum_g, sum_gx] = rows::gradient_sums(g, y, mean);
-                    *moments = [sum_gx * f64::from(inv_std), sum_g];
-                    let count = of_view as f64;
-                    let (mean_g, pull) = ((sum_g / count) as f32, (moments[0] / count) as f32 * inv_std);
-                    spread(g, y, [gamma[c] * inv_std, mean_g, mean, pull]);
+                for ((g, group), moments) in Group::split(groups, g, 1).zip(groups).zip(moments) {
+                    let y = &y[c * n + group.examples.start..][..g.len()];
+                    moments.backward(g, y, gamma[c], group.train.is_some());
                 }
             }
         });
-        let total = |moments: &[[f64; 2]], which: usize| moments.iter().map(|m| m[which]).sum::<f64>() as f32;
-        let vector = |vector: &mut [f32], moments: &[[f64; 2]], which: usize| {
-            for (value, moments) in vector.iter_mut().zip(moments.chunks_exact(views)) {
-                // Without batch norm the sum is over all views at once.
-                *value = total(if norm.is_some() { moments } else { &moments[..1] }, which);
+        let vector = |vector: &mut [f32], of: fn(&Moments) -> f64| {
+            for (value, moments) in vector.iter_mut().zip(self.moments.chunks_exact(groups.len())) {
+                *value = moments.iter().map(of).sum::<f64>() as f32;
             }
         };
-        match norm {
-            Some(tensor) => {
-                for which in 0..2 {
-                    vector(&mut self.vector, &self.moments, which);
-                    sink.take(tensor + which, &self.vector);
-                }
-                // Batch norm removes any shift.
-                self.vector.fill(0.0);
+        if let Some(tensor) = norm {
+            for (tensor, of) in [(tensor, (|m| m.sums[0]) as fn(&Moments) -> f64), (tensor + 1, |m| m.sums[1])] {
+                vector(&mut self.vector, of);
+                sink.take(tensor, &self.vector);
             }
-            None => vector(&mut self.vector, &self.moments, 1),
         }
+        vector(&mut self.vector, |m| m.shift);
         sink.take(self.tensor + 1, &self.vector);
+    }
+}
+
+/// Of one row of one group.
+#[derive(Clone, Copy, Default)]
+struct Moments {
+    /// What normalises.
+    mean: f32,
+    inv_std: f32,
+    /// The mean and the sum of squared deviations in the forward pass, Σ g·x̂ and Σ g in the backward pass.
+    sums: [f64; 2],
+    /// ∂L/∂b: batch norm by the batch's own statistics removes any shift.
+    shift: f64,
+}
+
+impl Moments {
+    /// Of the batch y.
+    fn of_batch(y: &[f32]) -> Moments {
+        let sums = rows::moments(y);
+        Moments { mean: sums[0] as f32, inv_std: inv_std(sums[1] / y.len() as f64), sums, shift: 0.0 }
+    }
+
+    /// Turns `g` from the gradient after batch norm into that before it. Running statistics do not depend on y: without
+    /// `of_batch` there are no means to subtract.
+    fn backward(&mut self, g: &mut [f32], y: &[f32], gamma: f32, of_batch: bool) {
+        let [sum_g, sum_gx] = rows::gradient_sums(g, y, self.mean);
+        self.sums = [sum_gx * f64::from(self.inv_std), sum_g];
+        let (count, alpha) = (g.len() as f64, gamma * self.inv_std);
+        let (mean_g, pull) = ((sum_g / count) as f32, (self.sums[0] / count) as f32 * self.inv_std);
+        if of_batch {
+            spread(g, y, [alpha, mean_g, self.mean, pull]);
+            self.shift = 0.0;
+        } else {
+            spread(g, y, [alpha, 0.0, self.mean, 0.0]);
+            self.shift = rows::sum(g);
+        }
     }
 }

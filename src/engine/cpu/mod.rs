@@ -16,8 +16,8 @@
 //! pooling (`activation`, `tail`), a linear layer with its batch norm, ReLU and dropout (`linear`). Each owns its
 //! buffers, which grow to the largest batch and stay: a steady step allocates nothing. Going forward, an operation
 //! leaves in them what its backward pass needs; going backward, it turns ∂L/∂y into ∂L/∂x and hands each gradient to
-//! an `update::Sink`, which moves the weights at once. SimSiam's two views go through as one batch, in which batch norm
-//! takes each view on its own.
+//! an `update::Sink`, which moves the weights at once. Several inputs go through as one batch, in which batch norm takes
+//! each on its own.
 //!
 //! Between products, a step is bound by memory: a batch's images do not fit into the cache. So the next convolution
 //! applies what follows the previous one, image by image while it is in the cache, and products prefetch what comes
@@ -36,7 +36,6 @@ mod lanes;
 #[doc(hidden)]
 pub mod layer;
 mod linear;
-mod loss;
 mod norm;
 pub mod product;
 pub(crate) mod rows;
@@ -45,12 +44,11 @@ mod tail;
 mod update;
 mod winograd;
 
-use crate::engine::{DropoutKey, Engine, Gradients, Objective, Outcome, Rates};
+use crate::engine::{Engine, Gradients, Input, Loss, Rates};
 use crate::error::{Error, Result};
-use crate::network::{Array, Block, Mode, Network, PREDICTOR, Spec, Weights};
+use crate::network::{Array, Block, Network, Spec, Weights};
 use crate::optimizer::{Rule, State};
-use chain::{Chain, Pass};
-use loss::Cosines;
+use chain::{Chain, Group, Pass};
 use update::{ByTensor, Sink, Slots};
 
 /// A network with its tensors and its optimizer's state.
@@ -64,13 +62,15 @@ pub struct Model {
     /// Values of one input.
     input_len: usize,
     trunk: Chain,
-    /// Number of operations of the trunk's first block.
-    backbone: usize,
     heads: Vec<(&'static str, Chain)>,
-    cosines: Cosines,
-    /// Both views, one after the other.
-    images: Vec<f32>,
-    outcome: Outcome,
+    /// Of the pass: its inputs, all in one if there are several; its outputs, row by row, and their gradients.
+    groups: Vec<Group>,
+    joined: Vec<f32>,
+    places: Vec<Place>,
+    outputs: Vec<Vec<f32>>,
+    gradients: Vec<Vec<f32>>,
+    /// An output's gradient, batch last.
+    direct: Vec<f32>,
 }
 
 impl Model {
@@ -101,118 +101,196 @@ impl Model {
             tensor += blocks.iter().flat_map(Block::tensors).count();
             chain
         };
-        let (trunk, backbone) = match network.trunk.first() {
-            Some(first) => (chain(&network.trunk, true)?, Chain::new(std::slice::from_ref(first), true, 0)?.len()),
-            None => (Chain::of_input(network.input_len()), 1),
+        let trunk = match network.trunk.is_empty() {
+            true => Chain::of_input(network.input_len()),
+            false => chain(&network.trunk, true)?,
         };
         let heads = network.heads.iter().map(|block| Ok((block.name, chain(std::slice::from_ref(block), false)?)));
         Ok(Model {
             heads: heads.collect::<Result<_>>()?,
             input_len: network.input_len(),
             trunk,
-            backbone,
             slots: slots.collect(),
             specs,
             weights,
             rule,
             steps: state.steps,
-            cosines: Cosines::default(),
-            images: vec![],
-            outcome: Outcome::default(),
+            groups: vec![],
+            joined: vec![],
+            places: vec![],
+            outputs: vec![],
+            gradients: vec![],
+            direct: vec![],
         })
     }
 
-    /// The number of examples in `images`.
-    fn examples(&self, images: &[f32]) -> Result<usize> {
-        let len = self.input_len;
-        match images.len() {
-            values if values > 0 && values.is_multiple_of(len) => Ok(values / len),
-            values => Err(Error::Usage(format!("images of {values} values: each has {len}, and there must be one"))),
+    /// Takes over the inputs of a pass as groups, and finds the places of its outputs. Everything is checked before anything
+    /// changes.
+    fn prepare(&mut self, inputs: &[Input], outputs: &[&str]) -> Result<()> {
+        self.groups.clear();
+        let mut first = 0;
+        for input in inputs {
+            let n = match input.values.len() {
+                values if values > 0 && values.is_multiple_of(self.input_len) => values / self.input_len,
+                values => {
+                    let len = self.input_len;
+                    let message = format!("an input of {values} values: each example has {len}, and there must be one");
+                    return Err(Error::Usage(message));
+                }
+            };
+            self.groups.push(Group { examples: first..first + n, train: input.train });
+            first += n;
+        }
+        if inputs.is_empty() {
+            return Err(Error::Usage("a pass without inputs".to_owned()));
+        }
+        self.joined.clear();
+        if inputs.len() > 1 {
+            inputs.iter().for_each(|input| self.joined.extend_from_slice(input.values));
+        }
+        self.places.clear();
+        for name in outputs {
+            let head = self.heads.iter().position(|(head, _)| head == name).map(Place::Head);
+            let trunk = self.trunk.ends.iter().find(|(block, _)| block == name).map(|(_, ops)| Place::Trunk(*ops));
+            let Some(place) = head.or(trunk) else {
+                return Err(Error::Usage(format!("the network has no block {name}")));
+            };
+            if let Place::Trunk(ops) = place
+                && self.trunk.features(ops) == 0
+            {
+                return Err(Error::Usage(format!("{name} ends in images, not in features")));
+            }
+            if self.places.contains(&place) {
+                return Err(Error::Usage(format!("{name} is asked for twice")));
+            }
+            self.places.push(place);
+        }
+        Ok(())
+    }
+
+    /// How many of the trunk's operations the outputs need.
+    fn trunk_ops(&self) -> usize {
+        let needed = self.places.iter().map(|place| match place {
+            Place::Trunk(ops) => *ops,
+            Place::Head(_) => self.trunk.len(),
+        });
+        needed.max().unwrap_or(0)
+    }
+
+    /// Runs the inputs, [`Model::prepare`]d, up to the outputs.
+    fn run(&mut self, inputs: &[Input]) {
+        let ops = self.trunk_ops();
+        let Model { trunk, heads, weights, groups, places, outputs, joined, .. } = self;
+        let n = groups.last().map_or(0, |group| group.examples.end);
+        let train = groups.iter().any(|group| group.train.is_some());
+        let mut pass = Pass { n, groups, train, weights: &mut weights.arrays };
+        trunk.forward(ops, whole(inputs, joined), &mut pass);
+        outputs.resize_with(places.len(), Vec::new);
+        for (place, rows) in places.iter().zip(outputs) {
+            match place {
+                Place::Trunk(ops) => to_rows(trunk.out(*ops, n), n, rows),
+                Place::Head(head) => {
+                    let (_, head) = &mut heads[*head];
+                    head.forward(head.len(), trunk.out(ops, n), &mut pass);
+                    to_rows(head.out(head.len(), n), n, rows);
+                }
+            }
         }
     }
 
-    /// A training pass into `outcome`; the gradients go to `kept`, or update the weights.
+    /// Forward, loss and backward. The gradients go to `kept`, or update the weights.
     fn pass(
         &mut self,
-        objective: &Objective,
-        dropout: DropoutKey,
+        inputs: &[Input],
+        outputs: &[&str],
+        loss: &mut Loss,
         lr: Rates,
         kept: Option<&mut ByTensor>,
-    ) -> Result<()> {
-        let (images, views, heads) = match objective {
-            Objective::Classify { images, targets } => (*images, 1, targets.len()),
-            Objective::SimSiam { views: [first, second], .. } => {
-                if first.len() != second.len() {
-                    let message = format!(
-                        "views of {} and {} values: they must be of the same images",
-                        first.len(),
-                        second.len()
-                    );
-                    return Err(Error::Usage(message));
-                }
-                self.images.clear();
-                self.images.extend_from_slice(first);
-                self.images.extend_from_slice(second);
-                (&self.images[..], 2, self.heads.len())
-            }
-        };
-        let name = |at: usize| match objective {
-            Objective::Classify { targets, .. } => targets[at].head,
-            Objective::SimSiam { .. } => PREDICTOR,
-        };
-        // Everything is checked before anything changes.
-        let n = self.examples(images)?;
-        for at in 0..heads {
-            let classes = find(&mut self.heads, name(at))?.features();
-            if let Objective::Classify { targets, .. } = objective {
-                targets[at].check(n, classes)?;
+    ) -> Result<f64> {
+        self.prepare(inputs, outputs)?;
+        if let Some(input) = inputs.iter().find(|_| self.groups.iter().all(|group| group.train.is_none())) {
+            let n = input.values.len() / self.input_len;
+            return Err(Error::Usage(format!("all {n} examples are in eval mode: a step needs one in train mode")));
+        }
+        self.run(inputs);
+        self.gradients.resize_with(self.outputs.len(), Vec::new);
+        self.gradients.iter_mut().for_each(Vec::clear);
+        let value = loss(&self.outputs, &mut self.gradients)?;
+        for (name, (output, gradient)) in outputs.iter().zip(self.outputs.iter().zip(&self.gradients)) {
+            if !gradient.is_empty() && gradient.len() != output.len() {
+                let (values, wanted) = (gradient.len(), output.len());
+                return Err(Error::Usage(format!("{name}: a gradient of {values} values for an output of {wanted}")));
             }
         }
-        let Model { trunk, weights, slots, outcome, cosines, .. } = self;
-        let weights = &mut weights.arrays;
-        let (rule, t) = (self.rule, self.steps + 1);
-        let mut kept = kept;
-        trunk.forward(trunk.len(), images, &mut Pass { n, views, train: Some(dropout), weights });
-        let learns = trunk.learns();
-        outcome.loss = 0.0;
-        let outputs = &mut outcome.outputs;
-        for at in 0..heads {
-            let head = find(&mut self.heads, name(at))?;
-            let (hidden, dh) = trunk.end(n);
-            head.forward(head.len(), hidden, &mut Pass { n, views, train: Some(dropout), weights });
-            let (out, g) = head.end(n);
-            match objective {
-                Objective::Classify { targets, .. } => {
-                    outcome.loss += loss::cross_entropy(out, targets[at].labels, g);
-                    outputs.resize_with(heads, Vec::new);
-                    rows_of(out, n, 0..n, &mut outputs[at]);
-                }
-                Objective::SimSiam { .. } => {
-                    outcome.loss = cosines.loss(out, hidden, n / 2, g);
-                    views_into(outputs, hidden, out, n);
-                }
-            }
+        self.backward(inputs, lr, kept);
+        Ok(value)
+    }
+
+    /// From the outputs' gradients to those of the weights.
+    fn backward(&mut self, inputs: &[Input], lr: Rates, kept: Option<&mut ByTensor>) {
+        let ops = self.trunk_ops();
+        let Model { trunk, heads, weights, slots, groups, places, gradients, joined, direct, .. } = self;
+        let (weights, n) = (&mut weights.arrays, groups.last().map_or(0, |group| group.examples.end));
+        let (rule, t, mut kept) = (self.rule, self.steps + 1, kept);
+        let learns = trunk.learns(ops);
+        // Whether the gradient of the trunk's output is there already.
+        let mut begun = false;
+        for (place, gradient) in places.iter().zip(&*gradients).filter(|(_, gradient)| !gradient.is_empty()) {
+            let Place::Head(head) = place else { continue };
+            let (_, head) = &mut heads[*head];
+            let (hidden, dh) = trunk.end(ops, n);
+            from_rows(gradient, n, head.end(head.len(), n).1);
             let (slots, kept) = (&mut *slots, kept.as_deref_mut());
             let mut sink = Sink { weights, slots, rule, lr: lr.heads, t, kept };
-            head.backward(hidden, learns.then_some(&mut *dh), at > 0, n, views, &mut sink);
-            if let Objective::SimSiam { stop_gradient: false, .. } = objective {
-                let (p, _) = head.end(n);
-                cosines.add_gradient_of_z(p, hidden, n / 2, dh);
-            }
+            head.backward(head.len(), hidden, learns.then_some(&mut *dh), begun, groups, &mut sink, |_, _| {});
+            begun = true;
         }
-        if let (Objective::SimSiam { stop_gradient, .. }, 0) = (objective, heads) {
-            let (z, dz) = trunk.end(n);
-            let z = &*z;
-            outcome.loss = cosines.loss(z, z, n / 2, dz);
-            if !stop_gradient {
-                cosines.add_gradient_of_z(z, z, n / 2, dz);
-            }
-            views_into(outputs, z, z, n);
-        }
+        // The last operation that gets a gradient begins.
+        let gradient_at = |at: usize| {
+            let here = places.iter().zip(&*gradients).filter(move |(place, _)| **place == Place::Trunk(at));
+            here.map(|(_, gradient)| gradient).filter(|gradient| !gradient.is_empty())
+        };
+        let last = if begun { ops } else { (1..=ops).rev().find(|&at| gradient_at(at).next().is_some()).unwrap_or(0) };
         let mut sink = Sink { weights, slots, rule, lr: lr.trunk, t, kept };
-        trunk.backward(images, None, false, n, views, &mut sink);
-        Ok(())
+        trunk.backward(last, whole(inputs, joined), None, false, groups, &mut sink, |at, g| {
+            for gradient in gradient_at(at) {
+                if at == last && !begun {
+                    from_rows(gradient, n, g);
+                    begun = true;
+                } else {
+                    direct.resize(g.len(), 0.0);
+                    from_rows(gradient, n, direct);
+                    g.iter_mut().zip(&*direct).for_each(|(g, more)| *g += more);
+                }
+            }
+        });
     }
+}
+
+/// Where an output comes from.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    /// So many of the trunk's operations.
+    Trunk(usize),
+    /// The head's index.
+    Head(usize),
+}
+
+/// All inputs in one: the only one as it is, several as they were `joined`.
+fn whole<'a>(inputs: &[Input<'a>], joined: &'a [f32]) -> &'a [f32] {
+    if let [input] = inputs { input.values } else { joined }
+}
+
+/// x [features, n] in rows [n, features].
+fn to_rows(x: &[f32], n: usize, rows: &mut Vec<f32>) {
+    rows.resize(x.len(), 0.0);
+    rows::transpose(x, n, x.len() / n, n, rows);
+}
+
+/// The inverse of [`to_rows`].
+fn from_rows(rows: &[f32], n: usize, x: &mut [f32]) {
+    let features = rows.len() / n;
+    rows::transpose(rows, features, n, features, x);
 }
 
 /// An array for the outside, row by row, of a tensor's values, its gradient or an optimizer slot.
@@ -224,66 +302,25 @@ fn array(name: String, spec: &Spec, values: &[f32]) -> Array {
     Array { name, shape: spec.shape.clone(), values }
 }
 
-/// The head called `name`.
-fn find<'a>(heads: &'a mut [(&'static str, Chain)], name: &str) -> Result<&'a mut Chain> {
-    let found = heads.iter_mut().find(|(head, _)| *head == name);
-    found.map(|(_, chain)| chain).ok_or_else(|| Error::Usage(format!("the network has no head {name}")))
-}
-
-/// z₁, p₁, z₂, p₂ from both views' z and p.
-fn views_into(outputs: &mut Vec<Vec<f32>>, z: &[f32], p: &[f32], n: usize) {
-    outputs.resize_with(4, Vec::new);
-    for (i, of) in [z, p, z, p].into_iter().enumerate() {
-        rows_of(of, n, i / 2 * (n / 2)..(i / 2 + 1) * (n / 2), &mut outputs[i]);
-    }
-}
-
-/// `columns` of x [features, n], transposed into rows.
-fn rows_of(x: &[f32], n: usize, columns: std::ops::Range<usize>, out: &mut Vec<f32>) {
-    let features = x.len() / n;
-    out.resize(features * columns.len(), 0.0);
-    rows::transpose(&x[columns.start..], n, features, columns.len(), out);
-}
-
 impl Engine for Model {
-    fn step(&mut self, objective: &Objective, dropout: DropoutKey, lr: Rates) -> Result<&Outcome> {
-        self.pass(objective, dropout, lr, None)?;
-        self.steps += 1;
-        Ok(&self.outcome)
+    fn forward(&mut self, inputs: &[Input], outputs: &[&str]) -> Result<&[Vec<f32>]> {
+        self.prepare(inputs, outputs)?;
+        self.run(inputs);
+        Ok(&self.outputs)
     }
 
-    fn gradients(&mut self, objective: &Objective, dropout: DropoutKey) -> Result<(Outcome, Gradients)> {
+    fn step(&mut self, inputs: &[Input], outputs: &[&str], loss: &mut Loss, lr: Rates) -> Result<f64> {
+        let loss = self.pass(inputs, outputs, loss, lr, None)?;
+        self.steps += 1;
+        Ok(loss)
+    }
+
+    fn gradients(&mut self, inputs: &[Input], outputs: &[&str], loss: &mut Loss) -> Result<(f64, Gradients)> {
         let mut gradients = ByTensor::new();
-        self.pass(objective, dropout, Rates::from(0.0), Some(&mut gradients))?;
+        let loss = self.pass(inputs, outputs, loss, Rates::from(0.0), Some(&mut gradients))?;
         let array =
             |(tensor, values): (usize, Vec<f32>)| array(self.specs[tensor].name.clone(), &self.specs[tensor], &values);
-        Ok((self.outcome.clone(), gradients.into_iter().map(array).collect()))
-    }
-
-    fn predict(&mut self, images: &[f32], heads: &[&str]) -> Result<Vec<Vec<f32>>> {
-        let n = self.examples(images)?;
-        let weights = &mut self.weights.arrays;
-        let mut pass = Pass { n, views: 1, train: None, weights };
-        self.trunk.forward(self.trunk.len(), images, &mut pass);
-        let (hidden, _) = self.trunk.end(n);
-        let output = |head: &&str| {
-            let head = find(&mut self.heads, head)?;
-            head.forward(head.len(), hidden, &mut pass);
-            let mut rows = Vec::new();
-            rows_of(head.end(n).0, n, 0..n, &mut rows);
-            Ok(rows)
-        };
-        heads.iter().map(output).collect()
-    }
-
-    fn features(&mut self, images: &[f32], mode: Mode) -> Result<Vec<f32>> {
-        let n = self.examples(images)?;
-        let train = (mode == Mode::Train).then_some(DropoutKey { seed: 0, epoch: 0, first: 0 });
-        let mut pass = Pass { n, views: 1, train, weights: &mut self.weights.arrays };
-        self.trunk.forward(self.backbone, images, &mut pass);
-        let mut rows = Vec::new();
-        rows_of(self.trunk.out(self.backbone, n), n, 0..n, &mut rows);
-        Ok(rows)
+        Ok((loss, gradients.into_iter().map(array).collect()))
     }
 
     fn weights(&self) -> Result<Weights> {

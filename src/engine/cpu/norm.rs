@@ -90,8 +90,9 @@ impl Norm {
         }
     }
 
-    /// From the sums of each image, [images, 2, width]: Σ g and Σ g·(x − μ).
-    pub fn set_gradient(&mut self, sums: &[f32], pixels: usize) {
+    /// From the sums of each image, [images, 2, width]: Σ g and Σ g·(x − μ). Running statistics do not depend on x: without
+    /// `of_batch` there are no means to subtract.
+    pub fn set_gradient(&mut self, sums: &[f32], pixels: usize, of_batch: bool) {
         let width = self.mean.len();
         let images = || sums.chunks_exact(2 * width);
         let count = (images().len() * pixels) as f64;
@@ -100,8 +101,10 @@ impl Norm {
             let total = |at: usize| images().map(|m| f64::from(m[at])).sum::<f64>();
             let (sum_g, sum_gx) = (total(c), total(width + c) * f64::from(self.inv_std[c]));
             (self.gradients[0][c], self.gradients[1][c]) = (sum_gx, sum_g);
-            self.mean_g[c] = (sum_g / count) as f32;
-            self.pull[c] = (sum_gx / count) as f32 * self.inv_std[c];
+            if of_batch {
+                self.mean_g[c] = (sum_g / count) as f32;
+                self.pull[c] = (sum_gx / count) as f32 * self.inv_std[c];
+            }
         }
     }
 

@@ -7,7 +7,7 @@
 
 use candle_core::{DType, Result, Tensor, Var};
 
-use crate::engine::{COSINE_EPS, NORM_EPS, NORM_MOMENTUM};
+use crate::engine::{NORM_EPS, NORM_MOMENTUM};
 
 /// Double precision for products on the CPU. In single precision SimSiam's z is up to 1.3e-5 from PyTorch's, which is
 /// itself up to 7e-6 from the exact value: batch norm over a small batch magnifies both errors. GPUs are too slow in
@@ -82,11 +82,4 @@ pub fn max_pool2(x: &Tensor) -> Result<Tensor> {
     let windows = windows.reshape((n, c, h / 2, w / 2, 4))?;
     let first = windows.detach().argmax_keepdim(4)?;
     windows.gather(&first, 4)?.squeeze(4)
-}
-
-/// The mean over rows of −cos(p, z), each norm at least [`COSINE_EPS`].
-pub fn negative_cosine(p: &Tensor, z: &Tensor) -> Result<Tensor> {
-    let norm = |x: &Tensor| x.sqr()?.sum(1)?.sqrt()?.maximum(COSINE_EPS);
-    let cosine = ((p * z)?.sum(1)? / (norm(p)? * norm(z)?)?)?;
-    cosine.mean_all()?.neg()
 }

@@ -6,8 +6,8 @@ mod update;
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use crate::data::{CHANNELS, IMAGE, SIDE};
-use crate::engine::{DropoutKey, Engine, Gradients, Objective, Outcome, Rates, dropout_mask};
-use crate::network::{Array, Block, Layer, Mode, Network, PREDICTOR, Spec, Weights};
+use crate::engine::{DropoutKey, Engine, Gradients, Input, Loss, Rates, dropout_mask};
+use crate::network::{Array, Block, Layer, Mode, Network, Spec, Weights};
 use crate::optimizer::{Rule, State};
 use update::Optimizer;
 
@@ -21,8 +21,8 @@ pub struct Model {
     /// In the network's stable order.
     tensors: Vec<(Spec, Var)>,
     optimizer: Optimizer,
-    /// Of the last step.
-    outcome: Outcome,
+    /// Of the last [`Engine::forward`].
+    outputs: Vec<Vec<f32>>,
 }
 
 impl Model {
@@ -37,53 +37,57 @@ impl Model {
         };
         let tensors = network.tensors().zip(&weights.arrays).map(var).collect::<Result<_>>()?;
         let optimizer = Optimizer::new(rule, state, device)?;
-        Ok(Model { network, device: device.clone(), tensors, optimizer, outcome: Outcome::default() })
+        Ok(Model { network, device: device.clone(), tensors, optimizer, outputs: vec![] })
     }
 
-    fn differentiate(&self, objective: &Objective, dropout: DropoutKey) -> Result<(Outcome, Vec<Moved>)> {
-        let (loss, outputs) = self.loss(objective, dropout)?;
-        let store = loss.backward()?;
+    /// The outputs of the whole pass, each [n, width] over all inputs. Those in eval mode go first, by the statistics of
+    /// before.
+    fn outputs(&self, inputs: &[Input], outputs: &[&str]) -> Result<Vec<Tensor>> {
+        let mut of_inputs: Vec<Vec<Tensor>> = vec![vec![]; inputs.len()];
+        let in_order = |train: bool| inputs.iter().enumerate().filter(move |(_, input)| input.train.is_some() == train);
+        for (i, input) in in_order(false).chain(in_order(true)) {
+            of_inputs[i] = self.outputs_of(input, outputs)?;
+        }
+        (0..outputs.len()).map(|o| Tensor::cat(&of_inputs.iter().map(|all| &all[o]).collect::<Vec<_>>(), 0)).collect()
+    }
+
+    fn outputs_of(&self, input: &Input, outputs: &[&str]) -> Result<Vec<Tensor>> {
+        let place = |name: &str| {
+            let mut blocks = self.network.blocks();
+            let found = blocks.position(|block| block.name == name);
+            found.ok_or_else(|| candle_core::Error::Msg(format!("the network has no block {name}")))
+        };
+        let places = outputs.iter().map(|name| place(name)).collect::<Result<Vec<_>>>()?;
+        let trunk = self.network.trunk.len();
+        let needed = places.iter().map(|&place| if place < trunk { place + 1 } else { trunk }).max().unwrap_or(0);
+        // After each block of the trunk.
+        let mut after = vec![self.images(input.values)?];
+        for block in &self.network.trunk[..needed] {
+            after.push(self.forward(block, &after[after.len() - 1], input.train)?);
+        }
+        let output = |place: usize| match place.checked_sub(trunk) {
+            None => Ok(after[place + 1].clone()),
+            Some(head) => self.forward(&self.network.heads[head], &after[trunk], input.train),
+        };
+        places.into_iter().map(output).collect()
+    }
+
+    fn differentiate(&self, inputs: &[Input], outputs: &[&str], loss: &mut Loss) -> crate::Result<(f64, Vec<Moved>)> {
+        let tensors = self.outputs(inputs, outputs)?;
+        let on_host: Vec<Vec<f32>> = tensors.iter().map(to_host).collect::<Result<_>>()?;
+        let mut gradients = vec![vec![]; tensors.len()];
+        let value = loss(&on_host, &mut gradients)?;
+        // What has these gradients: the sum of every output times its own.
+        let mut sum = Tensor::zeros((), DType::F32, &self.device)?;
+        for (tensor, gradient) in tensors.iter().zip(gradients).filter(|(_, gradient)| !gradient.is_empty()) {
+            let gradient = Tensor::from_vec(gradient, tensor.dims(), &self.device)?;
+            sum = (sum + (tensor * gradient)?.sum_all()?)?;
+        }
+        let store = sum.backward()?;
         // No gradient reaches a frozen block: its output is detached.
         let moved = self.tensors.iter().filter(|(spec, _)| spec.role.is_parameter());
         let gradients = moved.filter_map(|(spec, var)| Some((spec.name.clone(), var.clone(), store.get(var)?.clone())));
-        let outcome = Outcome {
-            loss: loss.to_scalar::<f32>()?.into(),
-            outputs: outputs.iter().map(to_host).collect::<Result<_>>()?,
-        };
-        Ok((outcome, gradients.collect()))
-    }
-
-    fn loss(&self, objective: &Objective, dropout: DropoutKey) -> Result<(Tensor, Vec<Tensor>)> {
-        match objective {
-            Objective::Classify { images, targets } => {
-                let hidden = self.trunk(&self.images(images)?, Some(dropout))?;
-                let mut sum = Tensor::zeros((), DType::F32, &self.device)?;
-                let mut outputs = Vec::new();
-                for target in *targets {
-                    let logits = self.forward(self.head(target.head)?, &hidden, Some(dropout))?;
-                    let labels = Tensor::from_iter(target.labels.iter().map(|&y| u32::from(y)), &self.device)?;
-                    sum = (sum + candle_nn::loss::cross_entropy(&logits, &labels)?)?;
-                    outputs.push(logits);
-                }
-                Ok((sum, outputs))
-            }
-            Objective::SimSiam { views, stop_gradient } => {
-                let mut outputs = Vec::new();
-                for view in views {
-                    let z = self.trunk(&self.images(view)?, Some(dropout))?;
-                    let p = match &self.network.heads[..] {
-                        [] => z.clone(),
-                        _ => self.forward(self.head(PREDICTOR)?, &z, Some(dropout))?,
-                    };
-                    outputs.extend([z, p]);
-                }
-                let [z1, p1, z2, p2] = &outputs[..] else { unreachable!("two views give four outputs") };
-                let constant = |z: &Tensor| if *stop_gradient { z.detach() } else { z.clone() };
-                let loss1 = layers::negative_cosine(p1, &constant(z2))?;
-                let loss2 = layers::negative_cosine(p2, &constant(z1))?;
-                Ok((((loss1 + loss2)? / 2.0)?, outputs))
-            }
-        }
+        Ok((value, gradients.collect()))
     }
 
     fn images(&self, images: &[f32]) -> Result<Tensor> {
@@ -92,16 +96,6 @@ impl Model {
             return Tensor::from_slice(images, (images.len() / width, width), &self.device);
         }
         Tensor::from_slice(images, (images.len() / IMAGE, CHANNELS, SIDE, SIDE), &self.device)
-    }
-
-    fn head(&self, name: &str) -> Result<&Block> {
-        let found = self.network.heads.iter().find(|block| block.name == name);
-        found.ok_or_else(|| candle_core::Error::Msg(format!("the network has no head {name}")))
-    }
-
-    /// All trunk blocks, in train mode with the dropout masks of `train`, else in eval mode.
-    fn trunk(&self, x: &Tensor, train: Option<DropoutKey>) -> Result<Tensor> {
-        self.network.trunk.iter().try_fold(x.clone(), |x, block| self.forward(block, &x, train))
     }
 
     fn forward(&self, block: &Block, x: &Tensor, train: Option<DropoutKey>) -> Result<Tensor> {
@@ -140,29 +134,23 @@ impl Model {
 }
 
 impl Engine for Model {
-    fn step(&mut self, objective: &Objective, dropout: DropoutKey, lr: Rates) -> crate::Result<&Outcome> {
-        let (outcome, gradients) = self.differentiate(objective, dropout)?;
+    fn forward(&mut self, inputs: &[Input], outputs: &[&str]) -> crate::Result<&[Vec<f32>]> {
+        self.outputs = self.outputs(inputs, outputs)?.iter().map(to_host).collect::<Result<_>>()?;
+        Ok(&self.outputs)
+    }
+
+    fn step(&mut self, inputs: &[Input], outputs: &[&str], loss: &mut Loss, lr: Rates) -> crate::Result<f64> {
+        let (value, gradients) = self.differentiate(inputs, outputs, loss)?;
         let heads: Vec<String> = self.network.heads.iter().flat_map(Block::tensors).map(|spec| spec.name).collect();
         self.optimizer
             .step(&gradients, |name| if heads.iter().any(|head| head == name) { lr.heads } else { lr.trunk })?;
-        self.outcome = outcome;
-        Ok(&self.outcome)
+        Ok(value)
     }
 
-    fn gradients(&mut self, objective: &Objective, dropout: DropoutKey) -> crate::Result<(Outcome, Gradients)> {
-        let (outcome, gradients) = self.differentiate(objective, dropout)?;
+    fn gradients(&mut self, inputs: &[Input], outputs: &[&str], loss: &mut Loss) -> crate::Result<(f64, Gradients)> {
+        let (value, gradients) = self.differentiate(inputs, outputs, loss)?;
         let arrays = gradients.iter().map(|(name, _, gradient)| to_array(name, gradient)).collect::<Result<_>>()?;
-        Ok((outcome, arrays))
-    }
-
-    fn predict(&mut self, images: &[f32], heads: &[&str]) -> crate::Result<Vec<Vec<f32>>> {
-        let hidden = self.trunk(&self.images(images)?, None)?;
-        heads.iter().map(|head| Ok(to_host(&self.forward(self.head(head)?, &hidden, None)?)?)).collect()
-    }
-
-    fn features(&mut self, images: &[f32], mode: Mode) -> crate::Result<Vec<f32>> {
-        let train = (mode == Mode::Train).then_some(DropoutKey { seed: 0, epoch: 0, first: 0 });
-        Ok(to_host(&self.forward(&self.network.trunk[0], &self.images(images)?, train)?)?)
+        Ok((value, arrays))
     }
 
     fn weights(&self) -> crate::Result<Weights> {

@@ -1,0 +1,9 @@
+//! Losses: plain functions from a network's outputs to the loss and its gradient, in double precision and in a fixed order;
+//! exp and ln from libm. Outputs and gradients are matrices row by row, one row for each example, as an
+//! [`Engine`](crate::engine::Engine) gives and takes them.
+
+mod cosine;
+mod cross_entropy;
+
+pub use cosine::{COSINE_EPS, Cosines, negative_cosine};
+pub use cross_entropy::cross_entropy;
