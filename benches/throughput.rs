@@ -39,9 +39,7 @@ fn training(c: &mut Criterion) {
     let (task, mut scratch) = (Task::of_head(&CLASSIFICATION_HEAD, &images, &data.labels), Default::default());
     let mut model = open(Network::supervised(&widths), Rule::Adam);
     group.throughput(Throughput::Elements(128));
-    group.bench_function("supervised_b128", |b| {
-        b.iter(|| task.step(&mut *model, KEY, 1e-3.into(), &mut scratch))
-    });
+    group.bench_function("supervised_b128", |b| b.iter(|| task.step(&mut *model, KEY, 1e-3.into(), &mut scratch)));
 
     let (mut images, mut draws) = (vec![0.0; 64 * IMAGE], vec![]);
     augment::pretext_batch(&data, &indices[..64], 0, Purpose::Pretext, 0, &mut images, &mut draws);
@@ -50,9 +48,7 @@ fn training(c: &mut Criterion) {
     let task = Task::Classify { images: &images, heads: &heads, labels: labels.iter().map(Vec::as_slice).collect() };
     let mut model = open(Network::pretext(&widths), Rule::Adam);
     group.throughput(Throughput::Elements(64));
-    group.bench_function("pretext_b64", |b| {
-        b.iter(|| task.step(&mut *model, KEY, 1e-3.into(), &mut scratch))
-    });
+    group.bench_function("pretext_b64", |b| b.iter(|| task.step(&mut *model, KEY, 1e-3.into(), &mut scratch)));
 
     let views = [Purpose::View1, Purpose::View2].map(|view| {
         let mut images = vec![0.0; 64 * IMAGE];
@@ -61,9 +57,7 @@ fn training(c: &mut Criterion) {
     });
     let task = Task::Siamese { views: [&views[0], &views[1]], predictor: true, stop_gradient: true };
     let mut model = open(Network::simsiam(&widths), Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 });
-    group.bench_function("simsiam_b64", |b| {
-        b.iter(|| task.step(&mut *model, KEY, 0.0125.into(), &mut scratch))
-    });
+    group.bench_function("simsiam_b64", |b| b.iter(|| task.step(&mut *model, KEY, 0.0125.into(), &mut scratch)));
 }
 
 fn evaluation(c: &mut Criterion) {
@@ -72,7 +66,9 @@ fn evaluation(c: &mut Criterion) {
     let mut model = open(Network::supervised(&Widths::default()), Rule::Adam);
     let mut group = c.benchmark_group("eval");
     group.throughput(Throughput::Elements(128));
-    group.bench_function("supervised_b128", |b| b.iter(|| model.forward(&[Input::eval(&images)], &[CLASSIFICATION_HEAD]).map(<[Vec<f32>]>::len)));
+    group.bench_function("supervised_b128", |b| {
+        b.iter(|| model.forward(&[Input::eval(&images)], &[CLASSIFICATION_HEAD]).map(<[Vec<f32>]>::len))
+    });
 }
 
 /// One image at a time, on one thread.

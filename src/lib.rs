@@ -18,6 +18,7 @@
 //! | [`engine`] | forward and backward passes: explicit on the CPU, candle's autograd as the reference |
 //! | [`loss`] | from outputs to loss and gradient |
 //! | [`neighbors`], [`evaluate`] | nearest neighbours; accuracy, cross-entropy, kNN, the collapse measure |
+//! | [`method`] | how a stage learns: one file a method |
 //! | [`train`] | the one loop, its progress and its checkpoints |
 //! | [`statistics`] | intervals, paired differences, verdicts, equivalence |
 //! | [`experiment`] | the YAML file, its stages, the run directory, the result table |
@@ -58,6 +59,7 @@ pub mod experiment;
 pub mod files;
 pub mod golden;
 pub mod loss;
+pub mod method;
 pub mod neighbors;
 pub mod network;
 pub mod optimizer;

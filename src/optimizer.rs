@@ -23,6 +23,16 @@ pub enum Rule {
     Adam,
 }
 
+/// An update rule by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerName {
+    /// [`Rule::Adam`].
+    Adam,
+    /// [`Rule::Sgd`].
+    Sgd,
+}
+
 /// Adam's decay of the mean of gradients (PyTorch's default).
 pub const BETA1: f64 = 0.9;
 /// Adam's decay of the mean of squared gradients (PyTorch's default).

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
+use super::yaml::{in_words, suggestion};
 use super::{
     BatchSize, DatasetName, DatasetSpec, Epochs, Experiment, Images, OptimizerName, RANDOM, Rate, Share, Stage,
-    StageMethod,
 };
 use crate::data::folder::Background;
-use crate::network::{Mode, Probe};
-use crate::optimizer::Schedule;
+use crate::method::{self, Kind, Learner, Settings};
 use crate::suggest::did_you_mean;
 
 /// A mistake that no single value shows, and where it is in the file: keys and `name: …`, the outermost first.
@@ -93,6 +94,7 @@ impl Experiment {
             if stage.name.strip_prefix("seed-").is_some_and(|seed| seed.parse::<u64>().is_ok()) {
                 return Err(Conflict::of_stage(&stage.name, None, "the name is reserved for all stages of a seed"));
             }
+            stage.fill_in_settings()?;
             stage.fill_in();
             let left = match stage.labels {
                 Some(labels) => {
@@ -101,7 +103,7 @@ impl Experiment {
                 }
                 None => left,
             };
-            stage.check(if stage.method.uses_labels() { left } else { train })?;
+            stage.check(if stage.method.uses_labels { left } else { train })?;
         }
         if let Some(claim) = self.claims.iter().find(|claim| claim.better == claim.than) {
             let message = format!("claims: {} is compared with itself", claim.better);
@@ -133,37 +135,14 @@ impl DatasetSpec {
     }
 }
 
-impl StageMethod {
-    /// Whether it uses the labelled images only.
-    pub fn uses_labels(self) -> bool {
-        !matches!(self, StageMethod::Pretext | StageMethod::Simsiam)
-    }
-
-    /// Whether it ends in an accuracy on the test images' classes.
-    pub fn classifies(self) -> bool {
-        self.uses_labels()
-    }
-}
-
 impl Stage {
-    /// The study's recipe for the method.
+    /// The defaults of the method.
     fn fill_in(&mut self) {
-        // One way to write it, one hash.
-        if self.method == StageMethod::Simsiam {
-            self.predictor = self.predictor.filter(|predictor| !predictor);
-        }
-        let (epochs, batch) = match self.method {
-            StageMethod::Knn => return,
-            StageMethod::Supervised => (50, 128),
-            StageMethod::Probe => (50, 64),
-            StageMethod::Pretext | StageMethod::Finetune | StageMethod::Simsiam => (30, 64),
-        };
-        self.epochs.get_or_insert(Epochs(epochs));
-        let batch = self.batch.get_or_insert(BatchSize(batch)).0;
-        let simsiam = self.method == StageMethod::Simsiam;
-        let optimizer = *self.optimizer.get_or_insert(if simsiam { OptimizerName::Sgd } else { OptimizerName::Adam });
-        self.schedule.get_or_insert(if simsiam { Schedule::Cosine } else { Schedule::Constant });
-        let sgd = optimizer == OptimizerName::Sgd;
+        let Some(Learner { defaults, .. }) = &self.method.learner else { return };
+        self.epochs.get_or_insert(Epochs(defaults.epochs));
+        let batch = self.batch.get_or_insert(BatchSize(defaults.batch)).0;
+        let sgd = *self.optimizer.get_or_insert(defaults.optimizer) == OptimizerName::Sgd;
+        self.schedule.get_or_insert(defaults.schedule);
         // Chen and He (2021): lr × batch / 256 with a base of 0.05 and momentum 0.9 (§3, baseline settings), weight
         // decay 5e-4 as on CIFAR-10 (appendix D).
         self.lr.get_or_insert(Rate(if sgd { 0.05 * batch as f64 / 256.0 } else { 1e-3 }));
@@ -171,42 +150,60 @@ impl Stage {
             self.momentum.get_or_insert(Share(0.9));
             self.weight_decay.get_or_insert(Share(5e-4));
         }
-        if simsiam {
-            self.stop_gradient.get_or_insert(true);
+    }
+
+    /// Completes the method's own keys.
+    fn fill_in_settings(&mut self) -> Result<(), Conflict> {
+        if let Some(key) = self.settings.keys().find(|key| !self.method.keys().contains(&&***key)) {
+            let of: Vec<&str> =
+                method::kinds().iter().filter(|kind| kind.keys().contains(&&**key)).map(|kind| kind.name).collect();
+            let message = format!("`{key}` is only for method: {}", of.join(" or "));
+            return Err(Conflict::of_stage(&self.name, Some(key), message));
         }
-        if self.method == StageMethod::Probe {
-            self.probe.get_or_insert(Probe::Mlp);
-            self.frozen_norm.get_or_insert(Mode::Train);
+        let Some(Learner { read, .. }) = self.method.learner else { return Ok(()) };
+        match read(self.settings.clone()) {
+            Ok((method, complete)) => {
+                self.settings = complete;
+                method.check().map_err(|fault| Conflict::of_stage(&self.name, Some(fault.key), fault.message))
+            }
+            Err(whole) => {
+                // Which of them it is.
+                let alone = |(key, value): (&String, &Value)| {
+                    let error = read(Settings::from_iter([(key.clone(), value.clone())])).err()?;
+                    let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    Some((key.clone(), value, error))
+                };
+                let Some((key, value, error)) = self.settings.iter().find_map(alone) else {
+                    return Err(Conflict::of_stage(&self.name, None, whole));
+                };
+                let error = error.to_string();
+                let message = format!("{key}: {}{}", in_words(&error), suggestion(&error));
+                let mut conflict = Conflict::of_stage(&self.name, Some(&key), message);
+                conflict.at.push(value);
+                Err(conflict)
+            }
         }
     }
 
     /// What the method and optimizer need and have no use for; `images`: how many the stage trains on, at most.
     fn check(&self, images: usize) -> Result<(), Conflict> {
         let fail = |key: Option<&str>, message: String| Err(Conflict::of_stage(&self.name, key, message));
-        let transfers = matches!(self.method, StageMethod::Finetune | StageMethod::Probe | StageMethod::Knn);
+        let Kind { transfers, uses_labels, ref learner, .. } = *self.method;
         if transfers && self.from.is_none() {
             return fail(None, "needs `from`, the stage whose weights it starts from".to_owned());
         }
-        let sgd = self.optimizer == Some(OptimizerName::Sgd);
-        let of = |method| self.method == method;
-        let trains = !of(StageMethod::Knn);
+        let (sgd, trains) = (self.optimizer == Some(OptimizerName::Sgd), learner.is_some());
         let unused = [
-            ("from", self.from.is_some() && !transfers, "finetune, probe or knn"),
-            ("labels", self.labels.is_some() && !self.method.uses_labels(), "a method that uses labels"),
-            ("epochs", self.epochs.is_some() && !trains, "a method that trains"),
-            ("batch", self.batch.is_some() && !trains, "a method that trains"),
-            ("optimizer", self.optimizer.is_some() && !trains, "a method that trains"),
-            ("lr", self.lr.is_some() && !trains, "a method that trains"),
-            ("schedule", self.schedule.is_some() && !trains, "a method that trains"),
-            ("predictor", self.predictor.is_some() && !of(StageMethod::Simsiam), "method: simsiam"),
-            ("predictor_schedule", self.predictor_schedule.is_some() && !of(StageMethod::Simsiam), "method: simsiam"),
-            ("predictor_schedule", self.predictor_schedule.is_some() && self.predictor.is_some(), "a predictor"),
-            ("knn_every", self.knn_every.is_some() && self.method.uses_labels(), "pretext or simsiam"),
-            ("momentum", self.momentum.is_some() && !sgd, "optimizer: sgd"),
-            ("weight_decay", self.weight_decay.is_some() && !sgd, "optimizer: sgd"),
-            ("stop_gradient", self.stop_gradient.is_some() && !of(StageMethod::Simsiam), "method: simsiam"),
-            ("probe", self.probe.is_some() && !of(StageMethod::Probe), "method: probe"),
-            ("frozen_norm", self.frozen_norm.is_some() && !of(StageMethod::Probe), "method: probe"),
+            ("from", self.from.is_some() && !transfers, methods(|kind| kind.transfers)),
+            ("labels", self.labels.is_some() && !uses_labels, "a method that uses labels".to_owned()),
+            ("epochs", self.epochs.is_some() && !trains, "a method that trains".to_owned()),
+            ("batch", self.batch.is_some() && !trains, "a method that trains".to_owned()),
+            ("optimizer", self.optimizer.is_some() && !trains, "a method that trains".to_owned()),
+            ("lr", self.lr.is_some() && !trains, "a method that trains".to_owned()),
+            ("schedule", self.schedule.is_some() && !trains, "a method that trains".to_owned()),
+            ("knn_every", self.knn_every.is_some() && uses_labels, methods(|kind| !kind.uses_labels)),
+            ("momentum", self.momentum.is_some() && !sgd, "optimizer: sgd".to_owned()),
+            ("weight_decay", self.weight_decay.is_some() && !sgd, "optimizer: sgd".to_owned()),
         ];
         if let Some((key, _, of)) = unused.into_iter().find(|(_, wrong, _)| *wrong) {
             return fail(Some(key), format!("`{key}` is only for {of}"));
@@ -231,5 +228,14 @@ impl Stage {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// "a, b or c": the methods for which `wanted` holds.
+fn methods(wanted: impl Fn(&Kind) -> bool) -> String {
+    let names: Vec<&str> = method::kinds().into_iter().filter(|kind| wanted(kind)).map(|kind| kind.name).collect();
+    match &names[..] {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        _ => names.concat(),
     }
 }

@@ -56,7 +56,7 @@ impl Experiment {
             let n = all.len();
             return validation_is(format!("takes {n} of {n} labelled images and leaves none to train on"));
         }
-        let train = if stage.method.uses_labels() { labelled.clone() } else { (0..data.train.len() as u32).collect() };
+        let train = if stage.method.uses_labels { labelled.clone() } else { (0..data.train.len() as u32).collect() };
         stage.check_batch(train.len())?;
         Ok(Examples { train, labelled, validation })
     }

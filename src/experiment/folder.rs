@@ -13,7 +13,7 @@ use super::observer::{COLLAPSED, StageObserver, metrics};
 use super::reuse::Finished;
 use super::run::Options;
 use super::stage::KNN;
-use super::{Experiment, FILES, Job, RANDOM, Stage, StageMethod};
+use super::{Experiment, FILES, Job, RANDOM, Stage};
 use crate::data::Data;
 use crate::engine;
 use crate::error::{Error, Result};
@@ -76,9 +76,9 @@ impl Folder {
                 job.key, source.name
             ))?;
         }
-        let trained = match stage.method {
-            StageMethod::Knn => self.knn(experiment, job, data, options)?,
-            _ => self.train(experiment, job, data, options)?,
+        let trained = match &stage.method.learner {
+            None => self.knn(experiment, job, data, options)?,
+            Some(_) => self.train(experiment, job, data, options)?,
         };
         let result = StageResult::new(&trained).expect("a stage has at least one record");
         let warning = self.manifest.hardly_learnt(stage, &result);
@@ -191,8 +191,7 @@ impl Folder {
         ))?;
         self.console.start_bar(name, u64::from(recipe.epochs) * steps as u64);
         let mut observer = StageObserver {
-            collapsed_below: (stage.method == StageMethod::Simsiam)
-                .then(|| COLLAPSED / (experiment.network.projector.0 as f64).sqrt()),
+            collapsed_below: recipe.method.output_width(&recipe.network).map(|d| COLLAPSED / (d as f64).sqrt()),
             seconds_before,
             stage: name.clone(),
             lock: &self.lock,

@@ -1,19 +1,14 @@
 //! Whether a stage's result differs from that of weights that have learnt nothing.
 
 use super::table::{metric, results};
-use super::{Manifest, Stage, StageMethod, StageResult};
+use super::{Manifest, Stage, StageResult};
 use crate::data::share_of;
-use crate::network::PRETEXT_HEADS;
+use crate::method::Head;
 
 /// The 95 % point of the standard normal distribution. The accuracy of guessing on n images has the chance level c as its
 /// mean and √(c(1 − c)/n) as its standard deviation (binomial). An accuracy of less than c plus Z of these is no evidence
 /// of learning: a one-sided test of a proportion at 5 %.
 const Z: f64 = 1.645;
-
-/// SimSiam's loss is the negative cosine between a view's prediction and the other view (Chen and He, 2021, equation 1).
-/// With random weights the two are unrelated, and in d dimensions their cosine is 0 ± 1/√d (0.02 for 2,048). A
-/// prediction with cosine c explains c² of a unit vector: below this threshold, less than one per cent.
-const LEAST_COSINE: f64 = 0.1;
 
 fn is_chance(top1: f64, n: usize, chance: f64) -> bool {
     top1 <= chance + Z * (chance * (1.0 - chance) / n as f64).sqrt()
@@ -35,44 +30,36 @@ impl Manifest {
             is_chance(top1, n, chance).then(|| format!("{value} of {n} images, {of} {level:.1} %"))
         };
         let test = self.experiment.dataset.test.map_or(0, |images| images.0);
-        match stage.method {
-            StageMethod::Simsiam => {
-                let loss = *result.last.metrics.get("train_loss")?;
-                let is_near_0 = -loss < LEAST_COSINE;
-                is_near_0.then(|| format!("loss {loss:.4}, where views that agree have -1, and unrelated ones 0"))
-            }
-            StageMethod::Pretext => {
-                let about = share_of(self.experiment.label_count(stage), self.experiment.labels.validation.0);
-                let validating = self.validating(stage).map_or(about, |sizes| sizes.iter().sum());
-                let judged = [
-                    ("test", test),
-                    ("validation", validating),
-                    ("train", self.experiment.dataset.train.map_or(0, |images| images.0)),
-                ];
-                let at_chance = PRETEXT_HEADS.iter().filter_map(|(head, classes)| {
-                    let task = head.trim_end_matches("_head");
-                    let named = |(set, n)| (format!("{set}_{task}_top1"), n);
-                    let found = judged.map(named).into_iter().find(|(name, _)| result.last.metrics.contains_key(name));
-                    let (name, n) = found?;
-                    guessing(&name, result.last.metrics[&name], n, 1.0 / *classes as f64, "chance is")
-                });
-                let at_chance: Vec<String> = at_chance.collect();
-                (!at_chance.is_empty()).then(|| at_chance.join("; "))
-            }
-            _ => {
-                let Some((_, share)) = self.largest_class() else {
-                    let chance = 1.0 / self.experiment.dataset.class_count() as f64;
-                    return guessing("test_top1", result.top1()?, test, chance, "chance is");
-                };
-                // A constant answer gets the largest class right, and nothing of the others: whoever gets more of either
-                // has learnt.
-                let sizes: Vec<usize> = self.classes.iter().map(|class| class.test).filter(|&test| test > 0).collect();
-                let balanced = result.tested().metrics.get("test_balanced_top1");
-                let learnt = balanced.is_some_and(|&balanced| !is_balanced_chance(balanced, &sizes));
-                let said = guessing("test_top1", result.top1()?, test, share, "a constant answer gets");
-                said.filter(|_| !learnt)
-            }
+        if stage.method.classifies() {
+            let Some((_, share)) = self.largest_class() else {
+                let chance = 1.0 / self.experiment.dataset.class_count() as f64;
+                return guessing("test_top1", result.top1()?, test, chance, "chance is");
+            };
+            // A constant answer gets the largest class right, and nothing of the others: whoever gets more of either
+            // has learnt.
+            let sizes: Vec<usize> = self.classes.iter().map(|class| class.test).filter(|&test| test > 0).collect();
+            let balanced = result.tested().metrics.get("test_balanced_top1");
+            let learnt = balanced.is_some_and(|&balanced| !is_balanced_chance(balanced, &sizes));
+            let said = guessing("test_top1", result.top1()?, test, share, "a constant answer gets");
+            return said.filter(|_| !learnt);
         }
+        let method = stage.learner()?;
+        let about = share_of(self.experiment.label_count(stage), self.experiment.labels.validation.0);
+        let validating = self.validating(stage).map_or(about, |sizes| sizes.iter().sum());
+        let judged = [
+            ("test", test),
+            ("validation", validating),
+            ("train", self.experiment.dataset.train.map_or(0, |images| images.0)),
+        ];
+        let at_chance = method.heads().iter().filter_map(|Head { prefix, classes, .. }| {
+            let named = |(set, n)| (format!("{set}_{prefix}top1"), n);
+            let found = judged.map(named).into_iter().find(|(name, _)| result.last.metrics.contains_key(name));
+            let ((name, n), classes) = (found?, (*classes)?);
+            guessing(&name, result.last.metrics[&name], n, 1.0 / classes as f64, "chance is")
+        });
+        let at_chance: Vec<String> = at_chance.collect();
+        let said = (!at_chance.is_empty()).then(|| at_chance.join("; "));
+        said.or_else(|| method.hardly_learnt(&result.last.metrics))
     }
 
     /// The same for the stage whose weights `stage` starts from.

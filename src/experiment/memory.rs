@@ -1,6 +1,6 @@
 //! Whether a stage fits into this machine's memory, before hours are spent on finding out.
 
-use super::{Experiment, Stage, StageMethod};
+use super::{Experiment, Stage};
 use crate::data::IMAGE;
 use crate::error::{Error, Result};
 use crate::network::Mode;
@@ -21,7 +21,7 @@ impl Experiment {
             return Ok(());
         }
         let gb = |bytes: u64| bytes.div_ceil(1_000_000_000);
-        let what = if stage.method == StageMethod::Knn { "features" } else { "batch and widths" };
+        let what = if stage.method.learner.is_none() { "features" } else { "batch and widths" };
         let message = format!(
             "stage {}: its {what} need about {} GB of memory, more than the {} GB of this machine",
             stage.name,
@@ -39,14 +39,13 @@ impl Experiment {
         let pixels = [1024, 256, 64].iter().zip(widths.channels).map(|(pixels, channels)| pixels * channels);
         // Per pixel of a convolution: its result, the normalised one, the rectified one and a gradient.
         let activations = 4 * (pixels.sum::<usize>() + widths.features() + widths.hidden + 4 * widths.projector);
-        let views = if stage.method == StageMethod::Simsiam { 2 } else { 1 };
+        let views = stage.learner().map_or(1, |method| method.views());
         let batch = stage.batch.map_or(0, |batch| batch.0 * views).max(EVAL_BATCH);
         let [train, test] = [self.dataset.train, self.dataset.test].map(|n| n.map_or(0, |n| n.0));
-        let copies = match stage.frozen_norm {
+        let copies = match self.network(stage).is_frozen(Mode::Eval) {
             // As computed and as normalised.
-            _ if stage.method == StageMethod::Knn || stage.knn_every.is_some() => 2,
-            Some(Mode::Eval) => 1,
-            _ => 0,
+            _ if stage.method.learner.is_none() || stage.knn_every.is_some() => 2,
+            frozen => usize::from(frozen),
         };
         let features = copies * (self.images(self.count(stage)) + test) * widths.features();
         4 * weights + 4 * (batch * activations + features) as u64 + ((train + test) * IMAGE) as u64

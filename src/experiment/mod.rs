@@ -30,8 +30,8 @@ use serde::{Deserialize, Serialize};
 use crate::data::CLASSES;
 use crate::data::folder::Background;
 use crate::files;
-use crate::network::{Mode, Probe, Widths};
-use crate::optimizer::{Rule, Schedule};
+use crate::network::Widths;
+pub use crate::optimizer::OptimizerName;
 pub(crate) use console::duration;
 pub use console::{Output, log, print};
 pub use folder::seal;
@@ -44,7 +44,8 @@ pub use plan::Job;
 use plan::plan;
 pub use run::{CHECKPOINT_EVERY, Options, run};
 pub(crate) use run::{Loaded, load_data};
-pub(crate) use stage::KNN;
+pub use stage::Stage;
+pub(crate) use stage::{KNN, keys as stage_keys};
 pub use value::{BatchSize, Channels, Classes, Epochs, Images, Name, Percent, Rate, Seed, Seeds, Share, Width};
 
 /// An experiment, as in its YAML file.
@@ -188,113 +189,11 @@ impl Experiment {
     }
 }
 
-/// A stage. Options that are left out get the study's values for the method; an option that the method or the optimizer
-/// does not use is an error.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a stage: {name: …, method: …}")]
-pub struct Stage {
-    /// Names its folder in the run directory.
-    pub name: Name,
-    /// How it learns.
-    pub method: StageMethod,
-    /// The stage whose weights it starts from, or [`RANDOM`]; required for `finetune`, `probe` and `knn`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub from: Option<Name>,
-    /// How many labelled images; by default the experiment's `labels.count`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub labels: Option<Count>,
-    /// By default 50 for `supervised` and `probe`, 30 for `pretext`, `finetune` and `simsiam`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub epochs: Option<Epochs>,
-    /// Images per step; by default 128 for `supervised`, 64 for the others.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub batch: Option<BatchSize>,
-    /// By default `sgd` for `simsiam`, `adam` for the others.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub optimizer: Option<OptimizerName>,
-    /// The initial learning rate; by default 1e-3 with `adam`, 0.05 · batch / 256 with `sgd`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lr: Option<Rate>,
-    /// Of `sgd`; 0.9 by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub momentum: Option<Share>,
-    /// Of `sgd`, on every parameter; 5e-4 by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub weight_decay: Option<Share>,
-    /// By default `cosine` for `simsiam`, `constant` for the others.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub schedule: Option<Schedule>,
-    /// Of `simsiam`: whether z is a constant in the loss; true by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stop_gradient: Option<bool>,
-    /// Of `simsiam`: whether there is a predictor; without it p is z. Left out if true.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub predictor: Option<bool>,
-    /// Of `simsiam`: the predictor's schedule; by default `schedule`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub predictor_schedule: Option<Schedule>,
-    /// Of `pretext` and `simsiam`: epochs between two measurements of the backbone's kNN accuracy; the last epoch has one
-    /// too.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub knn_every: Option<Epochs>,
-    /// Of `probe`: the classifier; `mlp` by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub probe: Option<Probe>,
-    /// Of `probe`: the frozen backbone's batch norm normalises by the batch's statistics and updates the running ones
-    /// (`train`, as in the study's code), or normalises by the running ones (`eval`); `train` by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub frozen_norm: Option<Mode>,
-    /// The test accuracy that the study claims for this stage, from and to, in per cent: shown beside the result.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub claim: Option<[Percent; 2]>,
-}
-
-/// How a stage learns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StageMethod {
-    /// Training on the labelled images from random weights.
-    Supervised,
-    /// Prediction of rotation, shear and recolouring on all images, without labels.
-    Pretext,
-    /// Agreement of two views of each image, on all images, without labels.
-    Simsiam,
-    /// Training of all weights on the labelled images, from another stage's or random ones.
-    Finetune,
-    /// Training of a classifier on the labelled images' features by the frozen backbone of another stage, or a random one.
-    Probe,
-    /// A weighted kNN classifier on the labelled images' features by such a backbone: nothing is trained.
-    Knn,
-}
-
 /// The files of a stage's folder.
 pub(crate) const FILES: [&str; 3] = ["history.json", "weights.safetensors", "checkpoint"];
 
 /// As `from`: random weights.
 pub const RANDOM: &str = "random";
-
-/// An update rule; [`Stage::rule`] has its constants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OptimizerName {
-    /// [`Rule::Adam`].
-    Adam,
-    /// [`Rule::Sgd`].
-    Sgd,
-}
-
-impl Stage {
-    /// The update rule.
-    pub fn rule(&self) -> Rule {
-        match self.optimizer {
-            Some(OptimizerName::Sgd) => Rule::Sgd {
-                momentum: self.momentum.map_or(0.0, |v| v.0),
-                weight_decay: self.weight_decay.map_or(0.0, |v| v.0),
-            },
-            _ => Rule::Adam,
-        }
-    }
-}
 
 impl Experiment {
     /// The same for one of its seeds alone.

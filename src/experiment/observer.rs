@@ -36,7 +36,7 @@ pub(super) struct StageObserver<'a> {
     pub seconds_before: f64,
     pub steps_before: u64,
     pub saved: Instant,
-    /// Of a SimSiam stage: an output std below this is a collapse, [`COLLAPSED`] of the healthy 1/√d.
+    /// Of a method that measures it: an output std below this is a collapse, [`COLLAPSED`] of the healthy 1/√d.
     pub collapsed_below: Option<f64>,
 }
 

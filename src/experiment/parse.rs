@@ -104,13 +104,18 @@ fn place_of(text: &str, at: &[String]) -> Option<(usize, usize)> {
         let is_key = wanted.len() == 1;
         // The file's own keys begin a line, but in one pair of braces; those below one end where the next begins, and
         // those of a stage where the next stage does.
-        let found = words[from..].windows(wanted.len()).enumerate().find(|(_, window)| {
-            let is_top = !is_flow && window[0].column == 1;
-            let ends = (depth > 1 && is_key && window[0].text == "name") || (depth > 0 && is_top);
-            let top = depth > 0 || is_flow || is_top;
-            ends || top && window.iter().map(|word| word.text).eq(wanted.iter().copied())
-        });
-        let Some((i, found)) = found.filter(|(_, found)| found[0].text == wanted[0]) else { break };
+        let find = |as_key: bool| {
+            let found = words[from..].windows(wanted.len()).enumerate().find(|(_, window)| {
+                let is_top = !is_flow && window[0].column == 1;
+                let ends =
+                    (depth > 1 && is_key && window[0].is_key && window[0].text == "name") || (depth > 0 && is_top);
+                let top = (depth > 0 || is_flow || is_top) && window[0].is_key >= as_key;
+                ends || top && window.iter().map(|word| word.text).eq(wanted.iter().copied())
+            });
+            found.filter(|(_, found)| found[0].text == wanted[0])
+        };
+        // A method may have the name of a key.
+        let Some((i, found)) = find(true).or_else(|| find(false)) else { break };
         let last = found[found.len() - 1];
         place = Some((last.line, last.column));
         from += i + wanted.len();
@@ -124,6 +129,8 @@ struct Word<'a> {
     text: &'a str,
     line: usize,
     column: usize,
+    /// Whether a colon follows.
+    is_key: bool,
 }
 
 /// The keys, names and numbers of a YAML text, without its comments.
@@ -134,7 +141,8 @@ fn words(text: &str) -> Vec<Word<'_>> {
         let code = line.split('#').next().unwrap_or("");
         for text in code.split(|c| !is_part(c)).filter(|text| !text.is_empty() && *text != "-") {
             let before = text.as_ptr() as usize - line.as_ptr() as usize;
-            words.push(Word { text, line: index + 1, column: line[..before].chars().count() + 1 });
+            let is_key = line[before + text.len()..].starts_with(':');
+            words.push(Word { text, line: index + 1, column: line[..before].chars().count() + 1, is_key });
         }
     }
     words
@@ -222,6 +230,13 @@ stages: [{{name: a, method: supervised, batch: 4{stage}}}]"
             "  - {name: a, method: supervised, momentum: 0.5}",
             "  - {name: a, method: supervised, stop_gradient: true}",
             "  - {name: a, method: pretext, frozen_norm: eval}",
+            "  - {name: a, method: simsiam, stop_gradiant: true}",
+            "  - {name: a, stop_gradient: 3, method: simsiam}",
+            "  - {name: a, method: simsiam, predictor_schedule: cosin}",
+            "  - {name: a, method: simsiam, predictor: false, predictor_schedule: constant}",
+            "  - {name: a, method: simsiam, predictor: false, predictor: true}",
+            "  - {name: a, method: probe, from: random, probe: [mlp]}",
+            "  - {name: a, method: [simsiam]}",
             "  - {name: a, method: pretext, claim: [70, 60]}",
             "  - {name: a, method: pretext, claim: [70]}",
             "  - {name: a, name: b, method: pretext}",

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::manifest::StageResult;
-use super::{Count, Experiment, Job, Manifest, RANDOM, Stage, StageMethod, plan};
+use super::{Count, Experiment, Job, Manifest, RANDOM, Stage, plan};
 use crate::error::Result;
 use crate::files;
 use crate::network::Weights;
@@ -28,14 +28,13 @@ impl Experiment {
     /// Of a stage that starts from one with the fingerprint `from`.
     fn fingerprint(&self, stage: &Stage, from: Option<String>) -> String {
         let looks_once = self.labels.validation.0 > 0.0;
-        let labels = match stage.method {
-            StageMethod::Simsiam if stage.knn_every.is_none() => None,
-            StageMethod::Pretext if stage.knn_every.is_none() && !looks_once => None,
-            _ => {
-                let choose = self.labels.choose.filter(|_| self.count(stage) != Count::All);
-                Some(json!([self.label_count(stage), choose, self.labels.validation]))
-            }
-        };
+        // Without labels, a method looks at the labelled images only where they judge it.
+        let validates = looks_once && stage.learner().is_some_and(|method| !method.heads().is_empty());
+        let looks = stage.method.uses_labels || stage.knn_every.is_some() || validates;
+        let labels = looks.then(|| {
+            let choose = self.labels.choose.filter(|_| self.count(stage) != Count::All);
+            json!([self.label_count(stage), choose, self.labels.validation])
+        });
         let mut recipe = serde_json::to_value(stage).expect("a stage becomes JSON");
         for key in ["name", "from", "claim", "labels"] {
             recipe.as_object_mut().expect("a map").shift_remove(key);
@@ -156,7 +155,8 @@ mod tests {
     fn a_long_chain_of_stages_has_fingerprints() {
         let mut experiment = experiment("labels: {count: 40, choose: first}\nstages: [{name: s, method: simsiam}]\n");
         let name = |i: usize| crate::experiment::Name::new(&format!("s{i}")).unwrap();
-        let first = Stage { method: StageMethod::Finetune, name: name(0), ..experiment.stages[0].clone() };
+        let first =
+            Stage { method: crate::method::find("finetune").unwrap(), name: name(0), ..experiment.stages[0].clone() };
         let stage = |i: usize| Stage { name: name(i), from: (i > 0).then(|| name(i - 1)), ..first.clone() };
         experiment.stages = (0..3_000).map(stage).collect();
         let fingerprints = experiment.fingerprints();

@@ -1,10 +1,235 @@
-//! A stage of an experiment as a recipe for [`crate::train`].
+//! A stage: its keys in an experiment file, and what they make of it, a recipe for [`crate::train`].
 
-use super::{Experiment, Stage, StageMethod};
+use std::sync::Arc;
+
+use serde::de::value::{MapAccessDeserializer, StrDeserializer};
+use serde::de::{DeserializeSeed, Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use super::{BatchSize, Count, Epochs, Experiment, Name, OptimizerName, Percent, Rate, Share};
 use crate::evaluate::Knn;
-use crate::network::{CLASSIFICATION_HEAD, CLASSIFIER, Mode, Network, Probe};
-use crate::optimizer::Schedule;
-use crate::train::{Method, Monitor, Recipe, Test};
+use crate::method::{self, Kind, Method, Settings};
+use crate::network::Network;
+use crate::optimizer::{Rule, Schedule};
+use crate::train::{Monitor, Recipe, Test};
+
+/// A stage. What is left out gets the method's defaults; a key that the method or the optimizer does not use is an error.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Stage {
+    /// Names its folder in the run directory.
+    pub name: Name,
+    /// How it learns.
+    pub method: &'static Kind,
+    /// The stage whose weights it starts from, or [`RANDOM`](super::RANDOM); required for a method that transfers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<Name>,
+    /// How many labelled images; by default the experiment's `labels.count`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Count>,
+    /// How often it sees all its images.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<Epochs>,
+    /// Images per step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchSize>,
+    /// The update rule; [`Stage::rule`] has its constants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<OptimizerName>,
+    /// The initial learning rate; by default 1e-3 with `adam`, 0.05 · batch / 256 with `sgd`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr: Option<Rate>,
+    /// Of `sgd`; 0.9 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub momentum: Option<Share>,
+    /// Of `sgd`, on every parameter; 5e-4 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<Share>,
+    /// Of the learning rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// The method's own keys.
+    #[serde(flatten)]
+    pub settings: Settings,
+    /// Of a method without labels: epochs between two measurements of the backbone's kNN accuracy; the last epoch has one
+    /// too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub knn_every: Option<Epochs>,
+    /// The test accuracy that the study claims for this stage, from and to, in per cent: shown beside the result.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claim: Option<[Percent; 2]>,
+}
+
+/// The keys that every stage may have.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a stage: {name: …, method: …}")]
+struct Common {
+    name: Name,
+    method: &'static Kind,
+    from: Option<Name>,
+    labels: Option<Count>,
+    epochs: Option<Epochs>,
+    batch: Option<BatchSize>,
+    optimizer: Option<OptimizerName>,
+    lr: Option<Rate>,
+    momentum: Option<Share>,
+    weight_decay: Option<Share>,
+    schedule: Option<Schedule>,
+    knn_every: Option<Epochs>,
+    claim: Option<[Percent; 2]>,
+}
+
+/// Those before and after the method's own.
+const COMMON: [&[&str]; 2] = [
+    &["name", "method", "from", "labels", "epochs", "batch", "optimizer", "lr", "momentum", "weight_decay", "schedule"],
+    &["knn_every", "claim"],
+];
+
+/// All keys of a stage, those of every method included.
+pub(crate) fn keys() -> Vec<&'static str> {
+    let [before, after] = COMMON;
+    let mut keys = before.to_vec();
+    for key in method::kinds().into_iter().flat_map(Kind::keys) {
+        if !keys.contains(key) {
+            keys.push(key);
+        }
+    }
+    keys.extend(after);
+    keys
+}
+
+impl<'de> Deserialize<'de> for Stage {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Stage, D::Error> {
+        deserializer.deserialize_map(StageVisitor)
+    }
+}
+
+struct StageVisitor;
+
+impl<'de> Visitor<'de> for StageVisitor {
+    type Value = Stage;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        formatter.write_str("a stage: {name: …, method: …}")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Stage, A::Error> {
+        let mut settings = Settings::new();
+        let common = Common::deserialize(MapAccessDeserializer::new(Sorted { map, settings: &mut settings }))?;
+        let Common { name, method, from, labels, epochs, batch, optimizer, lr, momentum, weight_decay, .. } = common;
+        let Common { schedule, knn_every, claim, .. } = common;
+        Ok(Stage {
+            name,
+            method,
+            from,
+            labels,
+            epochs,
+            batch,
+            optimizer,
+            lr,
+            momentum,
+            weight_decay,
+            schedule,
+            settings,
+            knn_every,
+            claim,
+        })
+    }
+}
+
+/// The entries of a stage but for those of methods' own keys, which it puts aside: the method may come after them.
+struct Sorted<'a, A> {
+    map: A,
+    settings: &'a mut Settings,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Sorted<'_, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        let mut seed = seed;
+        loop {
+            match self.map.next_key_seed(Key { seed, settings: self.settings })? {
+                None => return Ok(None),
+                Some(Sort::Common(key)) => return Ok(Some(key)),
+                Some(Sort::Setting(key, unused)) => {
+                    self.settings.insert(key, self.map.next_value::<Value>()?);
+                    seed = unused;
+                }
+            }
+        }
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.map.next_value_seed(seed)
+    }
+}
+
+/// Looks at a key where its place is known.
+struct Key<'a, K> {
+    seed: K,
+    settings: &'a Settings,
+}
+
+enum Sort<V, K> {
+    Common(V),
+    /// The seed is for the next key.
+    Setting(String, K),
+}
+
+impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for Key<'_, K> {
+    type Value = Sort<K::Value, K>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de, K: DeserializeSeed<'de>> Visitor<'de> for Key<'_, K> {
+    type Value = Sort<K::Value, K>;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+        formatter.write_str("field identifier")
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
+        if COMMON.iter().any(|keys| keys.contains(&key)) {
+            return self.seed.deserialize(StrDeserializer::new(key)).map(Sort::Common);
+        }
+        if self.settings.contains_key(key) {
+            return Err(E::custom(format!("duplicate field `{key}`")));
+        }
+        let known = keys();
+        if known.contains(&key) {
+            return Ok(Sort::Setting(key.to_owned(), self.seed));
+        }
+        let known: Vec<String> = known.iter().map(|key| format!("`{key}`")).collect();
+        Err(E::custom(format!("unknown field `{key}`, expected one of {}", known.join(", "))))
+    }
+}
+
+impl Stage {
+    /// The method with its settings; none where nothing is trained.
+    ///
+    /// # Panics
+    /// For settings that the method does not have. A stage that was read from a file has none.
+    pub fn learner(&self) -> Option<Arc<dyn Method>> {
+        let learner = self.method.learner.as_ref()?;
+        let (method, _) = (learner.read)(self.settings.clone()).expect("checked when the stage was read");
+        Some(method)
+    }
+
+    /// The update rule.
+    pub fn rule(&self) -> Rule {
+        match self.optimizer {
+            Some(OptimizerName::Sgd) => Rule::Sgd {
+                momentum: self.momentum.map_or(0.0, |v| v.0),
+                weight_decay: self.weight_decay.map_or(0.0, |v| v.0),
+            },
+            _ => Rule::Adam,
+        }
+    }
+}
 
 /// The kNN classifier of reruns of the study's code. The temperature is that of Wu et al.'s code for CIFAR-10
 /// (lemniscate.pytorch, `cifar.py`, `--nce-t`); their paper has 0.07 on ImageNet.
@@ -14,22 +239,7 @@ impl Experiment {
     /// The network that the stage trains.
     pub fn network(&self, stage: &Stage) -> Network {
         let widths = self.widths();
-        match stage.method {
-            StageMethod::Supervised | StageMethod::Finetune => Network::supervised(&widths),
-            StageMethod::Pretext => Network::pretext(&widths),
-            StageMethod::Simsiam => {
-                let mut network = Network::simsiam(&widths);
-                if stage.predictor == Some(false) {
-                    network.heads.clear();
-                }
-                network
-            }
-            StageMethod::Knn => Network::backbone(&widths),
-            StageMethod::Probe => {
-                let (probe, mode) = (stage.probe.unwrap_or(Probe::Mlp), stage.frozen_norm.unwrap_or(Mode::Train));
-                Network::probe(&widths, probe, mode)
-            }
-        }
+        stage.learner().map_or_else(|| Network::backbone(&widths), |method| method.network(&widths))
     }
 
     /// All that training the stage needs but data and weights, for the experiment's first seed
@@ -38,27 +248,21 @@ impl Experiment {
     /// # Panics
     /// If the stage has no `lr`, `epochs` or `batch`. One that was read from a file has them.
     pub fn recipe(&self, stage: &Stage) -> Option<Recipe> {
-        let method = match stage.method {
-            StageMethod::Supervised | StageMethod::Finetune => Method::Classify { head: CLASSIFICATION_HEAD },
-            StageMethod::Probe => Method::Classify { head: CLASSIFIER },
-            StageMethod::Pretext => Method::Pretext,
-            StageMethod::Simsiam => Method::SimSiam { stop_gradient: stage.stop_gradient.unwrap_or(true) },
-            StageMethod::Knn => return None,
-        };
+        let method = stage.learner()?;
         let schedule = stage.schedule.unwrap_or(Schedule::Constant);
         Some(Recipe {
             name: stage.name.to_string(),
-            method,
-            network: self.network(stage),
+            network: method.network(&self.widths()),
             rule: stage.rule(),
             lr: stage.lr.expect("filled in").0,
             schedule,
-            head_schedule: stage.predictor_schedule.unwrap_or(schedule),
+            head_schedule: method.head_schedule().unwrap_or(schedule),
             epochs: stage.epochs.expect("filled in").0,
             batch: stage.batch.expect("filled in").0,
             seed: self.seed.0,
             test: if self.labels.validation.0 > 0.0 { Test::Once } else { Test::EveryEpoch },
             monitor: stage.knn_every.map(|every| Monitor { every: every.0, ..KNN }),
+            method,
         })
     }
 }

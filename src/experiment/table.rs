@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Claim, Manifest, RANDOM, Stage, StageMethod, StageResult, duration};
+use super::{Claim, Manifest, RANDOM, Stage, StageResult, duration};
+use crate::method::Kind;
 use crate::statistics::Estimate;
 use crate::text::{markdown as in_markdown, visible};
 use crate::train::Record;
@@ -12,7 +13,7 @@ pub struct Row {
     /// Its name.
     pub stage: String,
     /// How it learns.
-    pub method: StageMethod,
+    pub method: &'static Kind,
     /// How many seeds there are.
     pub n: usize,
     /// How many the experiment asks for.
@@ -71,8 +72,8 @@ impl Row {
 
     /// "baseline 65.5 % final": the accuracy that stands for the stage, and of which epoch it is.
     pub fn headline(&self) -> String {
-        let epoch = match (self.method, &self.chosen) {
-            (StageMethod::Knn, _) => "",
+        let epoch = match (&self.method.learner, &self.chosen) {
+            (None, _) => "",
             (_, Some(_)) => " at the chosen epoch",
             (_, None) => " final",
         };
@@ -224,12 +225,11 @@ pub fn csv(manifests: &[(&str, &Manifest)]) -> String {
                 };
                 let (peak, last) = (of(result.peak.as_ref()), of(Some(&result.last)));
                 let chosen = of(result.chosen.as_ref());
-                let labels = match stage.method.uses_labels() {
+                let labels = match stage.method.uses_labels {
                     true => manifest.experiment.label_count(stage).to_string(),
                     false => String::new(),
                 };
-                let method = serde_json::to_value(stage.method).expect("a name");
-                let method = method.as_str().unwrap_or_default();
+                let method = stage.method.name;
                 out += &format!("{run},{seed},{},{method},{labels},{},{},", stage.name, peak.0, peak.1);
                 let balanced = result.tested().metrics.get("test_balanced_top1").map_or(String::new(), f64::to_string);
                 out += &format!("{},{},{},{balanced}\n", last.1, chosen.0, chosen.1);

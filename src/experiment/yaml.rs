@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use super::stage_keys;
 use crate::error::Error;
 use crate::suggest::nearest;
 use crate::text::visible;
@@ -183,40 +184,29 @@ fn bad_value(text: &str, error: &serde_yaml::Error) -> Fault {
         _ if message.ends_with("expected a sequence") => "; each of its entries begins with `- `".to_owned(),
         _ => suggestion(message),
     };
+    Fault::new(place, in_words(message) + &hint)
+}
+
+/// What a reader says is wrong with a value, in words that users of YAML know.
+pub(super) fn in_words(message: &str) -> String {
     let message = message.replace("a sequence", "a list").replace("type: sequence", "type: list");
-    let message = message.replace("field identifier", "a key");
-    Fault::new(place, shortened(&message) + &hint)
+    shortened(&message.replace("field identifier", "a key").replace("expected string or map", "expected a word"))
 }
 
 /// What each part of an experiment has keys for.
-const HOMES: [(&str, &[&str]); 4] = [
-    ("`dataset`", &["train", "test", "classes", "sha256", "background"]),
-    ("`labels`", &["count", "choose", "validation"]),
-    ("`network`", &["channels", "hidden", "projector", "predictor", "dropout"]),
-    (
-        "a stage",
-        &[
-            "method",
-            "from",
-            "epochs",
-            "batch",
-            "optimizer",
-            "lr",
-            "momentum",
-            "weight_decay",
-            "schedule",
-            "stop_gradient",
-            "predictor_schedule",
-            "knn_every",
-            "probe",
-            "frozen_norm",
-            "claim",
-        ],
-    ),
-];
+fn homes() -> [(&'static str, Vec<&'static str>); 4] {
+    // Names and labels are not a stage's alone.
+    let of_stages = stage_keys().into_iter().filter(|key| !["name", "labels"].contains(key));
+    [
+        ("`dataset`", vec!["train", "test", "classes", "sha256", "background"]),
+        ("`labels`", vec!["count", "choose", "validation"]),
+        ("`network`", vec!["channels", "hidden", "projector", "predictor", "dropout"]),
+        ("a stage", of_stages.filter(|key| *key != "predictor").collect()),
+    ]
+}
 
 /// For an unknown key or value, the known one that is meant, or where the key belongs.
-fn suggestion(message: &str) -> String {
+pub(super) fn suggestion(message: &str) -> String {
     let is_key = message.contains("unknown field `");
     if !is_key && !message.contains("unknown variant `") {
         return String::new();
@@ -224,7 +214,7 @@ fn suggestion(message: &str) -> String {
     let mut words = message.split('`').skip(1).step_by(2);
     let word = words.next().unwrap_or("");
     let known: Vec<&str> = words.collect();
-    let home = || HOMES.iter().find_map(|(home, keys)| Some((home, nearest(word, keys.iter().copied())?)));
+    let home = || homes().into_iter().find_map(|(home, keys)| Some((home, nearest(word, keys)?)));
     match (nearest(word, known), home()) {
         (Some(known), _) => format!("; did you mean `{known}`?"),
         (None, Some((home, key))) if is_key => format!("; `{key}` belongs to {home}"),

@@ -291,6 +291,15 @@ impl Network {
         first.filter(|_| self.trunk.is_empty()).unwrap_or(IMAGE)
     }
 
+    /// Width of the features that a block ends in; none where it is not there or ends in images.
+    pub fn width_of(&self, block: &str) -> Option<usize> {
+        let block = self.blocks().find(|found| found.name == block)?;
+        block.layers.iter().rev().find_map(|(_, layer)| match layer {
+            Layer::Linear { outputs, .. } => Some(*outputs),
+            _ => None,
+        })
+    }
+
     /// Trunk, then heads.
     pub fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.trunk.iter().chain(&self.heads)

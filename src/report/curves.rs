@@ -2,15 +2,16 @@
 
 use super::figure::{Axis, Figure, LARGEST, Lines, Plot, Series};
 use super::run::Run;
+use crate::experiment::Stage;
 use crate::experiment::table::results;
-use crate::experiment::{Stage, StageMethod};
+use crate::method::{self, Kind, Learner, OUTPUT_STD};
 use crate::train::Record;
 
 /// The curves that compare stages, those for which the runs have records.
 pub fn figures(runs: &[Run]) -> Vec<Figure> {
     let mut figures = classification(runs);
-    figures.extend(pretext(runs));
-    figures.extend(simsiam(runs));
+    figures.extend(tasks(runs));
+    figures.extend(without_labels(runs));
     figures
 }
 
@@ -103,7 +104,7 @@ fn lines(id: &str, title: &str, caption: &str, y: Axis, series: Vec<Series>) -> 
 
 /// The stages that learn to classify.
 fn classifiers(runs: &[Run]) -> Vec<RunStage<'_>> {
-    stages(runs, |stage| stage.method.classifies() && stage.method != StageMethod::Knn)
+    stages(runs, |stage| stage.method.classifies() && stage.method.learner.is_some())
 }
 
 /// Accuracy and loss of the stages that classify: a figure of each for every number of labels.
@@ -170,47 +171,84 @@ fn largest_class(entries: &[RunStage]) -> Option<(f64, String)> {
     entries.iter().all(|entry| share(entry) == Some(first)).then_some(level)
 }
 
-fn pretext(runs: &[Run]) -> Vec<Figure> {
-    let all = stages(runs, |stage| stage.method == StageMethod::Pretext);
-    let mut series = vec![];
-    for entry in &all {
-        for task in ["rotation", "shear", "color"] {
-            let metric = format!("{task}_top1");
-            let both = [entry.judged(&metric), entry.metric(&format!("train_{metric}"))].concat();
-            series.extend(both.into_iter().map(|series| Series {
-                name: if all.len() == 1 { task.to_owned() } else { format!("{} {task}", entry.name()) },
-                ..series
-            }));
-        }
-    }
-    let caption = format!(
-        "Accuracy of predicting an image's rotation (of 4), shear (of 3) and recolouring (of 3), on {} (solid) after \
-         each epoch, and on the training images during the epoch (dashed). Chance is 25 % for rotation, 33 % for the \
-         others.{}",
-        judges(&all),
-        seen(&all)
-    );
-    Vec::from_iter(lines("pretext-tasks", "Pretext tasks", &caption, Axis::percent("accuracy"), series))
+/// The stages of each method that learns without labels.
+fn pre_trainings(runs: &[Run]) -> impl Iterator<Item = (&'static Kind, &'static Learner, Vec<RunStage<'_>>)> {
+    let without_labels = method::kinds().into_iter().filter(|kind| !kind.uses_labels);
+    let of_kind = move |kind: &'static Kind| {
+        let of = stages(runs, |stage| stage.method == kind);
+        Some((kind, kind.learner.as_ref()?, of)).filter(|(_, _, of)| !of.is_empty())
+    };
+    without_labels.filter_map(of_kind)
 }
 
-fn simsiam(runs: &[Run]) -> Vec<Figure> {
-    let all = stages(runs, |stage| stage.method == StageMethod::Simsiam);
-    let loss = all.iter().flat_map(|entry| entry.metric("train_loss"));
-    let loss = loss.map(|series| Series { train: false, ..series }).collect();
-    let std = all.iter().flat_map(|entry| entry.metric("output_std")).collect();
-    let watched = stages(runs, |stage| stage.knn_every.is_some());
-    let knn = watched.iter().flat_map(|entry| entry.judged("knn_top1")).collect();
-    let caption = "The mean negative cosine similarity between one view's prediction and the other view's projection: −1 \
-                   where all views agree.";
-    let loss = lines("simsiam-loss", "SimSiam loss", caption, Axis::new("negative cosine"), loss);
+/// Accuracy of the tasks that a method sets itself: a figure for each method that has any.
+fn tasks(runs: &[Run]) -> Vec<Figure> {
+    let figure = |(kind, _, all): (&'static Kind, _, Vec<RunStage>)| {
+        let method = all.first()?.stage.learner()?;
+        let tasks: Vec<(&str, usize)> =
+            method.heads().iter().filter_map(|head| Some((head.prefix.trim_end_matches('_'), head.classes?))).collect();
+        let mut series = vec![];
+        for entry in &all {
+            for (task, _) in &tasks {
+                let metric = format!("{task}_top1");
+                let both = [entry.judged(&metric), entry.metric(&format!("train_{metric}"))].concat();
+                series.extend(both.into_iter().map(|series| Series {
+                    name: if all.len() == 1 { (*task).to_owned() } else { format!("{} {task}", entry.name()) },
+                    ..series
+                }));
+            }
+        }
+        let each = |of: fn(&(&str, usize)) -> String| listed(&tasks.iter().map(of).collect::<Vec<_>>());
+        let caption = format!(
+            "Accuracy of predicting {}, on {} (solid) after each epoch, and on the training images during the epoch (dashed). \
+             Chance is {}.{}",
+            each(|(task, classes)| format!("{task} (of {classes})")),
+            judges(&all),
+            each(|(task, classes)| format!("{:.0} % for {task}", 100.0 / *classes as f64)),
+            seen(&all)
+        );
+        lines(&format!("{}-tasks", kind.name), kind.title, &caption, Axis::percent("accuracy"), series)
+    };
+    pre_trainings(runs).filter_map(figure).collect()
+}
+
+/// "a, b and c".
+fn listed(all: &[String]) -> String {
+    match all {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => all.concat(),
+    }
+}
+
+/// Losses of methods whose loss is all that they minimise, the spread of their outputs, and kNN accuracies.
+fn without_labels(runs: &[Run]) -> Vec<Figure> {
+    let mut figures = vec![];
+    for (kind, learner, all) in pre_trainings(runs) {
+        if all.first().and_then(|entry| entry.stage.learner()).is_none_or(|method| !method.heads().is_empty()) {
+            continue;
+        }
+        let loss = all.iter().flat_map(|entry| entry.metric("train_loss"));
+        let loss = loss.map(|series| Series { train: false, ..series }).collect();
+        let (id, title) = (format!("{}-loss", kind.name), format!("{} loss", kind.title));
+        figures.extend(lines(&id, &title, learner.about_loss, Axis::new(learner.loss), loss));
+    }
+    let spread = stages(runs, |stage| stage.learner().is_some_and(|method| method.measures().contains(&OUTPUT_STD)));
+    let std = spread.iter().flat_map(|entry| entry.metric(OUTPUT_STD)).collect();
     let caption = "The standard deviation of the l2-normalised outputs: near 1/√d where they are spread out, 0 where \
                    every image gives the same output (collapse).";
     let axis = Axis { shows: Some(0.0), ..Axis::new("std of z / |z|") };
     let mut std = lines("output-std", "Collapse measure", caption, axis, std);
-    if let (Some(Figure { plot: Plot::Lines(lines), .. }), Some(entry)) = (&mut std, all.first()) {
-        let d = entry.run.manifest.experiment.network.projector.0;
+    let mut widths = spread.iter().filter_map(|entry| {
+        let network = entry.run.manifest.experiment.network(entry.stage);
+        entry.stage.learner()?.output_width(&network)
+    });
+    if let (Some(Figure { plot: Plot::Lines(lines), .. }), Some(d)) = (&mut std, widths.next())
+        && widths.all(|other| other == d)
+    {
         lines.level = Some((1.0 / (d as f64).sqrt(), format!("1/√{d}")));
     }
+    let watched = stages(runs, |stage| stage.knn_every.is_some());
+    let knn = watched.iter().flat_map(|entry| entry.judged("knn_top1")).collect();
     let caption = format!(
         "Accuracy of a weighted kNN classifier on the backbone's features, on {}, during pre-training.{}",
         judges(&watched),
@@ -220,7 +258,8 @@ fn simsiam(runs: &[Run]) -> Vec<Figure> {
     if let Some(Figure { plot: Plot::Lines(lines), .. }) = &mut knn {
         lines.level = largest_class(&watched);
     }
-    [loss, std, knn].into_iter().flatten().collect()
+    figures.extend([std, knn].into_iter().flatten());
+    figures
 }
 
 #[cfg(test)]

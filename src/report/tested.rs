@@ -10,8 +10,7 @@ use crate::data::{Data, Dataset, IMAGE};
 use crate::engine::{Engine, Input};
 use crate::error::{Error, Result};
 use crate::evaluate::{argmax, balanced_top1, cross_entropy_sum, top1};
-use crate::experiment::{KNN, StageMethod};
-use crate::network::{CLASSIFICATION_HEAD, CLASSIFIER};
+use crate::experiment::KNN;
 use crate::text::{path_word, visible};
 use crate::train::EVAL_BATCH;
 
@@ -42,14 +41,15 @@ pub fn test(run: &Run, data: &Data) -> Result<Vec<Tested>> {
     for stage in experiment.stages.iter().filter(|stage| stage.method.classifies()) {
         let (Some((key, _)), Some(weights)) = (run.finished(stage), run.weights(stage)?) else { continue };
         let mut model = open(experiment.network(stage), weights)?;
-        let (taken, loss) = match stage.method {
-            StageMethod::Knn => {
+        let method = stage.learner();
+        let head = method.as_ref().and_then(|method| method.heads().iter().find(|head| head.prefix.is_empty()));
+        let (taken, loss) = match head {
+            Some(head) => predictions(&mut *model, head.block, &data.test)?,
+            None => {
                 let labelled = experiment.examples(stage, data)?.labelled;
                 let test: Vec<u32> = (0..data.test.len() as u32).collect();
                 (KNN.predictions((&data.test, &test), (&data.train, &labelled), &mut *model)?, None)
             }
-            StageMethod::Probe => predictions(&mut *model, CLASSIFIER, &data.test)?,
-            _ => predictions(&mut *model, CLASSIFICATION_HEAD, &data.test)?,
         };
         let mut counts = vec![vec![0; data.classes.len()]; data.classes.len()];
         for (&label, &taken) in data.test.labels.iter().zip(&taken) {

@@ -24,7 +24,7 @@ impl Progress {
         if self.best.as_ref().map(|best| (best.epoch, best.top1.to_bits())) != self.best_of_history() {
             return Err("has another best epoch than its records".to_owned());
         }
-        if !self.sums.fits(recipe.method, n.min(step * recipe.batch)) {
+        if !self.sums.fits(&*recipe.method, n.min(step * recipe.batch)) {
             return Err(format!("has sums that are not those of {step} steps"));
         }
         let done = u64::from(epoch) * steps as u64 + step as u64;
@@ -73,7 +73,7 @@ impl Progress {
 /// The blocks that get a gradient: those of the trunk that are not frozen, and the heads that the method trains.
 fn trained_blocks(recipe: &Recipe) -> impl Iterator<Item = &Block> {
     let heads = recipe.method.heads();
-    let is_trained = move |head: &&Block| heads.is_empty() || heads.contains(&head.name);
+    let is_trained = move |block: &&Block| heads.is_empty() || heads.iter().any(|head| head.block == block.name);
     let trunk = recipe.network.trunk.iter().filter(|block| block.frozen.is_none());
     trunk.chain(recipe.network.heads.iter().filter(is_trained))
 }

@@ -5,6 +5,7 @@ use crate::augment::plain_batch;
 use crate::data::{Dataset, IMAGE};
 use crate::engine::{Engine, Input};
 use crate::error::Result;
+use crate::method::Source;
 use crate::network::BACKBONE;
 
 /// Images per forward pass of an evaluation.
@@ -12,61 +13,22 @@ pub const EVAL_BATCH: usize = 128;
 
 /// Images of a data set, or their features.
 pub(super) struct Inputs<'a> {
-    pub content: Content<'a>,
+    pub content: Source<'a>,
     /// The inputs, as indices into the content.
     pub indices: Vec<u32>,
 }
 
-pub(super) enum Content<'a> {
-    Images(&'a Dataset),
-    Features {
-        /// [n, width].
-        values: Vec<f32>,
-        width: usize,
-        labels: Vec<u8>,
-    },
-}
-
 impl<'a> Inputs<'a> {
     pub fn images(data: &'a Dataset, indices: &[u32]) -> Inputs<'a> {
-        Inputs { content: Content::Images(data), indices: indices.to_vec() }
+        Inputs { content: Source::Images(data), indices: indices.to_vec() }
     }
 
     /// The features of the images by `model`, in their order.
     pub fn features(data: &Dataset, indices: &[u32], model: &mut dyn Engine) -> Result<Inputs<'a>> {
         let values = features(data, indices, model)?;
         let labels = indices.iter().map(|&index| data.labels[index as usize]).collect();
-        let content = Content::Features { width: values.len() / indices.len().max(1), values, labels };
+        let content = Source::Features { width: values.len() / indices.len().max(1), values, labels };
         Ok(Inputs { content, indices: (0..indices.len() as u32).collect() })
-    }
-}
-
-impl Content<'_> {
-    /// Values of one input.
-    pub fn width(&self) -> usize {
-        match self {
-            Content::Images(_) => IMAGE,
-            Content::Features { width, .. } => *width,
-        }
-    }
-
-    pub fn label(&self, index: u32) -> u8 {
-        match self {
-            Content::Images(data) => data.labels[index as usize],
-            Content::Features { labels, .. } => labels[index as usize],
-        }
-    }
-
-    /// Network input without augmentation, into `out`.
-    pub fn plain_batch(&self, indices: &[u32], out: &mut [f32]) {
-        match self {
-            Content::Images(data) => plain_batch(data, indices, out),
-            Content::Features { values, width, .. } => {
-                for (out, &index) in out.chunks_exact_mut(*width).zip(indices) {
-                    out.copy_from_slice(&values[index as usize * width..][..*width]);
-                }
-            }
-        }
     }
 }
 

@@ -4,9 +4,9 @@
 //! `Progress` is all that a resumed run needs.
 
 mod checkpoint;
+mod evaluate;
 mod fits;
 mod inputs;
-mod method;
 mod pace;
 mod recipe;
 
@@ -15,14 +15,14 @@ use std::collections::BTreeMap;
 use crate::data::{Data, epoch_order};
 use crate::engine::{self, Engine, Rates};
 use crate::error::{Error, Result};
+use crate::method::Batch;
 use crate::network::{Array, Mode, Network, Weights};
 use crate::optimizer::State;
 use candle_core::Device;
+use evaluate::Sums;
 pub(crate) use inputs::EVAL_BATCH;
 use inputs::Inputs;
 pub use inputs::features;
-pub use method::Method;
-use method::{Batch, Sums};
 pub(crate) use pace::expected_time;
 pub use recipe::{Examples, Monitor, Recipe, Record, Subset, Test};
 
@@ -84,7 +84,7 @@ pub struct Position {
     /// Mean training loss of the epoch so far; NaN in [`Observer::epoch`], where the last record has it.
     pub loss: f64,
     /// Accuracy of the first head in the epoch so far, a share of 1, and the prefix of its metric (`rotation_` or
-    /// nothing). `None` for SimSiam, and in [`Observer::epoch`].
+    /// nothing). `None` where there is no head, and in [`Observer::epoch`].
     pub top1: Option<(&'static str, f64)>,
 }
 
@@ -119,8 +119,7 @@ impl Observer for () {}
 pub struct Trained {
     /// Of every epoch.
     pub history: Vec<Record>,
-    /// The single test of the chosen epoch; `None` where every epoch is tested, or where the method has no accuracy
-    /// (SimSiam).
+    /// The single test of the chosen epoch; `None` where every epoch is tested, or where the method has no accuracy.
     pub chosen: Option<Record>,
     /// Of the chosen epoch, else of the last.
     pub weights: Weights,
@@ -209,7 +208,7 @@ fn train_epochs(
     };
     let steps = recipe.steps(examples.train.len());
     let all_steps = u64::from(recipe.epochs) * steps as u64;
-    let [mut batch, mut next] = <[Batch; 2]>::default();
+    let [mut batch, mut next] = [(); 2].map(|()| recipe.method.batch());
     while progress.epoch < recipe.epochs {
         let order = epoch_order(&train.indices, recipe.seed, progress.epoch);
         let position = |progress: &Progress| Position {
@@ -219,24 +218,25 @@ fn train_epochs(
             steps,
             batch: recipe.batch,
             loss: progress.sums.mean_loss(),
-            top1: progress.sums.top1(recipe.method),
+            top1: progress.sums.top1(&*recipe.method),
         };
         let epoch = progress.epoch;
-        let fill = |batch: &mut Batch, step: usize| {
+        let fill = |batch: &mut dyn Batch, step: usize| {
             if step < steps {
                 recipe.fill_training(batch, &train.content, &order, step, epoch);
             }
         };
-        fill(&mut batch, progress.step);
+        fill(&mut *batch, progress.step);
         while progress.step < steps {
             let done = u64::from(progress.epoch) * steps as u64 + progress.step as u64;
             let [trunk, heads] =
                 [recipe.schedule, recipe.head_schedule].map(|schedule| schedule.rate(recipe.lr, done, all_steps));
             let Progress { step, sums, .. } = &mut progress;
+            let images = recipe.batch.min(order.len() - *step * recipe.batch);
             // A core that the step leaves idle makes the next batch; neither reads what the other writes.
             let (loss, ()) = rayon::join(
-                || recipe.step(&mut *model, Rates { trunk, heads }, &mut batch, epoch, sums),
-                || fill(&mut next, *step + 1),
+                || recipe.step(&mut *model, Rates { trunk, heads }, &mut *batch, images, sums),
+                || fill(&mut *next, *step + 1),
             );
             std::mem::swap(&mut batch, &mut next);
             let loss = loss?;
@@ -255,7 +255,7 @@ fn train_epochs(
                 return Err(Error::Interrupted("run it again into the same folder to resume".to_owned()));
             }
         }
-        let mut metrics = std::mem::take(&mut progress.sums).means(recipe.method);
+        let mut metrics = std::mem::take(&mut progress.sums).means(&*recipe.method);
         metrics.extend(match recipe.test {
             Test::EveryEpoch => recipe.evaluate(&mut *model, &test, "test", epoch)?,
             Test::Once if validation.indices.is_empty() => BTreeMap::new(),

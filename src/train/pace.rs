@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use candle_core::Device;
 
+use super::evaluate::Sums;
 use super::inputs::{EVAL_BATCH, Inputs, features};
-use super::method::{Batch, Sums};
 use super::{Examples, Recipe, Test};
 use crate::data::Data;
 use crate::engine::{self, Rates};
@@ -43,14 +43,14 @@ pub fn expected_time(recipe: &Recipe, data: &Data, examples: &Examples, device: 
     } else {
         Inputs::images(&data.train, &batch_indices)
     };
-    let (mut batch, mut sums) = (Batch::default(), Sums::default());
+    let (mut batch, mut sums) = (recipe.method.batch(), Sums::default());
     let mut began = Instant::now();
     for step in 0..=STEPS {
         if step == 1 {
             began = Instant::now();
         }
-        recipe.fill_training(&mut batch, &inputs.content, &inputs.indices, 0, 0);
-        recipe.step(&mut *model, Rates::from(recipe.lr), &mut batch, 0, &mut sums)?;
+        recipe.fill_training(&mut *batch, &inputs.content, &inputs.indices, 0, 0);
+        recipe.step(&mut *model, Rates::from(recipe.lr), &mut *batch, recipe.batch, &mut sums)?;
     }
     let step = began.elapsed().as_secs_f64() / STEPS as f64;
     let (epochs, steps) = (f64::from(recipe.epochs), recipe.steps(examples.train.len()) as f64);

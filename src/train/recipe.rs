@@ -1,15 +1,17 @@
 //! A stage's training: everything that it needs except data and weights.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Method, features};
+use super::features;
 use crate::data::Dataset;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::evaluate::{self, Knn};
 use crate::files::unique;
+use crate::method::Method;
 use crate::network::Network;
 use crate::optimizer::{Rule, Schedule};
 
@@ -19,7 +21,7 @@ pub struct Recipe {
     /// The stage, for messages.
     pub name: String,
     /// How it learns.
-    pub method: Method,
+    pub method: Arc<dyn Method>,
     /// What learns.
     pub network: Network,
     /// The update rule.
@@ -116,7 +118,7 @@ pub struct Examples {
 }
 
 impl Recipe {
-    /// Steps of an epoch over `n` images. SimSiam drops an incomplete last batch, the others keep it.
+    /// Steps of an epoch over `n` images, with or without an incomplete last batch, as the method says.
     pub fn steps(&self, n: usize) -> usize {
         if self.method.drops_last() { n / self.batch } else { n.div_ceil(self.batch) }
     }
@@ -125,7 +127,7 @@ impl Recipe {
 /// An epoch's metrics by name. `train_…` are over the epoch's steps, `test_…` and `validation_…` over those images
 /// after it; `…top1` are accuracies as shares of 1, `…balanced_top1` means of the classes' own where they differ in size,
 /// `…loss` means per image (cross-entropy in nats, for the pretext tasks the sum of three; SimSiam's negative cosine), and
-/// `output_std` is the collapse measure of SimSiam's z of the first view.
+/// other names are the method's own ([`Method::measures`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// From 1; 0 for a kNN classifier, which trains nothing.

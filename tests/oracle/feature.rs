@@ -1,6 +1,6 @@
 //! Features: linear layer → batch norm → ReLU → dropout, and back; the losses. Matrices are [features][n].
 
-use crate::sums::{Tensors, along, dot};
+use crate::sums::{Group, Tensors, along, dot};
 
 pub type Rows = Vec<Vec<f32>>;
 
@@ -10,11 +10,11 @@ pub struct Linear {
     norm: Option<String>,
     relu: bool,
     mask: Option<Rows>,
-    views: usize,
+    groups: Vec<Group>,
     x: Rows,
     y: Rows,
-    /// Per feature and view: mean and Σ (y − mean)².
-    moments: Vec<Vec<[f64; 2]>>,
+    /// Per feature and group: what normalises, a mean and 1/√(σ² + ε).
+    moments: Vec<Vec<[f32; 2]>>,
     pub out: Rows,
 }
 
@@ -23,15 +23,14 @@ fn inv_std(variance: f64) -> f32 {
 }
 
 impl Linear {
-    /// `mask`: dropout's multipliers. The `views` are one after the other, each a batch of its own; updates the running
-    /// statistics.
+    /// `mask`: dropout's multipliers. Groups in train mode update the running statistics.
     pub fn forward(
         name: &str,
         norm: Option<&str>,
         relu: bool,
         mask: Option<Rows>,
         x: Rows,
-        views: usize,
+        groups: &[Group],
         weights: &mut Tensors,
     ) -> Linear {
         let (weight, bias) = (&weights[&format!("{name}.weight")], &weights[&format!("{name}.bias")]);
@@ -42,15 +41,25 @@ impl Linear {
         if let Some(norm) = norm {
             for (o, row) in out.iter_mut().enumerate() {
                 let mut of_feature = vec![];
-                for of_view in row.chunks_mut(n / views) {
-                    let count = of_view.len() as f64;
-                    let mean = along(&of_view.iter().map(|x| f64::from(*x)).collect::<Vec<_>>()) / count;
+                // As they are before the pass.
+                let running = ["running_mean", "running_var"].map(|which| weights[&format!("{norm}.{which}")][o]);
+                for group in groups {
+                    let of_group = &mut row[group.examples.clone()];
+                    let count = of_group.len() as f64;
+                    let mean = along(&of_group.iter().map(|x| f64::from(*x)).collect::<Vec<_>>()) / count;
                     let apart = |x: &f32| (f64::from(*x) - mean) * (f64::from(*x) - mean);
-                    let squares = along(&of_view.iter().map(apart).collect::<Vec<_>>());
+                    let squares = along(&of_group.iter().map(apart).collect::<Vec<_>>());
                     let (gamma, beta) = (weights[&format!("{norm}.weight")][o], weights[&format!("{norm}.bias")][o]);
-                    let alpha = gamma * inv_std(squares / count);
-                    of_view.iter_mut().for_each(|x| *x = (*x - mean as f32) * alpha + beta);
-                    of_feature.push([mean, squares]);
+                    let by = match group.train {
+                        true => [mean as f32, inv_std(squares / count)],
+                        false => [running[0], inv_std(running[1].into())],
+                    };
+                    let alpha = gamma * by[1];
+                    of_group.iter_mut().for_each(|x| *x = (*x - by[0]) * alpha + beta);
+                    of_feature.push(by);
+                    if !group.train {
+                        continue;
+                    }
                     for (which, new) in [("running_mean", mean), ("running_var", squares / (count - 1.0))] {
                         let old = &mut weights.get_mut(&format!("{norm}.{which}")).unwrap()[o];
                         *old = (0.9 * f64::from(*old) + 0.1 * new) as f32;
@@ -70,12 +79,13 @@ impl Linear {
             }
         }
         let (name, norm) = (name.to_owned(), norm.map(str::to_owned));
-        Linear { name, norm, relu, mask, views, x, y, moments, out }
+        Linear { name, norm, relu, mask, groups: groups.to_vec(), x, y, moments, out }
     }
 
     /// From g = ∂L/∂out to the gradients of the tensors and ∂L/∂x.
     pub fn backward(self, g: Rows, weights: &Tensors, gradients: &mut Tensors) -> Rows {
         let (mut g, n) = (g, self.x[0].len());
+        let sum = |values: &[f32]| along(&values.iter().map(|g| f64::from(*g)).collect::<Vec<_>>());
         let (mut bias, mut of_norm) = (vec![], [vec![], vec![]]);
         for (o, g) in g.iter_mut().enumerate() {
             for (i, g) in g.iter_mut().enumerate() {
@@ -87,26 +97,29 @@ impl Linear {
                 }
             }
             let Some(norm) = &self.norm else {
-                bias.push(along(&g.iter().map(|g| f64::from(*g)).collect::<Vec<_>>()) as f32);
+                bias.push(sum(g) as f32);
                 continue;
             };
             let gamma = weights[&format!("{norm}.weight")][o];
-            let mut totals = [0.0f64; 2];
-            let rows = g.chunks_mut(n / self.views).zip(self.y[o].chunks(n / self.views));
-            for ((g, y), [mean, squares]) in rows.zip(&self.moments[o]) {
+            let (mut totals, mut shift) = ([0.0f64; 2], 0.0);
+            for (group, &[mean, inv_std]) in self.groups.iter().zip(&self.moments[o]) {
+                let (g, y) = (&mut g[group.examples.clone()], &self.y[o][group.examples.clone()]);
                 let count = g.len() as f64;
-                let (mean, inv_std) = (*mean as f32, inv_std(squares / count));
-                let sum_g = along(&g.iter().map(|g| f64::from(*g)).collect::<Vec<_>>());
+                let sum_g = sum(g);
                 let product = |(g, y): (&f32, &f32)| f64::from(*g) * f64::from(y - mean);
                 let sum_gx = along(&g.iter().zip(y).map(product).collect::<Vec<_>>()) * f64::from(inv_std);
                 totals = [totals[0] + sum_gx, totals[1] + sum_g];
-                let (mean_g, pull) = ((sum_g / count) as f32, (sum_gx / count) as f32 * inv_std);
+                let (mean_g, pull) = match group.train {
+                    true => ((sum_g / count) as f32, (sum_gx / count) as f32 * inv_std),
+                    false => (0.0, 0.0),
+                };
                 let alpha = gamma * inv_std;
                 g.iter_mut().zip(y).for_each(|(g, y)| *g = alpha * ((*g - mean_g) - (y - mean) * pull));
+                // Batch norm by the batch's own statistics removes any shift.
+                shift += if group.train { 0.0 } else { sum(g) };
             }
             of_norm.iter_mut().zip(totals).for_each(|(values, total)| values.push(total as f32));
-            // Batch norm removes any shift.
-            bias.push(0.0);
+            bias.push(shift as f32);
         }
         if let Some(norm) = &self.norm {
             let [weight, shift] = of_norm;

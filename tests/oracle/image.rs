@@ -1,6 +1,6 @@
 //! Images: convolution → batch norm → ReLU → 2×2 max-pooling, and back.
 
-use crate::sums::{Tensors, dot};
+use crate::sums::{Group, Tensors, dot};
 
 /// Some images of [channels, side, side] values each.
 #[derive(Clone)]
@@ -57,7 +57,8 @@ pub struct Conv {
     name: [String; 2],
     x: Maps,
     y: Maps,
-    /// By view, by channel.
+    groups: Vec<Group>,
+    /// By group, by channel.
     norms: Vec<Vec<Norm>>,
     pub out: Maps,
 }
@@ -95,15 +96,13 @@ const TILES: usize = 64;
 const WINDOW: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
 
 impl Conv {
-    /// With the tensors of `conv` and `norm`. The `views` are one after the other, each a batch of its own; updates the
-    /// running statistics.
-    pub fn forward(conv: &str, norm: &str, x: Maps, views: usize, weights: &mut Tensors) -> Conv {
+    /// With the tensors of `conv` and `norm`. Groups in train mode update the running statistics.
+    pub fn forward(conv: &str, norm: &str, x: Maps, groups: &[Group], weights: &mut Tensors) -> Conv {
         let y = match x.side {
             32 => by_rows(&x, &weights[&format!("{conv}.weight")], &weights[&format!("{conv}.bias")]),
             _ => by_tiles(&x, &weights[&format!("{conv}.weight")], &weights[&format!("{conv}.bias")]),
         };
         let (n, side) = (y.images.len(), y.side);
-        let of_view = n / views;
         let moments = |i: usize, c: usize| {
             let pixels = &y.images[i][c * side * side..][..side * side];
             let sum = |f: &dyn Fn(f32) -> f32| {
@@ -113,21 +112,28 @@ impl Conv {
             let mean = total * (1.0 / (side * side) as f32);
             (total, sum(&|x| (x - mean) * (x - mean)))
         };
-        let (pixels, count) = ((side * side) as f64, (of_view * side * side) as f64);
+        let pixels = (side * side) as f64;
+        // As they are before the pass.
+        let running = ["running_mean", "running_var"].map(|which| weights[&format!("{norm}.{which}")].clone());
         let mut norms = vec![];
-        for view in 0..views {
+        for group in groups {
+            let count = (group.examples.len() * side * side) as f64;
             let of_channel = |c: usize| {
-                let all: Vec<(f32, f32)> = (view * of_view..(view + 1) * of_view).map(|i| moments(i, c)).collect();
+                let all: Vec<(f32, f32)> = group.examples.clone().map(|i| moments(i, c)).collect();
                 let mean = all.iter().map(|m| f64::from(m.0)).sum::<f64>() / count;
                 let apart = |m: &(f32, f32)| f64::from(m.0) / pixels - mean;
                 let squares = all.iter().map(|m| f64::from(m.1) + pixels * apart(m) * apart(m)).sum::<f64>();
-                let inv_std = (1.0 / (squares / count + 1e-5).sqrt()) as f32;
+                let (by, variance) = match group.train {
+                    true => (mean as f32, squares / count),
+                    false => (running[0][c], running[1][c].into()),
+                };
+                let inv_std = (1.0 / (variance + 1e-5).sqrt()) as f32;
                 let [gamma, beta] = ["weight", "bias"].map(|which| weights[&format!("{norm}.{which}")][c]);
-                let of = Norm { mean: mean as f32, inv_std, alpha: gamma * inv_std, beta, mean_g: 0.0, pull: 0.0 };
+                let of = Norm { mean: by, inv_std, alpha: gamma * inv_std, beta, mean_g: 0.0, pull: 0.0 };
                 (of, mean, squares)
             };
             let all: Vec<_> = (0..y.channels).map(of_channel).collect();
-            for (c, (_, mean, squares)) in all.iter().enumerate() {
+            for (c, (_, mean, squares)) in all.iter().enumerate().filter(|_| group.train) {
                 for (which, new) in [("running_mean", *mean), ("running_var", squares / (count - 1.0))] {
                     let old = &mut weights.get_mut(&format!("{norm}.{which}")).unwrap()[c];
                     *old = (0.9 * f64::from(*old) + 0.1 * new) as f32;
@@ -135,7 +141,14 @@ impl Conv {
             }
             norms.push(all.into_iter().map(|(norm, ..)| norm).collect());
         }
-        let mut done = Conv { name: [conv, norm].map(str::to_owned), x, y, norms, out: Maps::zeros(0, 0, 0) };
+        let mut done = Conv {
+            name: [conv, norm].map(str::to_owned),
+            x,
+            y,
+            groups: groups.to_vec(),
+            norms,
+            out: Maps::zeros(0, 0, 0),
+        };
         let mut out = Maps::zeros(n, done.y.channels, side / 2);
         for i in 0..n {
             for c in 0..out.channels {
@@ -151,7 +164,8 @@ impl Conv {
     }
 
     fn norm(&self, i: usize, c: usize) -> &Norm {
-        &self.norms[i / (self.y.images.len() / self.norms.len())][c]
+        let group = self.groups.iter().position(|group| group.examples.contains(&i)).unwrap();
+        &self.norms[group][c]
     }
 
     /// The y whose normalised value is the largest of its window, the first of several; and its place there.
@@ -171,10 +185,9 @@ impl Conv {
             let (x, place) = conv.chosen(i, c, row, column);
             (x, place, if conv.norm(i, c).apply(x) <= 0.0 { 0.0 } else { g.get(i, c, row, column) })
         };
-        // Batch norm's sums: row by row, image by image, view by view.
-        let (views, of_view) = (self.norms.len(), n / self.norms.len());
+        // Batch norm's sums: row by row, image by image, group by group.
         let mut totals = vec![[0.0f64; 2]; channels];
-        for view in 0..views {
+        for (at, group) in self.groups.clone().into_iter().enumerate() {
             for (c, total) in totals.iter_mut().enumerate() {
                 let of_image = |i: usize| {
                     let mean = self.norm(i, c).mean;
@@ -186,14 +199,16 @@ impl Conv {
                         [sums[0] + of_row[0], sums[1] + of_row[1]]
                     })
                 };
-                let images: Vec<[f32; 2]> = (view * of_view..(view + 1) * of_view).map(of_image).collect();
-                let norm = &self.norms[view][c];
+                let images: Vec<[f32; 2]> = group.examples.clone().map(of_image).collect();
+                let norm = &self.norms[at][c];
                 let [sum_g, sum_gx] = [0, 1].map(|which| images.iter().map(|sums| f64::from(sums[which])).sum::<f64>());
                 let sum_gx = sum_gx * f64::from(norm.inv_std);
-                let count = (of_view * side * side) as f64;
+                let count = (group.examples.len() * side * side) as f64;
                 let (mean_g, pull) = ((sum_g / count) as f32, (sum_gx / count) as f32 * norm.inv_std);
                 *total = [total[0] + sum_gx, total[1] + sum_g];
-                self.norms[view][c] = Norm { mean_g, pull, ..*norm };
+                if group.train {
+                    self.norms[at][c] = Norm { mean_g, pull, ..*norm };
+                }
             }
         }
         let [conv, norm] = &self.name;
@@ -220,8 +235,14 @@ impl Conv {
             images.chunks(PARTIAL).map(|images| kernel_gradient(&self.x, &g_y, images)).collect();
         let sum = |at: usize| parts[1..].iter().fold(parts[0][at], |sum, part| sum + part[at]);
         gradients.insert(format!("{conv}.weight"), (0..parts[0].len()).map(sum).collect());
-        // Batch norm removes any shift.
-        gradients.insert(format!("{conv}.bias"), vec![0.0; channels]);
+        // Batch norm by the batch's own statistics removes any shift.
+        let by_running: Vec<usize> = self.groups.iter().filter(|g| !g.train).flat_map(|g| g.examples.clone()).collect();
+        let shift = |c: usize| {
+            let of_image =
+                |i: &usize| g_y.images[*i][c * side * side..][..side * side].iter().fold(0.0f32, |a, b| a + b);
+            by_running.iter().map(|i| f64::from(of_image(i))).fold(0.0, |a, b| a + b) as f32
+        };
+        gradients.insert(format!("{conv}.bias"), (0..channels).map(shift).collect());
         (side != 32).then(|| input_gradient(&self.x, &g_y, &weights[&format!("{conv}.weight")]))
     }
 }

@@ -11,12 +11,12 @@ use candle_core::Device;
 use common::{Task, noise};
 use feature::{Linear, Rows, cosines, cross_entropy};
 use fewlabel::data::IMAGE;
-use fewlabel::engine::{DropoutKey, open};
+use fewlabel::engine::{DropoutKey, Input, open};
 use fewlabel::network::{Network, Weights, Widths};
 use fewlabel::optimizer::{Rule, State};
 use fewlabel::rng::{Purpose, Stream};
 use image::{Conv, Maps};
-use sums::Tensors;
+use sums::{Group, Tensors, groups};
 
 const STEPS: u32 = 3;
 const LR: f64 = 0.02;
@@ -26,12 +26,12 @@ fn key(step: u32) -> DropoutKey {
 }
 
 /// Three convolutions, and their output flattened: channel, row, column.
-fn backbone(images: &[f32], views: usize, weights: &mut Tensors) -> (Vec<Conv>, Rows) {
+fn backbone(images: &[f32], groups: &[Group], weights: &mut Tensors) -> (Vec<Conv>, Rows) {
     let mut x = Maps { channels: 3, side: 32, images: images.chunks(IMAGE).map(<[f32]>::to_vec).collect() };
     let mut layers = vec![];
     for at in [0, 4, 8] {
         let (conv, norm) = (format!("backbone.{at}"), format!("backbone.{}", at + 1));
-        let layer = Conv::forward(&conv, &norm, x, views, weights);
+        let layer = Conv::forward(&conv, &norm, x, groups, weights);
         x = layer.out.clone();
         layers.push(layer);
     }
@@ -53,15 +53,16 @@ fn backbone_back(layers: Vec<Conv>, g: &Rows, weights: &Tensors, gradients: &mut
 
 /// The loss of one step of the supervised network, and all gradients.
 fn supervised(images: &[f32], labels: &[u8], key: DropoutKey, p: f32, weights: &mut Tensors) -> (f64, Tensors) {
-    let (layers, x) = backbone(images, 1, weights);
+    let one = groups(&[(labels.len(), true)]);
+    let (layers, x) = backbone(images, &one, weights);
     let hidden = weights["fc.bias"].len();
     let mut mask = vec![vec![0.0; labels.len()]; hidden];
     for i in 0..labels.len() {
         let mut stream = Stream::new(key.seed, Purpose::Dropout, key.epoch, key.first + i as u32);
         mask.iter_mut().for_each(|row| row[i] = if stream.chance(p) { 0.0 } else { 1.0 / (1.0 - p) });
     }
-    let fc = Linear::forward("fc", None, true, Some(mask), x, 1, weights);
-    let head = Linear::forward("classification_head", None, false, None, fc.out.clone(), 1, weights);
+    let fc = Linear::forward("fc", None, true, Some(mask), x, &one, weights);
+    let head = Linear::forward("classification_head", None, false, None, fc.out.clone(), &one, weights);
     let (loss, g) = cross_entropy(&head.out, labels);
     let mut gradients = Tensors::new();
     let g = head.backward(g, weights, &mut gradients);
@@ -72,8 +73,21 @@ fn supervised(images: &[f32], labels: &[u8], key: DropoutKey, p: f32, weights: &
 
 /// The loss of one step of SimSiam with stop-gradient on both views, one after the other, and all gradients.
 fn simsiam(views: &[f32], weights: &mut Tensors) -> (f64, Tensors) {
-    let (layers, mut x) = backbone(views, 2, weights);
-    let mut linears = vec![];
+    let two = groups(&[(views.len() / IMAGE / 2, true); 2]);
+    let (layers, x) = backbone(views, &two, weights);
+    let linears = projections(x, &two, weights);
+    let (loss, mut g) = cosines(&linears[4].out, &linears[2].out);
+    let mut gradients = Tensors::new();
+    for layer in linears.into_iter().rev() {
+        g = layer.backward(g, weights, &mut gradients);
+    }
+    backbone_back(layers, &g, weights, &mut gradients);
+    (loss, gradients)
+}
+
+/// SimSiam's projector and predictor.
+fn projections(x: Rows, groups: &[Group], weights: &mut Tensors) -> Vec<Linear> {
+    let (mut x, mut linears) = (x, vec![]);
     for (name, norm, relu) in [
         ("projector.0", Some("projector.1"), true),
         ("projector.3", Some("projector.4"), true),
@@ -81,17 +95,11 @@ fn simsiam(views: &[f32], weights: &mut Tensors) -> (f64, Tensors) {
         ("predictor.0", Some("predictor.1"), true),
         ("predictor.3", None, false),
     ] {
-        let layer = Linear::forward(name, norm, relu, None, x, 2, weights);
+        let layer = Linear::forward(name, norm, relu, None, x, groups, weights);
         x = layer.out.clone();
         linears.push(layer);
     }
-    let (loss, mut g) = cosines(&x, &linears[2].out);
-    let mut gradients = Tensors::new();
-    for layer in linears.into_iter().rev() {
-        g = layer.backward(g, weights, &mut gradients);
-    }
-    backbone_back(layers, &g, weights, &mut gradients);
-    (loss, gradients)
+    linears
 }
 
 /// `torch.optim`'s rules in single precision; `slots` are zeros at first.
@@ -119,12 +127,7 @@ fn update(rule: Rule, t: u32, weights: &mut Tensors, gradients: &Tensors, slots:
 }
 
 /// `STEPS` steps of the engine and of the loops, compared after each.
-fn compare(
-    network: &Network,
-    rule: Rule,
-    task: &Task,
-    mut loops: impl FnMut(u32, &mut Tensors) -> (f64, Tensors),
-) {
+fn compare(network: &Network, rule: Rule, task: &Task, mut loops: impl FnMut(u32, &mut Tensors) -> (f64, Tensors)) {
     let start = Weights::init(network, 3);
     let mut ours: Tensors = start.arrays.iter().map(|array| (array.name.clone(), array.values.clone())).collect();
     let mut slots = [Tensors::new(), Tensors::new()];
@@ -164,4 +167,57 @@ fn simsiam_has_the_bits_of_plain_loops() {
     let task = Task::Siamese { views: halves, predictor: true, stop_gradient: true };
     let rule = Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 };
     compare(&Network::simsiam(&widths), rule, &task, |_, weights| simsiam(&views, weights));
+}
+
+/// Inputs of any length, one of them in eval mode; an output in the middle of the trunk, one at its end and one behind it, each
+/// with a gradient: what the loss gives is added after what comes from behind.
+#[test]
+fn inputs_in_both_modes_have_the_bits_of_plain_loops() {
+    let widths = Widths { channels: [3, 2, 5], projector: 70, predictor: 6, ..Widths::default() };
+    let (network, parts) = (Network::simsiam(&widths), [(4, true), (5, false), (3, true)]);
+    let (images, groups) = (noise(12 * IMAGE, 2), groups(&parts));
+    let mut start = Weights::init(&network, 3);
+    for (i, array) in start.arrays.iter_mut().enumerate() {
+        // Statistics as after some training.
+        array.values.iter_mut().zip(noise(30_000, i as u32)).for_each(|(v, x)| *v += 0.1 * x.abs());
+    }
+    let mut ours: Tensors = start.arrays.iter().map(|array| (array.name.clone(), array.values.clone())).collect();
+
+    let (layers, x) = backbone(&images, &groups, &mut ours);
+    let linears = projections(x, &groups, &mut ours);
+    let given = |index: u32, width: usize| -> Rows {
+        let rows = noise(12 * width, index);
+        (0..width).map(|f| (0..12).map(|i| rows[i * width + f]).collect()).collect()
+    };
+    let add = |g: &mut Rows, more: Rows| {
+        g.iter_mut().flatten().zip(more.into_iter().flatten()).for_each(|(g, more)| *g += more);
+    };
+    let (mut expected, mut g) = (Tensors::new(), given(3, 70));
+    for (at, layer) in linears.into_iter().enumerate().rev() {
+        if at == 2 {
+            add(&mut g, given(2, 70));
+        }
+        g = layer.backward(g, &ours, &mut expected);
+    }
+    add(&mut g, given(1, 80));
+    backbone_back(layers, &g, &ours, &mut expected);
+
+    let rule = Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 };
+    let mut model = open(&Device::Cpu, network, start, rule, &State::default()).unwrap();
+    let part = |group: &Group| &images[group.examples.start * IMAGE..group.examples.end * IMAGE];
+    let inputs: Vec<Input> =
+        groups.iter().map(|group| Input { values: part(group), train: group.train.then(|| key(0)) }).collect();
+    let mut loss = |_: &[Vec<f32>], gradients: &mut [Vec<f32>]| {
+        gradients.iter_mut().zip([(1, 80), (2, 70), (3, 70)]).for_each(|(g, (i, width))| *g = noise(12 * width, i));
+        Ok(0.0)
+    };
+    let (_, gradients) = model.gradients(&inputs, &["backbone", "projector", "predictor"], &mut loss).unwrap();
+    assert_eq!(gradients.len(), expected.len());
+    let same = |a: &[f32], b: &[f32]| a.iter().map(|v| v.to_bits()).eq(b.iter().map(|v| v.to_bits()));
+    for array in gradients {
+        assert!(same(&array.values, &expected[&array.name]), "gradient of {}", array.name);
+    }
+    for array in model.weights().unwrap().arrays {
+        assert!(same(&array.values, &ours[&array.name]), "{}", array.name);
+    }
 }

@@ -23,3 +23,20 @@ pub fn along(terms: &[f64]) -> f64 {
     }
     sums[0]
 }
+
+/// Consecutive examples, a batch of their own in batch norm: normalised by its own statistics, or by the running ones.
+#[derive(Clone)]
+pub struct Group {
+    pub examples: std::ops::Range<usize>,
+    pub train: bool,
+}
+
+/// Groups of so many examples each, in train mode or not.
+pub fn groups(of: &[(usize, bool)]) -> Vec<Group> {
+    let mut first = 0;
+    let group = |&(n, train): &(usize, bool)| {
+        first += n;
+        Group { examples: first - n..first, train }
+    };
+    of.iter().map(group).collect()
+}

@@ -32,7 +32,11 @@ pub struct Group {
 
 impl Group {
     /// Those of the groups of `per_example` values for each example, in order.
-    pub fn split<'a>(groups: &[Group], values: &'a mut [f32], per_example: usize) -> impl Iterator<Item = &'a mut [f32]> {
+    pub fn split<'a>(
+        groups: &[Group],
+        values: &'a mut [f32],
+        per_example: usize,
+    ) -> impl Iterator<Item = &'a mut [f32]> {
         let mut rest = values;
         groups.iter().map(move |group| {
             let (own, after) = std::mem::take(&mut rest).split_at_mut(group.examples.len() * per_example);
@@ -233,14 +237,7 @@ impl Op {
     }
 
     /// As [`Chain::backward`]; a convolution never has to accumulate.
-    pub fn backward(
-        &mut self,
-        x: &[f32],
-        dx: Option<&mut [f32]>,
-        accumulate: bool,
-        groups: &[Group],
-        sink: &mut Sink,
-    ) {
+    pub fn backward(&mut self, x: &[f32], dx: Option<&mut [f32]>, accumulate: bool, groups: &[Group], sink: &mut Sink) {
         let n = groups.last().map_or(0, |group| group.examples.end);
         match self {
             Op::Conv(conv) => conv.backward(x, dx, n, sink),

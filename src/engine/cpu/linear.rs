@@ -175,14 +175,7 @@ impl Linear {
 
     /// From `g` = ∂L/∂out to the gradients of all tensors and, where it is wanted, to ∂L/∂X in `dx`, added to what is
     /// there with `accumulate`. `x` is the input of the forward pass.
-    pub fn backward(
-        &mut self,
-        x: &[f32],
-        dx: Option<&mut [f32]>,
-        accumulate: bool,
-        groups: &[Group],
-        sink: &mut Sink,
-    ) {
+    pub fn backward(&mut self, x: &[f32], dx: Option<&mut [f32]>, accumulate: bool, groups: &[Group], sink: &mut Sink) {
         let (inputs, outputs) = (self.inputs, self.outputs);
         let n = groups.last().map_or(0, |group| group.examples.end);
         self.tail_backward(n, groups, sink);

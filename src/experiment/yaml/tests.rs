@@ -93,7 +93,7 @@ fn every_home_has_the_keys_that_the_reader_knows() {
         of("name: t", "name: t\nnetwork: {xyzzy: 1}"),
         of("    epochs", "    xyzzy"),
     ];
-    for (message, (home, keys)) in messages.iter().zip(HOMES) {
+    for (message, (home, keys)) in messages.iter().zip(homes()) {
         let known: Vec<&str> = message.split('`').skip(3).step_by(2).collect();
         // Names are everywhere; `predictor` and `labels` are keys of two parts.
         let shared = |key: &&str| ["name", "labels"].contains(key) || (*key == "predictor" && home == "a stage");

@@ -1,0 +1,135 @@
+//! How a stage learns: one file a method, with its settings, network, batch, loss and measures.
+//!
+//! A [`Kind`] is a method as experiments name it, a [`Method`] one with its settings, a [`Batch`] its examples of one step. Everything
+//! else is the same for all: the training loop, checkpoints, manifests, reports, transfer to other stages.
+
+mod classify;
+mod pretext;
+mod probe;
+mod registry;
+mod simsiam;
+mod source;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+pub use classify::Classify;
+pub use pretext::PretextTasks;
+pub use probe::LinearProbe;
+pub use registry::{Defaults, Fault, Kind, Learner, Settings, find, kinds, learner, register};
+pub use simsiam::SimSiam;
+pub use source::Source;
+
+use crate::engine::{DropoutKey, Engine, Rates};
+use crate::error::Result;
+use crate::network::{Network, Widths};
+use crate::optimizer::Schedule;
+
+/// The metric of a method that measures how far its outputs are spread ([`crate::evaluate::output_std`]).
+pub const OUTPUT_STD: &str = "output_std";
+
+/// A method with its settings.
+pub trait Method: Debug + Send + Sync {
+    /// What is trained. The block [`BACKBONE`](crate::network::BACKBONE) is what other stages take over.
+    fn network(&self, widths: &Widths) -> Network;
+
+    /// An empty batch; the training loop has two, and makes one while the other is trained on.
+    fn batch(&self) -> Box<dyn Batch>;
+
+    /// The heads that have an accuracy; none where nothing is classified.
+    fn heads(&self) -> &[Head] {
+        &[]
+    }
+
+    /// Names of the training metrics besides the loss and the accuracies, in the order of [`Batch::step`]'s sums.
+    fn measures(&self) -> &[&'static str] {
+        &[]
+    }
+
+    /// Width of the outputs whose spread [`OUTPUT_STD`] measures: healthy ones have 1/√width.
+    fn output_width(&self, _network: &Network) -> Option<usize> {
+        None
+    }
+
+    /// Inputs that a step takes for each image: what a batch costs in memory.
+    fn views(&self) -> usize {
+        1
+    }
+
+    /// Whether an incomplete last batch is left out.
+    fn drops_last(&self) -> bool {
+        false
+    }
+
+    /// The heads' schedule; none if it is the stage's.
+    fn head_schedule(&self) -> Option<Schedule> {
+        None
+    }
+
+    /// The evidence in an epoch's metrics that nothing has been learnt, where no accuracy tells.
+    fn hardly_learnt(&self, _metrics: &BTreeMap<String, f64>) -> Option<String> {
+        None
+    }
+
+    /// Settings that contradict each other: the key, and why.
+    ///
+    /// # Errors
+    /// The first of them.
+    fn check(&self) -> std::result::Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// A head that is trained on labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Its block.
+    pub block: &'static str,
+    /// Of the labels that the batch draws itself: begins the names of its metrics. Empty where they are the data's.
+    pub prefix: &'static str,
+    /// Number of classes; none where they are the data's.
+    pub classes: Option<usize>,
+}
+
+/// The examples of one step, in memory that is reused from step to step.
+pub trait Batch: Send {
+    /// Draws the examples `indices`. Random values are keyed by `draw`, and by the image's index or its place in the batch.
+    fn fill(&mut self, from: &Source, indices: &[u32], draw: Draw);
+
+    /// One training step on the examples: the loss. Adds to `sums`, of each head the number of right answers, then of each
+    /// measure its mean times the number of examples.
+    ///
+    /// # Errors
+    /// The engine's.
+    fn step(&mut self, model: &mut dyn Engine, lr: Rates, sums: &mut [f64]) -> Result<f64>;
+
+    /// The network's input, by which an evaluation judges the heads.
+    fn input(&self) -> &[f32] {
+        &[]
+    }
+
+    /// The labels of each head.
+    fn labels(&self) -> &[Vec<u8>] {
+        &[]
+    }
+}
+
+/// Where a batch is in a stage: the key of its random values.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Draw {
+    /// The experiment's.
+    pub seed: u64,
+    /// From 0.
+    pub epoch: u32,
+    /// The position in the epoch of the batch's first example.
+    pub first: u32,
+    /// Whether it is to be evaluated, not trained on: random values of its own.
+    pub evaluates: bool,
+}
+
+impl Draw {
+    /// The key of the batch's dropout masks.
+    pub fn dropout(self) -> DropoutKey {
+        DropoutKey { seed: self.seed, epoch: self.epoch, first: self.first }
+    }
+}

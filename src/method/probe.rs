@@ -1,0 +1,58 @@
+//! A classifier on a frozen backbone's features of the labelled images.
+
+use serde::{Deserialize, Serialize};
+
+use super::classify::Labelled;
+use super::registry::{Defaults, Kind, Learner, learner};
+use super::{Batch, Head, Method};
+use crate::network::{CLASSIFIER, Mode, Network, Probe, Widths};
+use crate::optimizer::{OptimizerName, Schedule};
+
+/// As experiments name it.
+pub static PROBE: Kind = Kind {
+    name: "probe",
+    title: "Probe",
+    about: "training of a classifier on the labelled images' features by the frozen backbone of another stage",
+    uses_labels: true,
+    transfers: true,
+    learner: Some(Learner {
+        defaults: Defaults { epochs: 50, batch: 64, optimizer: OptimizerName::Adam, schedule: Schedule::Constant },
+        keys: &["probe", "frozen_norm"],
+        loss: "cross-entropy",
+        about_loss: "The mean cross-entropy, in nats.",
+        read: learner::<LinearProbe>,
+    }),
+};
+
+/// Cross-entropy of a classifier on features.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LinearProbe {
+    /// The classifier; what the study calls its linear probe has a hidden layer.
+    pub probe: Probe,
+    /// The frozen backbone's batch norm normalises by the batch's statistics and updates the running ones (`train`, as in
+    /// the study's code), or normalises by the running ones (`eval`).
+    pub frozen_norm: Mode,
+}
+
+impl Default for LinearProbe {
+    fn default() -> LinearProbe {
+        LinearProbe { probe: Probe::Mlp, frozen_norm: Mode::Train }
+    }
+}
+
+const HEADS: [Head; 1] = [Head { block: CLASSIFIER, prefix: "", classes: None }];
+
+impl Method for LinearProbe {
+    fn network(&self, widths: &Widths) -> Network {
+        Network::probe(widths, self.probe, self.frozen_norm)
+    }
+
+    fn batch(&self) -> Box<dyn Batch> {
+        Box::new(Labelled::new(CLASSIFIER))
+    }
+
+    fn heads(&self) -> &[Head] {
+        &HEADS
+    }
+}

@@ -1,0 +1,156 @@
+//! SimSiam: agreement of two views of each image, without labels (Chen and He, "Exploring simple Siamese representation
+//! learning", 2021).
+//!
+//! z is the projector's output, p the predictor's. The loss is D(p₁, z₂)/2 + D(p₂, z₁)/2 with D the negative cosine (equations 1
+//! and 2), z a constant in it (equations 3 and 4).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::registry::{Defaults, Fault, Kind, Learner, learner};
+use super::{Batch, Draw, Method, OUTPUT_STD, Source};
+use crate::augment::view_batch;
+use crate::data::IMAGE;
+use crate::engine::{Engine, Input, Rates};
+use crate::error::Result;
+use crate::evaluate::output_std;
+use crate::loss::{Cosines, negative_cosine};
+use crate::network::{Network, PREDICTOR, PROJECTOR, Widths};
+use crate::optimizer::{OptimizerName, Schedule};
+use crate::rng::Purpose;
+
+/// As experiments name it; the defaults are the study's.
+pub static SIMSIAM: Kind = Kind {
+    name: "simsiam",
+    title: "SimSiam",
+    about: "agreement of two views of each image, on all images, without labels",
+    uses_labels: false,
+    transfers: false,
+    learner: Some(Learner {
+        defaults: Defaults { epochs: 30, batch: 64, optimizer: OptimizerName::Sgd, schedule: Schedule::Cosine },
+        keys: &["stop_gradient", "predictor", "predictor_schedule"],
+        loss: "negative cosine",
+        about_loss: "The mean negative cosine similarity between one view's prediction and the other view's projection: \
+                     −1 where all views agree.",
+        read: learner::<SimSiam>,
+    }),
+};
+
+/// The negative cosine of two views.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SimSiam {
+    /// Whether z is a constant in the loss.
+    pub stop_gradient: bool,
+    /// Whether there is a predictor; without it p is z. Left out if true.
+    #[serde(skip_serializing_if = "std::clone::Clone::clone")]
+    pub predictor: bool,
+    /// The predictor's schedule; by default the stage's. A constant rate does a little better (§4.2, table 1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predictor_schedule: Option<Schedule>,
+}
+
+impl Default for SimSiam {
+    fn default() -> SimSiam {
+        SimSiam { stop_gradient: true, predictor: true, predictor_schedule: None }
+    }
+}
+
+/// With random weights prediction and other view are unrelated, and in d dimensions their cosine is 0 ± 1/√d (0.02 for
+/// 2,048). A prediction with cosine c explains c² of a unit vector: below this threshold, less than one per cent.
+const LEAST_COSINE: f64 = 0.1;
+
+impl Method for SimSiam {
+    fn network(&self, widths: &Widths) -> Network {
+        let mut network = Network::simsiam(widths);
+        network.heads.retain(|_| self.predictor);
+        network
+    }
+
+    fn batch(&self) -> Box<dyn Batch> {
+        Box::new(Views { method: *self, draw: Draw::default(), views: Default::default(), scratch: Scratch::default() })
+    }
+
+    fn measures(&self) -> &[&'static str] {
+        &[OUTPUT_STD]
+    }
+
+    fn output_width(&self, network: &Network) -> Option<usize> {
+        network.width_of(PROJECTOR)
+    }
+
+    fn views(&self) -> usize {
+        2
+    }
+
+    fn drops_last(&self) -> bool {
+        true
+    }
+
+    fn head_schedule(&self) -> Option<Schedule> {
+        self.predictor_schedule
+    }
+
+    fn hardly_learnt(&self, metrics: &BTreeMap<String, f64>) -> Option<String> {
+        let loss = *metrics.get("train_loss")?;
+        let is_near_0 = -loss < LEAST_COSINE;
+        is_near_0.then(|| format!("loss {loss:.4}, where views that agree have -1, and unrelated ones 0"))
+    }
+
+    fn check(&self) -> std::result::Result<(), Fault> {
+        match self.predictor_schedule {
+            Some(_) if !self.predictor => {
+                Err(Fault::new("predictor_schedule", "`predictor_schedule` is only for a predictor"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Two views of each image.
+struct Views {
+    method: SimSiam,
+    draw: Draw,
+    views: [Vec<f32>; 2],
+    scratch: Scratch,
+}
+
+#[derive(Default)]
+struct Scratch {
+    moments: Vec<[f64; 2]>,
+    cosines: Cosines,
+    of_z: Vec<f32>,
+}
+
+impl Batch for Views {
+    fn fill(&mut self, from: &Source, indices: &[u32], draw: Draw) {
+        self.draw = draw;
+        for (view, purpose) in self.views.iter_mut().zip([Purpose::View1, Purpose::View2]) {
+            view.resize(indices.len() * IMAGE, 0.0);
+            view_batch(from.images(), indices, draw.seed, purpose, draw.epoch, view);
+        }
+    }
+
+    fn step(&mut self, model: &mut dyn Engine, lr: Rates, sums: &mut [f64]) -> Result<f64> {
+        let inputs = self.views.each_ref().map(|view| Input::train(view, self.draw.dropout()));
+        let outputs: &[&str] = if self.method.predictor { &[PROJECTOR, PREDICTOR] } else { &[PROJECTOR] };
+        let (n, stop_gradient) = (self.views[0].len() / IMAGE, self.method.stop_gradient);
+        let Scratch { moments, cosines, of_z } = &mut self.scratch;
+        let mut loss = |outputs: &[Vec<f32>], gradients: &mut [Vec<f32>]| {
+            let last = outputs.len() - 1;
+            // Without a predictor p is z.
+            let (z, p) = (&outputs[0], &outputs[last]);
+            sums[0] += output_std(&z[..z.len() / 2], n, moments) * n as f64;
+            if stop_gradient {
+                return Ok(negative_cosine(p, z, 2 * n, cosines, &mut gradients[last], None));
+            }
+            let loss = negative_cosine(p, z, 2 * n, cosines, &mut gradients[last], Some(of_z));
+            let all = &mut gradients[0];
+            all.resize(z.len(), 0.0);
+            all.iter_mut().zip(&*of_z).for_each(|(all, of_z)| *all += *of_z);
+            Ok(loss)
+        };
+        model.step(&inputs, outputs, &mut loss, lr)
+    }
+}

@@ -1,0 +1,66 @@
+use crate::augment::plain_batch;
+use crate::data::{Dataset, IMAGE};
+
+/// What batches are made of: images of a data set, or their features behind a backbone frozen in eval mode, which never change
+/// and are computed once.
+pub enum Source<'a> {
+    /// By index in the data set.
+    Images(&'a Dataset),
+    /// By index in the rows.
+    Features {
+        /// [n, width].
+        values: Vec<f32>,
+        /// Of a row.
+        width: usize,
+        /// One for each row.
+        labels: Vec<u8>,
+    },
+}
+
+impl Source<'_> {
+    /// Values of one input.
+    pub fn width(&self) -> usize {
+        match self {
+            Source::Images(_) => IMAGE,
+            Source::Features { width, .. } => *width,
+        }
+    }
+
+    /// The label of one example.
+    ///
+    /// # Panics
+    /// If there is no such example.
+    pub fn label(&self, index: u32) -> u8 {
+        match self {
+            Source::Images(data) => data.labels[index as usize],
+            Source::Features { labels, .. } => labels[index as usize],
+        }
+    }
+
+    /// The images, for a method that transforms them.
+    ///
+    /// # Panics
+    /// For features: only a network whose trunk is frozen in eval mode is trained on those.
+    pub fn images(&self) -> &Dataset {
+        match self {
+            Source::Images(data) => data,
+            Source::Features { .. } => unreachable!("a method that transforms images trains its backbone"),
+        }
+    }
+
+    /// Network input without augmentation, into `out`, which is sized for it.
+    ///
+    /// # Panics
+    /// If there is no such example.
+    pub fn plain_batch(&self, indices: &[u32], out: &mut Vec<f32>) {
+        out.resize(indices.len() * self.width(), 0.0);
+        match self {
+            Source::Images(data) => plain_batch(data, indices, out),
+            Source::Features { values, width, .. } => {
+                for (out, &index) in out.chunks_exact_mut(*width).zip(indices) {
+                    out.copy_from_slice(&values[index as usize * width..][..*width]);
+                }
+            }
+        }
+    }
+}

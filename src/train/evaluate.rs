@@ -1,0 +1,126 @@
+//! The sums of an epoch's steps, and the evaluation after it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Recipe;
+use super::inputs::{EVAL_BATCH, Inputs};
+use crate::engine::{Engine, Input, Rates};
+use crate::error::Result;
+use crate::evaluate;
+use crate::method::{Batch, Draw, Method, Source};
+
+/// Sums over the images of an epoch's steps so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sums {
+    images: f64,
+    loss: f64,
+    /// Right answers per head, then the method's measures, over images.
+    values: Vec<f64>,
+}
+
+impl Sums {
+    pub(super) fn mean_loss(&self) -> f64 {
+        self.loss / self.images
+    }
+
+    /// Whether they can be those of so many images.
+    pub(super) fn fits(&self, method: &dyn Method, images: usize) -> bool {
+        let (n, heads) = (images as f64, method.heads().len());
+        let values = if images > 0 { heads + method.measures().len() } else { 0 };
+        let is_count = |correct: &f64| correct.fract() == 0.0 && (0.0..=n).contains(correct);
+        self.images == n
+            && self.values.len() == values
+            && self.values.iter().take(heads).all(is_count)
+            && self.values.iter().all(|value| value.is_finite())
+            && self.loss.is_finite()
+    }
+
+    /// The first head's prefix of metrics, and its accuracy.
+    pub(super) fn top1(&self, method: &dyn Method) -> Option<(&'static str, f64)> {
+        Some((method.heads().first()?.prefix, self.values.first()? / self.images))
+    }
+
+    /// The training metrics.
+    pub(super) fn means(self, method: &dyn Method) -> BTreeMap<String, f64> {
+        let mut metrics = BTreeMap::from([("train_loss".to_owned(), self.mean_loss())]);
+        let accuracies = method.heads().iter().map(|head| format!("train_{}top1", head.prefix));
+        let measures = method.measures().iter().map(|&name| name.to_owned());
+        metrics.extend(accuracies.chain(measures).zip(self.values.iter().map(|value| value / self.images)));
+        metrics
+    }
+}
+
+impl Recipe {
+    /// Makes the training batch of `step` in `order`, the order of `epoch`.
+    pub(super) fn fill_training(&self, batch: &mut dyn Batch, from: &Source, order: &[u32], step: usize, epoch: u32) {
+        let first = step * self.batch;
+        let indices = &order[first..order.len().min(first + self.batch)];
+        batch.fill(from, indices, Draw { seed: self.seed, epoch, first: first as u32, evaluates: false });
+    }
+
+    /// One training step on `batch`, of `images` images. Adds to the sums of its epoch and gives the loss.
+    pub(super) fn step(
+        &self,
+        model: &mut dyn Engine,
+        lr: Rates,
+        batch: &mut dyn Batch,
+        images: usize,
+        sums: &mut Sums,
+    ) -> Result<f64> {
+        sums.values.resize(self.method.heads().len() + self.method.measures().len(), 0.0);
+        let loss = batch.step(model, lr, &mut sums.values)?;
+        sums.images += images as f64;
+        sums.loss += loss * images as f64;
+        Ok(loss)
+    }
+
+    /// Metrics on `inputs` after `epoch`, named `prefix_…`. Where a method transforms its images at random, it does here too.
+    pub(super) fn evaluate(
+        &self,
+        model: &mut dyn Engine,
+        inputs: &Inputs,
+        prefix: &str,
+        epoch: u32,
+    ) -> Result<BTreeMap<String, f64>> {
+        let heads = self.method.heads();
+        if heads.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let blocks: Vec<&str> = heads.iter().map(|head| head.block).collect();
+        let batches: Vec<&[u32]> = inputs.indices.chunks(EVAL_BATCH).collect();
+        let fill = |batch: &mut dyn Batch, at: usize| {
+            if let Some(indices) = batches.get(at) {
+                let first = (at * EVAL_BATCH) as u32;
+                batch.fill(&inputs.content, indices, Draw { seed: self.seed, epoch, first, evaluates: true });
+            }
+        };
+        let [mut batch, mut next] = [(); 2].map(|()| self.method.batch());
+        let (mut loss, mut correct) = (0.0, vec![0.0; heads.len()]);
+        // The data's labels, not a transformation's, have classes of different sizes.
+        let mut answers = vec![];
+        fill(&mut *batch, 0);
+        for at in 0..batches.len() {
+            let input = [Input::eval(batch.input())];
+            let (outputs, ()) = rayon::join(|| model.forward(&input, &blocks), || fill(&mut *next, at + 1));
+            for (((head, logits), labels), correct) in heads.iter().zip(outputs?).zip(batch.labels()).zip(&mut correct)
+            {
+                *correct += f64::from(evaluate::correct(logits, labels));
+                loss += evaluate::cross_entropy_sum(logits, labels);
+                if head.prefix.is_empty() {
+                    answers.extend(labels.iter().copied().zip(evaluate::hits(logits, labels)));
+                }
+            }
+            std::mem::swap(&mut batch, &mut next);
+        }
+        let n = inputs.indices.len() as f64;
+        let mut metrics = BTreeMap::from([(format!("{prefix}_loss"), loss / n)]);
+        for (head, correct) in heads.iter().zip(&correct) {
+            metrics.insert(format!("{prefix}_{}top1", head.prefix), correct / n);
+        }
+        metrics.extend(evaluate::balanced_top1(&answers).map(|top1| (format!("{prefix}_balanced_top1"), top1)));
+        Ok(metrics)
+    }
+}
