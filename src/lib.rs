@@ -26,6 +26,7 @@
 //! | [`umap`] | maps of features |
 //! | [`report`] | figures and the HTML report |
 //! | [`check`] | a read-only look over a run directory: every hash, every relation between its files |
+//! | [`cli`] | the command line, for programs that add methods |
 //!
 //! [`engine::cpu`] states the numeric contract. A run in a few lines:
 //!
@@ -51,6 +52,7 @@
 
 pub mod augment;
 pub mod check;
+pub mod cli;
 pub mod data;
 pub mod engine;
 pub mod error;

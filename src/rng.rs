@@ -6,7 +6,8 @@
 //! index and a running block number are its counter. A stream's values are part of the results: a change of how one is
 //! drawn changes weights, and is value-breaking.
 
-/// What a stream is drawn for. The numbers are part of every result; never reuse one.
+/// What a stream is drawn for. The numbers are part of every result; never reuse one. For a method of one's own there is
+/// [`Stream::own`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Purpose {
@@ -38,6 +39,9 @@ pub enum Purpose {
     /// The training images among which a report searches nearest neighbours; epoch and index 0.
     Bank = 13,
 }
+
+/// Begins the numbers of users' purposes: far above every [`Purpose`].
+const OWN: u32 = 1 << 31;
 
 /// One Philox-4×32-10 block: ten rounds over the counter, the key bumped between them.
 fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
@@ -71,6 +75,14 @@ impl Stream {
     pub fn new(seed: u64, purpose: Purpose, epoch: u32, index: u32) -> Stream {
         let key = [seed as u32, (seed >> 32) as u32];
         Stream { key, counter: [0, index, epoch, purpose as u32], block: [0; 4], used: 4 }
+    }
+
+    /// A stream for a purpose of one's own, a number for each: no purpose of the library has the same values, whatever the
+    /// number.
+    pub fn own(seed: u64, purpose: u16, epoch: u32, index: u32) -> Stream {
+        let mut stream = Stream::new(seed, Purpose::Init, epoch, index);
+        stream.counter[3] = OWN | u32::from(purpose);
+        stream
     }
 
     /// 32 uniform bits.
@@ -199,5 +211,17 @@ mod tests {
         let normals: Vec<f64> = (0..n).map(|_| stream.normal().into()).collect();
         let (sum, squares) = normals.iter().fold((0.0, 0.0), |(s, q), x| (s + x, q + x * x));
         assert!((sum / n as f64).abs() < 0.02 && (squares / n as f64 - 1.0).abs() < 0.03, "{sum} {squares}");
+    }
+
+    /// The counter is the whole identity of a stream: no number of a user's purpose is one of the library's.
+    #[test]
+    fn own_purposes_are_apart_from_all_others() {
+        let first = |mut stream: Stream| [(); 4].map(|()| stream.bits());
+        let own: Vec<_> = [0, 1, 4, 13, u16::MAX].map(|purpose| first(Stream::own(7, purpose, 1, 2))).to_vec();
+        for purpose in [Purpose::Init, Purpose::View1, Purpose::Bank] {
+            assert!(!own.contains(&first(Stream::new(7, purpose, 1, 2))), "{purpose:?}");
+        }
+        assert!((1..own.len()).all(|i| !own[..i].contains(&own[i])));
+        assert_eq!(Stream::own(7, 5, 1, 2).counter, [0, 2, 1, (1 << 31) + 5]);
     }
 }

@@ -4,6 +4,7 @@
 //! else is the same for all: the training loop, checkpoints, manifests, reports, transfer to other stages.
 
 mod classify;
+mod made;
 mod pretext;
 mod probe;
 mod registry;
@@ -14,9 +15,10 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 pub use classify::Classify;
+pub use made::made;
 pub use pretext::PretextTasks;
 pub use probe::LinearProbe;
-pub use registry::{Defaults, Fault, Kind, Learner, Settings, find, kinds, learner, register};
+pub use registry::{Complete, Defaults, Fault, Kind, Learner, Settings, find, kinds, learner, register};
 pub use simsiam::SimSiam;
 pub use source::Source;
 

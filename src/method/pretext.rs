@@ -3,16 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::classify::step_on_labels;
 use super::registry::{Defaults, Kind, Learner, learner};
-use super::{Batch, Draw, Head, Method, Source};
-use crate::augment::{Pretext, pretext_batch};
+use super::{Batch, Head, Method, made};
+use crate::augment::{Pretext, to_input};
 use crate::data::IMAGE;
-use crate::engine::{Engine, Input, Rates};
-use crate::error::Result;
 use crate::network::{Network, PRETEXT_HEADS, Widths};
 use crate::optimizer::{OptimizerName, Schedule};
-use crate::rng::Purpose;
+use crate::rng::{Purpose, Stream};
 
 /// As experiments name it.
 pub static PRETEXT: Kind = Kind {
@@ -49,45 +46,17 @@ impl Method for PretextTasks {
     }
 
     fn batch(&self) -> Box<dyn Batch> {
-        Box::new(Transformed::default())
+        made(NAMES, |from, index, draw, out| {
+            let purpose = if draw.evaluates { Purpose::PretextTest } else { Purpose::Pretext };
+            let transformation = Pretext::draw(&mut Stream::new(draw.seed, purpose, draw.epoch, index));
+            let mut image = [0; IMAGE];
+            transformation.apply(from.images().image(index as usize), &mut image);
+            to_input(&image, out);
+            transformation.labels()
+        })
     }
 
     fn heads(&self) -> &[Head] {
         &HEADS
-    }
-}
-
-/// Transformed images, and which transformation each has undergone.
-#[derive(Default)]
-struct Transformed {
-    draw: Draw,
-    images: Vec<f32>,
-    draws: Vec<Pretext>,
-    labels: [Vec<u8>; TASKS],
-}
-
-impl Batch for Transformed {
-    fn fill(&mut self, from: &Source, indices: &[u32], draw: Draw) {
-        let purpose = if draw.evaluates { Purpose::PretextTest } else { Purpose::Pretext };
-        self.draw = draw;
-        self.images.resize(indices.len() * IMAGE, 0.0);
-        pretext_batch(from.images(), indices, draw.seed, purpose, draw.epoch, &mut self.images, &mut self.draws);
-        for (task, labels) in self.labels.iter_mut().enumerate() {
-            labels.clear();
-            labels.extend(self.draws.iter().map(|draw| draw.labels()[task]));
-        }
-    }
-
-    fn step(&mut self, model: &mut dyn Engine, lr: Rates, sums: &mut [f64]) -> Result<f64> {
-        let input = Input::train(&self.images, self.draw.dropout());
-        step_on_labels(model, input, &NAMES, &self.labels, lr, sums)
-    }
-
-    fn input(&self) -> &[f32] {
-        &self.images
-    }
-
-    fn labels(&self) -> &[Vec<u8>] {
-        &self.labels
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::classify::Labelled;
+use super::classify::labelled;
 use super::registry::{Defaults, Kind, Learner, learner};
 use super::{Batch, Head, Method};
 use crate::network::{CLASSIFIER, Mode, Network, Probe, Widths};
@@ -49,7 +49,7 @@ impl Method for LinearProbe {
     }
 
     fn batch(&self) -> Box<dyn Batch> {
-        Box::new(Labelled::new(CLASSIFIER))
+        labelled(CLASSIFIER)
     }
 
     fn heads(&self) -> &[Head] {

@@ -37,8 +37,11 @@ pub struct Learner {
     /// A report's caption of its loss.
     pub about_loss: &'static str,
     /// The method with the settings that a stage gives, and all its settings in order; [`learner`] makes it.
-    pub read: fn(Settings) -> serde_json::Result<(Arc<dyn Method>, Settings)>,
+    pub read: fn(Settings) -> serde_json::Result<Complete>,
 }
+
+/// A method, and all its settings in order.
+pub type Complete = (Arc<dyn Method>, Settings);
 
 /// What of its recipe a stage may leave out.
 pub struct Defaults {
@@ -74,9 +77,7 @@ impl Fault {
 ///
 /// # Errors
 /// A setting that the method does not have, or of another type.
-pub fn learner<T: Method + Serialize + DeserializeOwned + 'static>(
-    settings: Settings,
-) -> serde_json::Result<(Arc<dyn Method>, Settings)> {
+pub fn learner<T: Method + Serialize + DeserializeOwned + 'static>(settings: Settings) -> serde_json::Result<Complete> {
     let method: T = serde_json::from_value(Value::Object(settings))?;
     match serde_json::to_value(&method)? {
         Value::Object(complete) => Ok((Arc::new(method), complete)),
@@ -173,7 +174,7 @@ impl Visitor<'_> for ByName {
     fn visit_str<E: serde::de::Error>(self, name: &str) -> std::result::Result<&'static Kind, E> {
         find(name).ok_or_else(|| {
             let known: Vec<String> = kinds().iter().map(|kind| format!("`{}`", kind.name)).collect();
-            E::custom(format!("unknown variant `{name}`, expected one of {}", known.join(", ")))
+            E::custom(format!("unknown method `{name}`: this program has {}", known.join(", ")))
         })
     }
 }

@@ -1,4 +1,4 @@
-use crate::augment::plain_batch;
+use crate::augment::to_input;
 use crate::data::{Dataset, IMAGE};
 
 /// What batches are made of: images of a data set, or their features behind a backbone frozen in eval mode, which never change
@@ -48,19 +48,14 @@ impl Source<'_> {
         }
     }
 
-    /// Network input without augmentation, into `out`, which is sized for it.
+    /// One example as network input, without augmentation, into `out`.
     ///
     /// # Panics
-    /// If there is no such example.
-    pub fn plain_batch(&self, indices: &[u32], out: &mut Vec<f32>) {
-        out.resize(indices.len() * self.width(), 0.0);
+    /// If there is no such example, or `out` has not [`Source::width`] values.
+    pub fn input(&self, index: u32, out: &mut [f32]) {
         match self {
-            Source::Images(data) => plain_batch(data, indices, out),
-            Source::Features { values, width, .. } => {
-                for (out, &index) in out.chunks_exact_mut(*width).zip(indices) {
-                    out.copy_from_slice(&values[index as usize * width..][..*width]);
-                }
-            }
+            Source::Images(data) => to_input(data.image(index as usize), out),
+            Source::Features { values, width, .. } => out.copy_from_slice(&values[index as usize * width..][..*width]),
         }
     }
 }

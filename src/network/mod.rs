@@ -142,7 +142,7 @@ pub struct Block {
 
 impl Block {
     /// A `torch.nn.Sequential` called `name`: layer i's tensors are `name.i.…`.
-    fn sequential(name: &'static str, layers: Vec<Layer>) -> Block {
+    pub fn sequential(name: &'static str, layers: Vec<Layer>) -> Block {
         // PyTorch's numbering does not count functions (dropout, flatten).
         let mut index = 0;
         let mut prefix = |layer: &Layer| {
@@ -153,7 +153,7 @@ impl Block {
     }
 
     /// One linear layer called `name`, followed by functions.
-    fn linear(name: &'static str, inputs: usize, outputs: usize, after: &[Layer]) -> Block {
+    pub fn linear(name: &'static str, inputs: usize, outputs: usize, after: &[Layer]) -> Block {
         let layers = std::iter::once(Layer::Linear { inputs, outputs }).chain(after.iter().copied());
         Block { name, layers: layers.map(|layer| (name.to_owned(), layer)).collect(), frozen: None }
     }

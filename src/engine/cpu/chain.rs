@@ -156,14 +156,13 @@ impl Chain {
     }
 
     /// The backward pass of the last forward pass through `ops` operations, whose input was `x`, from the gradient in
-    /// [`Chain::end`]. ∂L/∂x goes into `dx`, added to what is there with `accumulate`. `more` is given each operation's
+    /// [`Chain::end`]. ∂L/∂x goes into `into`, added to what is there where that is true. `more` is given each operation's
     /// number, counted from 1, and the gradient of its output, once that is there: to add to it.
     pub fn backward(
         &mut self,
         ops: usize,
         x: &[f32],
-        mut dx: Option<&mut [f32]>,
-        accumulate: bool,
+        mut into: Option<(&mut [f32], bool)>,
         groups: &[Group],
         sink: &mut Sink,
         mut more: impl FnMut(usize, &mut [f32]),
@@ -183,7 +182,10 @@ impl Chain {
                     let (out, g) = op.end();
                     (&*out, frozen.is_none().then_some(g), false)
                 }
-                None => (x, dx.take(), accumulate),
+                None => match into.take() {
+                    Some((dx, accumulate)) => (x, Some(dx), accumulate),
+                    None => (x, None, false),
+                },
             };
             op.backward(x, dx, accumulate, groups, sink);
         }

@@ -242,7 +242,7 @@ impl Model {
             from_rows(gradient, n, head.end(head.len(), n).1);
             let (slots, kept) = (&mut *slots, kept.as_deref_mut());
             let mut sink = Sink { weights, slots, rule, lr: lr.heads, t, kept };
-            head.backward(head.len(), hidden, learns.then_some(&mut *dh), begun, groups, &mut sink, |_, _| {});
+            head.backward(head.len(), hidden, learns.then_some((&mut *dh, begun)), groups, &mut sink, |_, _| {});
             begun = true;
         }
         // The last operation that gets a gradient begins.
@@ -252,7 +252,7 @@ impl Model {
         };
         let last = if begun { ops } else { (1..=ops).rev().find(|&at| gradient_at(at).next().is_some()).unwrap_or(0) };
         let mut sink = Sink { weights, slots, rule, lr: lr.trunk, t, kept };
-        trunk.backward(last, whole(inputs, joined), None, false, groups, &mut sink, |at, g| {
+        trunk.backward(last, whole(inputs, joined), None, groups, &mut sink, |at, g| {
             for gradient in gradient_at(at) {
                 if at == last && !begun {
                     from_rows(gradient, n, g);

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use fewlabel::data::folder::{self, Background, Folder};
-use fewlabel::data::{Data, cifar10, fetch};
-use fewlabel::error::{Error, Result};
-use fewlabel::experiment::print;
-use fewlabel::text::{count, path_word, shown, visible};
+use crate::data::folder::{self, Background, Folder};
+use crate::data::{Data, cifar10, fetch};
+use crate::error::{Error, Result};
+use crate::experiment::print;
+use crate::text::{count, path_word, shown, visible};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// How many files of a kind are named.

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use fewlabel::check::{Checked, check_run};
-use fewlabel::error::{Error, Result};
-use fewlabel::experiment::print;
-use fewlabel::text::count;
+use crate::check::{Checked, check_run};
+use crate::error::{Error, Result};
+use crate::experiment::print;
+use crate::text::count;
 
 use super::in_pool;
 

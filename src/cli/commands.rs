@@ -10,17 +10,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use crate::error::{Error, Result};
+use crate::experiment::{self, Experiment, Options, Output, Seed, print};
+use crate::text::{path_word, shown, visible, word};
+use crate::{files, report, text};
 use candle_core::Device;
-use fewlabel::error::{Error, Result};
-use fewlabel::experiment::{self, Experiment, Options, Output, Seed, print};
-use fewlabel::text::{path_word, shown, visible, word};
-use fewlabel::{files, report, text};
 use indicatif::ProgressBar;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use crate::{DeviceName, How, Report, Run};
+use super::{DeviceName, How, Report, Run};
 pub use check::check;
 pub use verify::verify;
 

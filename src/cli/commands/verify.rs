@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use fewlabel::error::{Error, Result};
-use fewlabel::experiment::{self, Experiment, Job, Manifest, Options, Output, print};
-use fewlabel::text::{path_word, shown};
-use fewlabel::{files, golden, text};
+use crate::error::{Error, Result};
+use crate::experiment::{self, Experiment, Job, Manifest, Options, Output, print};
+use crate::text::{path_word, shown};
+use crate::{files, golden, text};
 use serde_json::json;
 use tempfile::TempDir;
 
+use super::super::Verify;
 use super::{in_pool, renamed, this_command};
-use crate::Verify;
 
 /// What the names of temporary folders begin with.
 const TEMPORARY: &str = "fewlabel-verify-";

@@ -1,0 +1,245 @@
+//! The command line: arguments in, one message and an exit code out. A program that adds methods has the whole of it:
+//!
+//! ```no_run
+//! # use fewlabel::method::Kind;
+//! # static MINE: Kind = Kind { name: "mine", title: "", about: "", uses_labels: true, transfers: true, learner: None };
+//! fn main() -> std::process::ExitCode {
+//!     fewlabel::method::register(&MINE).expect("a name of its own");
+//!     fewlabel::cli::main()
+//! }
+//! ```
+
+mod commands;
+
+use crate::data::cifar10;
+use crate::data::folder::Background;
+use crate::error::Error;
+use crate::experiment;
+use crate::text::visible;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Trustworthy, reproducible benchmarks of learning from few labels.
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  fewlabel run                                   the quick experiment, about a minute
+  fewlabel data fetch                            CIFAR-10, verified, into data/
+  fewlabel run experiments/study.yaml            the study's comparison
+  fewlabel run mine.yaml --only baseline         one stage and its dependencies
+  fewlabel verify golden/quick.json              check that the bits are the same
+  fewlabel check runs/study                      check that no file is damaged
+  fewlabel report runs/study runs/strict         two runs on one page";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  fewlabel run experiments/study.yaml --data-dir ~/cifar    CIFAR-10 from elsewhere
+  fewlabel run experiments/strict.yaml --only seed-1        one of its seeds
+  fewlabel run experiments/labels.yaml --reuse runs/strict  reuse what another run has finished
+  fewlabel run mine.yaml --seed 3 --out runs/mine-3         another seed, in a folder of its own
+  fewlabel run mine.yaml --fresh                            discard the earlier run";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  fewlabel verify golden/quick.json                         the same bits
+  fewlabel verify golden/strict.json --only seed-0          one of its seeds
+  fewlabel verify theirs.json --against experiments/study.yaml
+  fewlabel verify golden/study.json --out runs/check        can be interrupted and resumed
+  fewlabel verify golden/strict.json --device cuda --within 2";
+
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  fewlabel report runs/quick
+  fewlabel report runs/study runs/strict --out comparison   two runs on one page";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run an experiment, or resume an interrupted one.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Run),
+    /// Run a manifest's experiment again and compare the results: bit for bit, or within a margin.
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(Verify),
+    /// Write a run's report again, or a report that compares several runs.
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(Report),
+    /// Look over a run directory without changing it: every hash, and whether its files agree with each other.
+    Check {
+        /// The run directory.
+        #[arg(value_name = "RUN_DIR")]
+        folder: PathBuf,
+    },
+    /// List past runs with their headline numbers.
+    Runs {
+        /// The folder that holds the run directories.
+        #[arg(default_value = "runs")]
+        folder: PathBuf,
+        /// Print one JSON object per line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a completion script, for example
+    /// `fewlabel completions bash > ~/.local/share/bash-completion/completions/fewlabel`.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Check the CIFAR-10 files or, with --folder, your own images.
+    Data {
+        /// Your own images, in train/CLASS/ and test/CLASS/: prints the `dataset:` line for an experiment on them.
+        #[arg(long, value_name = "DIR", conflicts_with = "data_dir")]
+        folder: Option<PathBuf>,
+        /// The colour behind transparent pixels of own images: white, black or '#rrggbb' [default: white].
+        #[arg(long, value_name = "COLOR", requires = "folder")]
+        background: Option<Background>,
+        /// The folder that holds the data set [default: $FEWLABEL_DATA, or data/].
+        #[arg(long, value_name = "DIR", global = true)]
+        data_dir: Option<PathBuf>,
+        #[command(subcommand)]
+        command: Option<DataCommand>,
+    },
+}
+
+#[derive(Subcommand)]
+enum DataCommand {
+    /// Download CIFAR-10 (170 MB), verify it, and put it into the data folder.
+    Fetch {
+        /// Download from a mirror; the archive is verified all the same.
+        #[arg(long, default_value = cifar10::URL)]
+        url: String,
+    },
+}
+
+#[derive(Args)]
+struct Run {
+    /// A YAML file [default: the quick experiment, which is built in].
+    experiment: Option<PathBuf>,
+    /// Use this seed instead of the experiment's.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The run directory [default: runs/<name>].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Start over: discard the earlier run in the run directory.
+    #[arg(long)]
+    fresh: bool,
+    /// Reuse the finished stages of another run where they would have the same bits: `study`'s SimSiam for `strict`, say.
+    #[arg(long, value_name = "DIR")]
+    reuse: Vec<PathBuf>,
+    /// Longest time between two checkpoints: what a kill can cost.
+    #[arg(long, value_name = "SECONDS", default_value_t = experiment::CHECKPOINT_EVERY.as_secs())]
+    checkpoint_every: u64,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Args)]
+struct Verify {
+    /// A manifest.json, of golden/ or of a run.
+    manifest: PathBuf,
+    /// Run into this folder and keep it: an interrupted verification resumes in it [default: a temporary folder].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Only the results of this seed.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// First check that the manifest is of this experiment: a manifest may call itself anything.
+    #[arg(long, value_name = "EXPERIMENT")]
+    against: Option<PathBuf>,
+    /// Where bits may differ (another device): accept test accuracies that are shown to be equivalent over the seeds,
+    /// within this many percentage points, by two one-sided t tests at 5 %.
+    #[arg(long, value_name = "POINTS", value_parser = commands::points)]
+    within: Option<f64>,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Args)]
+struct Report {
+    /// Run directories.
+    #[arg(required = true, value_name = "RUN_DIR")]
+    runs: Vec<PathBuf>,
+    /// Where to write it [default: the run directory; for several runs ./report].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// The folder that holds the data set [default: $FEWLABEL_DATA, or data/].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Print nothing but errors.
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Options that do not change a result.
+#[derive(Args)]
+struct How {
+    /// Only these stages and their dependencies; with several seeds also `seed-N` or `seed-N/STAGE`.
+    #[arg(long, value_name = "STAGE[,STAGE]", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Threads to use [default: one per core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=commands::MOST_THREADS.into()))]
+    threads: Option<u16>,
+    /// The folder that holds the data set [default: $FEWLABEL_DATA, or data/].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where to compute; cuda needs a build with `--features cuda`, and is not bit-exact.
+    #[arg(long, value_enum, default_value = "cpu")]
+    device: DeviceName,
+    /// Print nothing but errors; log.txt in the run directory has the rest.
+    #[arg(long)]
+    quiet: bool,
+    /// Print one JSON object per line instead: the plan, epochs, finished stages, warnings, the end, the report.
+    #[arg(long, conflicts_with = "quiet")]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DeviceName {
+    Cpu,
+    Cuda,
+}
+
+/// Does what the program's arguments say. Messages go to standard error; the code is that of the README.
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(options) => commands::run(options),
+        Command::Verify(options) => commands::verify(options),
+        Command::Report(options) => commands::report(options),
+        Command::Check { folder } => commands::check(&folder),
+        Command::Runs { folder, json } => commands::runs(&folder, json),
+        Command::Completions { shell } => {
+            let mut script = vec![];
+            clap_complete::generate(shell, &mut Cli::command(), "fewlabel", &mut script);
+            experiment::print(String::from_utf8_lossy(&script).trim_end())
+        }
+        Command::Data { folder: Some(_), command: Some(_), .. } => {
+            Err(Error::Usage("data fetch: --folder is for your own images, which are not fetched".to_owned()))
+        }
+        Command::Data { folder: Some(folder), background, .. } => {
+            commands::data::own_images(&folder, background.unwrap_or_default())
+        }
+        Command::Data { data_dir, command: None, .. } => commands::data::check(data_dir.as_deref()),
+        Command::Data { data_dir, command: Some(DataCommand::Fetch { url }), .. } => {
+            commands::data::fetch(data_dir.as_deref(), url)
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Text from files is in it: nothing but line breaks may move the cursor.
+            let message = error.to_string();
+            let lines: Vec<_> = message.lines().map(visible).collect();
+            let _ = writeln!(std::io::stderr(), "fewlabel: {}", lines.join("\n"));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Batches of images, each made by a function that knows their labels.
+
+use rayon::prelude::*;
+
+use super::{Batch, Draw, Source};
+use crate::engine::{Engine, Input, Rates};
+use crate::error::Result;
+use crate::evaluate::correct;
+use crate::loss::cross_entropy;
+
+/// A batch that is trained by the sum over `heads` of the cross-entropy with their labels. `make` writes the network's input for
+/// the example of that index and gives its label for each head; it is called from several threads, in any order.
+pub fn made<const K: usize>(
+    heads: [&'static str; K],
+    make: impl Fn(&Source, u32, Draw, &mut [f32]) -> [u8; K] + Send + Sync + 'static,
+) -> Box<dyn Batch> {
+    Box::new(Made {
+        heads,
+        make,
+        draw: Draw::default(),
+        input: vec![],
+        drawn: vec![],
+        labels: [(); K].map(|()| vec![]),
+    })
+}
+
+struct Made<F, const K: usize> {
+    heads: [&'static str; K],
+    make: F,
+    draw: Draw,
+    input: Vec<f32>,
+    /// By example, then by head.
+    drawn: Vec<[u8; K]>,
+    labels: [Vec<u8>; K],
+}
+
+impl<F: Fn(&Source, u32, Draw, &mut [f32]) -> [u8; K] + Send + Sync, const K: usize> Batch for Made<F, K> {
+    fn fill(&mut self, from: &Source, indices: &[u32], draw: Draw) {
+        self.draw = draw;
+        self.input.resize(indices.len() * from.width(), 0.0);
+        let Made { make, input, .. } = self;
+        let examples = indices.par_iter().zip(input.par_chunks_exact_mut(from.width()));
+        // An image takes some microseconds, about as long as waking a thread.
+        let examples = examples.with_min_len(8).map(|(&index, out)| make(from, index, draw, out));
+        examples.collect_into_vec(&mut self.drawn);
+        for (head, labels) in self.labels.iter_mut().enumerate() {
+            labels.clear();
+            labels.extend(self.drawn.iter().map(|drawn| drawn[head]));
+        }
+    }
+
+    fn step(&mut self, model: &mut dyn Engine, lr: Rates, sums: &mut [f64]) -> Result<f64> {
+        let labels = &self.labels;
+        let mut loss = |outputs: &[Vec<f32>], gradients: &mut [Vec<f32>]| {
+            let mut total = 0.0;
+            for (((logits, labels), gradient), sum) in outputs.iter().zip(labels).zip(gradients).zip(&mut *sums) {
+                total += cross_entropy(logits, labels, gradient)?;
+                *sum += f64::from(correct(logits, labels));
+            }
+            Ok(total)
+        };
+        model.step(&[Input::train(&self.input, self.draw.dropout())], &self.heads, &mut loss, lr)
+    }
+
+    fn input(&self) -> &[f32] {
+        &self.input
+    }
+
+    fn labels(&self) -> &[Vec<u8>] {
+        &self.labels
+    }
+}
