@@ -10,7 +10,6 @@ use fewlabel::augment::{quarter_turns, to_input};
 use fewlabel::data::IMAGE;
 use fewlabel::method::{self, Batch, Defaults, Fault, Head, Kind, Learner, Method, made};
 use fewlabel::network::{Block, Network, Widths};
-use fewlabel::optimizer::{OptimizerName, Schedule};
 use fewlabel::rng::Stream;
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +20,7 @@ static ROTATION: Kind = Kind {
     uses_labels: false,
     transfers: false,
     learner: Some(Learner {
-        defaults: Defaults { epochs: 5, batch: 64, optimizer: OptimizerName::Adam, schedule: Schedule::Constant },
+        defaults: Defaults::adam(5, 64),
         keys: &["turned"],
         loss: "cross-entropy",
         about_loss: "The mean cross-entropy, in nats.",

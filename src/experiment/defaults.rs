@@ -143,9 +143,9 @@ impl Stage {
         let batch = self.batch.get_or_insert(BatchSize(defaults.batch)).0;
         let sgd = *self.optimizer.get_or_insert(defaults.optimizer) == OptimizerName::Sgd;
         self.schedule.get_or_insert(defaults.schedule);
-        // Chen and He (2021): lr × batch / 256 with a base of 0.05 and momentum 0.9 (§3, baseline settings), weight
-        // decay 5e-4 as on CIFAR-10 (appendix D).
-        self.lr.get_or_insert(Rate(if sgd { 0.05 * batch as f64 / 256.0 } else { 1e-3 }));
+        // Chen and He (2021): lr × batch / 256 and momentum 0.9 (§3, baseline settings), weight decay 5e-4 as on CIFAR-10
+        // (appendix D).
+        self.lr.get_or_insert(Rate(if sgd { defaults.sgd_lr * batch as f64 / 256.0 } else { 1e-3 }));
         if sgd {
             self.momentum.get_or_insert(Share(0.9));
             self.weight_decay.get_or_insert(Share(5e-4));

@@ -36,7 +36,7 @@ pub struct Stage {
     /// The update rule; [`Stage::rule`] has its constants.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub optimizer: Option<OptimizerName>,
-    /// The initial learning rate; by default 1e-3 with `adam`, 0.05 · batch / 256 with `sgd`.
+    /// The initial learning rate; by default 1e-3 with `adam`, with `sgd` the method's ([`method::Defaults`]).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lr: Option<Rate>,
     /// Of `sgd`; 0.9 by default.

@@ -28,3 +28,11 @@ pub fn cross_entropy(logits: &[f32], labels: &[u8], gradient: &mut Vec<f32>) -> 
     }
     Ok(loss / n as f64)
 }
+
+/// The numerators of the softmax of a row, relative to its largest value, their sum, and ln of the whole denominator.
+pub(super) fn softmax(row: &[f32]) -> (impl Fn(f32) -> f64 + use<>, f64, f64) {
+    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let exp = move |x: f32| libm::exp(f64::from(x) - f64::from(max));
+    let sum: f64 = row.iter().map(|&x| exp(x)).sum();
+    (exp, sum, libm::log(sum) + f64::from(max))
+}

@@ -2,8 +2,17 @@
 //! exp and ln from libm. Outputs and gradients are matrices row by row, one row for each example, as an
 //! [`Engine`](crate::engine::Engine) gives and takes them.
 
+mod barlow_twins;
+mod consistency;
 mod cosine;
 mod cross_entropy;
+mod matrix;
+mod nt_xent;
+mod vicreg;
 
+pub use barlow_twins::{BarlowTwins, barlow_twins};
+pub use consistency::consistency;
 pub use cosine::{COSINE_EPS, Cosines, negative_cosine};
 pub use cross_entropy::cross_entropy;
+pub use nt_xent::{NtXent, nt_xent};
+pub use vicreg::{VicReg, VicRegWeights, vicreg};

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 use super::registry::{Defaults, Kind, Learner, learner};
 use super::{Batch, Head, Method, made};
 use crate::network::{CLASSIFICATION_HEAD, Network, Widths};
-use crate::optimizer::{OptimizerName, Schedule};
 
 /// The study's baseline.
 pub static SUPERVISED: Kind = Kind {
@@ -15,7 +14,7 @@ pub static SUPERVISED: Kind = Kind {
     uses_labels: true,
     transfers: false,
     learner: Some(Learner {
-        defaults: Defaults { epochs: 50, batch: 128, optimizer: OptimizerName::Adam, schedule: Schedule::Constant },
+        defaults: Defaults::adam(50, 128),
         keys: &[],
         loss: "cross-entropy",
         about_loss: "The mean cross-entropy, in nats.",
@@ -31,7 +30,7 @@ pub static FINETUNE: Kind = Kind {
     uses_labels: true,
     transfers: true,
     learner: Some(Learner {
-        defaults: Defaults { epochs: 30, batch: 64, optimizer: OptimizerName::Adam, schedule: Schedule::Constant },
+        defaults: Defaults::adam(30, 64),
         keys: &[],
         loss: "cross-entropy",
         about_loss: "The mean cross-entropy, in nats.",

@@ -3,24 +3,32 @@
 //! A [`Kind`] is a method as experiments name it, a [`Method`] one with its settings, a [`Batch`] its examples of one step. Everything
 //! else is the same for all: the training loop, checkpoints, manifests, reports, transfer to other stages.
 
+mod barlow_twins;
 mod classify;
 mod made;
 mod pretext;
 mod probe;
 mod registry;
+mod simclr;
 mod simsiam;
 mod source;
+mod vicreg;
+mod views;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+pub use barlow_twins::BarlowTwins;
 pub use classify::Classify;
 pub use made::made;
 pub use pretext::PretextTasks;
 pub use probe::LinearProbe;
 pub use registry::{Complete, Defaults, Fault, Kind, Learner, Settings, find, kinds, learner, register};
+pub use simclr::SimClr;
 pub use simsiam::SimSiam;
 pub use source::Source;
+pub use vicreg::VicReg;
+pub use views::two_views;
 
 use crate::engine::{DropoutKey, Engine, Rates};
 use crate::error::Result;

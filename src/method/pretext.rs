@@ -8,7 +8,6 @@ use super::{Batch, Head, Method, made};
 use crate::augment::{Pretext, to_input};
 use crate::data::IMAGE;
 use crate::network::{Network, PRETEXT_HEADS, Widths};
-use crate::optimizer::{OptimizerName, Schedule};
 use crate::rng::{Purpose, Stream};
 
 /// As experiments name it.
@@ -19,7 +18,7 @@ pub static PRETEXT: Kind = Kind {
     uses_labels: false,
     transfers: false,
     learner: Some(Learner {
-        defaults: Defaults { epochs: 30, batch: 64, optimizer: OptimizerName::Adam, schedule: Schedule::Constant },
+        defaults: Defaults::adam(30, 64),
         keys: &[],
         loss: "cross-entropy",
         about_loss: "The sum of the tasks' mean cross-entropies, in nats.",

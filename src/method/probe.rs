@@ -6,7 +6,6 @@ use super::classify::labelled;
 use super::registry::{Defaults, Kind, Learner, learner};
 use super::{Batch, Head, Method};
 use crate::network::{CLASSIFIER, Mode, Network, Probe, Widths};
-use crate::optimizer::{OptimizerName, Schedule};
 
 /// As experiments name it.
 pub static PROBE: Kind = Kind {
@@ -16,7 +15,7 @@ pub static PROBE: Kind = Kind {
     uses_labels: true,
     transfers: true,
     learner: Some(Learner {
-        defaults: Defaults { epochs: 50, batch: 64, optimizer: OptimizerName::Adam, schedule: Schedule::Constant },
+        defaults: Defaults::adam(50, 64),
         keys: &["probe", "frozen_norm"],
         loss: "cross-entropy",
         about_loss: "The mean cross-entropy, in nats.",

@@ -6,7 +6,7 @@ use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::{Method, classify, pretext, probe, simsiam};
+use super::{Method, barlow_twins, classify, pretext, probe, simclr, simsiam, vicreg};
 use crate::error::{Error, Result};
 use crate::optimizer::{OptimizerName, Schedule};
 
@@ -53,6 +53,8 @@ pub struct Defaults {
     pub optimizer: OptimizerName,
     /// Of the learning rate.
     pub schedule: Schedule,
+    /// Of `sgd`, for a batch of 256 images: the rate grows with the batch.
+    pub sgd_lr: f64,
 }
 
 /// A method's own keys of a stage, with their values.
@@ -96,8 +98,17 @@ static KNN: Kind = Kind {
 };
 
 /// In the order in which messages list them.
-static BUILT_IN: [&Kind; 6] =
-    [&classify::SUPERVISED, &pretext::PRETEXT, &simsiam::SIMSIAM, &classify::FINETUNE, &probe::PROBE, &KNN];
+static BUILT_IN: [&Kind; 9] = [
+    &classify::SUPERVISED,
+    &pretext::PRETEXT,
+    &simsiam::SIMSIAM,
+    &simclr::SIMCLR,
+    &barlow_twins::BARLOW_TWINS,
+    &vicreg::VICREG,
+    &classify::FINETUNE,
+    &probe::PROBE,
+    &KNN,
+];
 
 /// A program's own.
 static ADDED: RwLock<Vec<&'static Kind>> = RwLock::new(vec![]);
@@ -125,6 +136,22 @@ pub fn register(kind: &'static Kind) -> Result<()> {
     added.push(kind);
     Ok(())
 }
+
+impl Defaults {
+    /// What the study's own recipes leave to its code: Adam with a constant rate.
+    pub const fn adam(epochs: u32, batch: usize) -> Defaults {
+        Defaults { epochs, batch, optimizer: OptimizerName::Adam, schedule: Schedule::Constant, sgd_lr: SGD_LR }
+    }
+
+    /// SGD with a cosine, for methods that compare views: what lightly's benchmark on CIFAR-10 has for all of them
+    /// (`cifar10_benchmark.py`: batches of 128, 0.06 · batch / 128, momentum 0.9, weight decay 5e-4, to 0 by a cosine).
+    pub const fn of_views() -> Defaults {
+        Defaults { epochs: 30, batch: 128, optimizer: OptimizerName::Sgd, schedule: Schedule::Cosine, sgd_lr: 0.12 }
+    }
+}
+
+/// Chen and He's (2021, §3, baseline settings).
+pub(super) const SGD_LR: f64 = 0.05;
 
 impl Kind {
     /// Whether it ends in an accuracy on the test images' classes.

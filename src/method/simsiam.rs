@@ -8,17 +8,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::registry::{Defaults, Fault, Kind, Learner, learner};
-use super::{Batch, Draw, Method, OUTPUT_STD, Source};
-use crate::augment::view_batch;
-use crate::data::IMAGE;
-use crate::engine::{Engine, Input, Rates};
-use crate::error::Result;
-use crate::evaluate::output_std;
+use super::registry::{Defaults, Fault, Kind, Learner, SGD_LR, learner};
+use super::{Batch, Method, OUTPUT_STD, two_views};
 use crate::loss::{Cosines, negative_cosine};
 use crate::network::{Network, PREDICTOR, PROJECTOR, Widths};
 use crate::optimizer::{OptimizerName, Schedule};
-use crate::rng::Purpose;
 
 /// As experiments name it; the defaults are the study's.
 pub static SIMSIAM: Kind = Kind {
@@ -28,7 +22,13 @@ pub static SIMSIAM: Kind = Kind {
     uses_labels: false,
     transfers: false,
     learner: Some(Learner {
-        defaults: Defaults { epochs: 30, batch: 64, optimizer: OptimizerName::Sgd, schedule: Schedule::Cosine },
+        defaults: Defaults {
+            epochs: 30,
+            batch: 64,
+            optimizer: OptimizerName::Sgd,
+            schedule: Schedule::Cosine,
+            sgd_lr: SGD_LR,
+        },
         keys: &["stop_gradient", "predictor", "predictor_schedule"],
         loss: "negative cosine",
         about_loss: "The mean negative cosine similarity between one view's prediction and the other view's projection: \
@@ -69,7 +69,21 @@ impl Method for SimSiam {
     }
 
     fn batch(&self) -> Box<dyn Batch> {
-        Box::new(Views { method: *self, draw: Draw::default(), views: Default::default(), scratch: Scratch::default() })
+        let outputs: &[&str] = if self.predictor { &[PROJECTOR, PREDICTOR] } else { &[PROJECTOR] };
+        let (stop_gradient, mut cosines, mut of_z) = (self.stop_gradient, Cosines::default(), vec![]);
+        two_views(outputs, false, move |outputs, gradients, n| {
+            let last = outputs.len() - 1;
+            // Without a predictor p is z.
+            let (z, p) = (&outputs[0], &outputs[last]);
+            if stop_gradient {
+                return negative_cosine(p, z, n, &mut cosines, &mut gradients[last], None);
+            }
+            let loss = negative_cosine(p, z, n, &mut cosines, &mut gradients[last], Some(&mut of_z));
+            let all = &mut gradients[0];
+            all.resize(z.len(), 0.0);
+            all.iter_mut().zip(&of_z).for_each(|(all, of_z)| *all += *of_z);
+            loss
+        })
     }
 
     fn measures(&self) -> &[&'static str] {
@@ -105,52 +119,5 @@ impl Method for SimSiam {
             }
             _ => Ok(()),
         }
-    }
-}
-
-/// Two views of each image.
-struct Views {
-    method: SimSiam,
-    draw: Draw,
-    views: [Vec<f32>; 2],
-    scratch: Scratch,
-}
-
-#[derive(Default)]
-struct Scratch {
-    moments: Vec<[f64; 2]>,
-    cosines: Cosines,
-    of_z: Vec<f32>,
-}
-
-impl Batch for Views {
-    fn fill(&mut self, from: &Source, indices: &[u32], draw: Draw) {
-        self.draw = draw;
-        for (view, purpose) in self.views.iter_mut().zip([Purpose::View1, Purpose::View2]) {
-            view.resize(indices.len() * IMAGE, 0.0);
-            view_batch(from.images(), indices, draw.seed, purpose, draw.epoch, view);
-        }
-    }
-
-    fn step(&mut self, model: &mut dyn Engine, lr: Rates, sums: &mut [f64]) -> Result<f64> {
-        let inputs = self.views.each_ref().map(|view| Input::train(view, self.draw.dropout()));
-        let outputs: &[&str] = if self.method.predictor { &[PROJECTOR, PREDICTOR] } else { &[PROJECTOR] };
-        let (n, stop_gradient) = (self.views[0].len() / IMAGE, self.method.stop_gradient);
-        let Scratch { moments, cosines, of_z } = &mut self.scratch;
-        let mut loss = |outputs: &[Vec<f32>], gradients: &mut [Vec<f32>]| {
-            let last = outputs.len() - 1;
-            // Without a predictor p is z.
-            let (z, p) = (&outputs[0], &outputs[last]);
-            sums[0] += output_std(&z[..z.len() / 2], n, moments) * n as f64;
-            if stop_gradient {
-                return Ok(negative_cosine(p, z, 2 * n, cosines, &mut gradients[last], None));
-            }
-            let loss = negative_cosine(p, z, 2 * n, cosines, &mut gradients[last], Some(of_z));
-            let all = &mut gradients[0];
-            all.resize(z.len(), 0.0);
-            all.iter_mut().zip(&*of_z).for_each(|(all, of_z)| *all += *of_z);
-            Ok(loss)
-        };
-        model.step(&inputs, outputs, &mut loss, lr)
     }
 }

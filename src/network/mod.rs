@@ -238,6 +238,11 @@ impl Network {
         Network { trunk: vec![backbone(widths), fc(widths)], heads }
     }
 
+    /// `backbone` → `projector` = z, these layers.
+    pub fn projected(widths: &Widths, projector: Vec<Layer>) -> Network {
+        Network { trunk: vec![backbone(widths), Block::sequential(PROJECTOR, projector)], heads: vec![] }
+    }
+
     /// `backbone` → `projector` (three linear layers with batch norm) = z → `predictor` = p
     /// (Chen and He, "Exploring simple Siamese representation learning", 2021, §3).
     pub fn simsiam(widths: &Widths) -> Network {
@@ -246,10 +251,8 @@ impl Network {
         let projector =
             [&linear(widths.features(), d)[..], &[Layer::Relu], &linear(d, d), &[Layer::Relu], &linear(d, d)];
         let predictor = [&linear(d, h)[..], &[Layer::Relu, Layer::Linear { inputs: h, outputs: d }]];
-        Network {
-            trunk: vec![backbone(widths), Block::sequential(PROJECTOR, projector.concat())],
-            heads: vec![Block::sequential(PREDICTOR, predictor.concat())],
-        }
+        let heads = vec![Block::sequential(PREDICTOR, predictor.concat())];
+        Network { heads, ..Network::projected(widths, projector.concat()) }
     }
 
     /// `backbone`, frozen in `mode` → `classifier`.

@@ -8,6 +8,8 @@ use candle_core::{DType, Device, Tensor};
 pub struct Fixture {
     pub path: PathBuf,
     pub case: String,
+    /// A loss's constants, by name.
+    pub parameters: BTreeMap<String, f64>,
     tensors: BTreeMap<String, Tensor>,
 }
 
@@ -36,9 +38,12 @@ impl Fixture {
     fn read(path: PathBuf) -> Fixture {
         let bytes = std::fs::read(&path).unwrap();
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
-        let case = header.metadata().as_ref().unwrap()["case"].clone();
+        let metadata = header.metadata().as_ref().unwrap();
+        let case = metadata["case"].clone();
+        let parameters = metadata.get("parameters").map_or("{}", String::as_str);
+        let parameters = serde_json::from_str(parameters).unwrap_or_default();
         let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).unwrap().into_iter().collect();
-        Fixture { path, case, tensors }
+        Fixture { path, case, parameters, tensors }
     }
 
     pub fn tensor(&self, name: &str) -> &Tensor {

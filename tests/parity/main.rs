@@ -7,6 +7,7 @@ mod augment;
 #[path = "../common/mod.rs"]
 mod common;
 mod fixture;
+mod losses;
 mod networks;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,8 +32,24 @@ fn augmentations_meet_every_fixture() {
     assert!(fixtures.iter().any(|fixture| fixture.case == "augment"), "no fixture found");
 }
 
-fn meets_every_fixture(kind: Kind) {
+#[test]
+fn losses_meet_every_fixture() {
     let fixtures = fixture::all();
+    let of_losses: Vec<_> = fixtures.iter().filter(|fixture| fixture.case.starts_with("loss-")).collect();
+    of_losses.iter().for_each(|fixture| losses::meets(fixture));
+    if std::env::var_os("PARITY_DIR").is_none() {
+        let cases: Vec<&str> = of_losses.iter().filter_map(|fixture| fixture.case.strip_prefix("loss-")).collect();
+        assert_eq!(cases, ["barlow_twins", "byol", "fixmatch", "simclr", "simclr-cold", "vicreg"]);
+    }
+}
+
+/// The fixtures of whole networks.
+fn of_networks() -> Vec<Fixture> {
+    let is_network = |fixture: &Fixture| fixture.case != "augment" && !fixture.case.starts_with("loss-");
+    fixture::all().into_iter().filter(is_network).collect()
+}
+
+fn meets_every_fixture(kind: Kind) {
     let check = |fixture: &Fixture| match fixture.case.as_str() {
         "supervised" => networks::supervised(kind, fixture),
         "pretext" => networks::pretext(kind, fixture),
@@ -40,14 +57,14 @@ fn meets_every_fixture(kind: Kind) {
         "probe" => networks::probe(kind, fixture),
         other => panic!("{}: no test for the case {other}", fixture.path.display()),
     };
-    let networks: Vec<_> = fixtures.iter().filter(|fixture| fixture.case != "augment").collect();
+    let networks = of_networks();
     assert!(!networks.is_empty(), "no fixture found");
     if std::env::var_os("PARITY_DIR").is_none() {
-        let cases: std::collections::BTreeSet<&str> = fixtures.iter().map(|fixture| &*fixture.case).collect();
-        assert!(cases.into_iter().eq(["augment", "pretext", "probe", "simsiam", "supervised"]), "a fixture is missing");
+        let cases: std::collections::BTreeSet<&str> = networks.iter().map(|fixture| &*fixture.case).collect();
+        assert!(cases.into_iter().eq(["pretext", "probe", "simsiam", "supervised"]), "a fixture is missing");
     }
     // After all of them, not at the first failure; each has been printed.
-    let met = |fixture: &&&Fixture| catch_unwind(AssertUnwindSafe(|| check(fixture))).is_ok();
+    let met = |fixture: &&Fixture| catch_unwind(AssertUnwindSafe(|| check(fixture))).is_ok();
     let missed: Vec<_> = networks.iter().filter(|fixture| !met(fixture)).map(|f| f.path.display()).collect();
     assert!(missed.is_empty(), "{} of {} fixtures missed", missed.len(), networks.len());
 }
@@ -56,9 +73,9 @@ fn meets_every_fixture(kind: Kind) {
 /// `num_batches_tracked`, which `load_state_dict` fills in by itself).
 #[test]
 fn weights_files_carry_pytorch_names_and_shapes() {
-    let fixtures = fixture::all();
-    assert!(fixtures.iter().any(|fixture| fixture.case != "augment"), "no fixture found");
-    for fixture in fixtures.iter().filter(|fixture| fixture.case != "augment") {
+    let fixtures = of_networks();
+    assert!(!fixtures.is_empty(), "no fixture found");
+    for fixture in &fixtures {
         let network = networks::describe(fixture);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights.safetensors");

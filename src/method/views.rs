@@ -1,0 +1,56 @@
+//! Batches of two views of each image, for methods that compare their outputs.
+
+use super::{Batch, Draw, Source};
+use crate::augment::view_batch;
+use crate::data::IMAGE;
+use crate::engine::{Engine, Input, Rates};
+use crate::error::Result;
+use crate::evaluate::output_std;
+use crate::rng::Purpose;
+
+/// A batch that is trained by `loss`, a function of `outputs` of both views: each a matrix with the first view's rows and then
+/// the second's, 2n of them. It gives the gradients of those that are no constants, and its last argument is 2n. Batch norm
+/// takes the views `together`, or each on its own. The one measure is [`super::OUTPUT_STD`], of the first view's first output.
+pub fn two_views(
+    outputs: &'static [&'static str],
+    together: bool,
+    loss: impl FnMut(&[Vec<f32>], &mut [Vec<f32>], usize) -> f64 + Send + 'static,
+) -> Box<dyn Batch> {
+    Box::new(TwoViews { outputs, together, loss, draw: Draw::default(), images: vec![], moments: vec![] })
+}
+
+struct TwoViews<L> {
+    outputs: &'static [&'static str],
+    together: bool,
+    loss: L,
+    draw: Draw,
+    /// Both views, one after the other.
+    images: Vec<f32>,
+    moments: Vec<[f64; 2]>,
+}
+
+impl<L: FnMut(&[Vec<f32>], &mut [Vec<f32>], usize) -> f64 + Send> Batch for TwoViews<L> {
+    fn fill(&mut self, from: &Source, indices: &[u32], draw: Draw) {
+        self.draw = draw;
+        self.images.resize(2 * indices.len() * IMAGE, 0.0);
+        let views = self.images.split_at_mut(indices.len() * IMAGE);
+        for (view, purpose) in [(views.0, Purpose::View1), (views.1, Purpose::View2)] {
+            view_batch(from.images(), indices, draw.seed, purpose, draw.epoch, view);
+        }
+    }
+
+    fn step(&mut self, model: &mut dyn Engine, lr: Rates, sums: &mut [f64]) -> Result<f64> {
+        let TwoViews { outputs, together, loss, draw, images, moments } = self;
+        let (rows, key) = (images.len() / IMAGE, draw.dropout());
+        let (first, second) = images.split_at(images.len() / 2);
+        let mut measured = |outputs: &[Vec<f32>], gradients: &mut [Vec<f32>]| {
+            let z = &outputs[0];
+            sums[0] += output_std(&z[..z.len() / 2], rows / 2, moments) * (rows / 2) as f64;
+            Ok(loss(outputs, gradients, rows))
+        };
+        match together {
+            true => model.step(&[Input::train(images, key)], outputs, &mut measured, lr),
+            false => model.step(&[Input::train(first, key), Input::train(second, key)], outputs, &mut measured, lr),
+        }
+    }
+}
