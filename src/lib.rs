@@ -27,6 +27,7 @@
 //! | [`report`] | figures and the HTML report |
 //! | [`check`] | a read-only look over a run directory: every hash, every relation between its files |
 //! | [`cli`] | the command line, for programs that add methods |
+//! | [`conformance`] | what every method must hold, as one call for a test |
 //!
 //! [`engine::cpu`] states the numeric contract. A run in a few lines:
 //!
@@ -53,6 +54,7 @@
 pub mod augment;
 pub mod check;
 pub mod cli;
+pub mod conformance;
 pub mod data;
 pub mod engine;
 pub mod error;

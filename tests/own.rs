@@ -97,12 +97,12 @@ fn mistakes_in_own_settings_are_placed() {
         message
     };
     let at = |line: &str, what: &str| format!("fewlabel: own.yaml:{line}: {what}\n");
-    assert_eq!(message("turned: 0.9", "turned: 2"), at("7:64", "stage rotation: turned: 2 is no share from 0 to 1"));
+    assert_eq!(message("turned: 0.9", "turned: 2"), at("7:62", "stage rotation: turned: 2 is no share from 0 to 1"));
     assert_eq!(
         message("turned: 0.9", "turned: yes"),
-        at("7:72", "stage rotation: turned: invalid type: string \"yes\", expected f32")
+        at("7:70", "stage rotation: turned: invalid type: string \"yes\", expected f32")
     );
-    assert!(message("turned: 0.9", "turnd: 1").contains("own.yaml:7:64: stages[0]: unknown field `turnd`"));
+    assert!(message("turned: 0.9", "turnd: 1").contains("own.yaml:7:62: stages[0]: unknown field `turnd`"));
     assert!(message("turned: 0.9", "turnd: 1").ends_with("; did you mean `turned`?\n"));
-    assert_eq!(message("epochs: 2", "turned: 1"), at("8:59", "stage finetune: `turned` is only for method: rotation"));
+    assert_eq!(message("epochs: 2", "turned: 1"), at("8:56", "stage finetune: `turned` is only for method: rotation"));
 }

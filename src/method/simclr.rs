@@ -12,7 +12,7 @@ use crate::loss::{NtXent, nt_xent};
 use crate::network::{Layer, Network, PROJECTOR, Widths};
 
 /// As of the other widths.
-const MAX_WIDTH: usize = 65_536;
+const MAX_WIDTH: usize = 8_192;
 
 /// As experiments name it.
 pub static SIMCLR: Kind = Kind {

@@ -1,0 +1,240 @@
+//! What every method must hold, as one call for a test: the built-in methods are tested by it, and so is a method of one's own.
+//!
+//! ```no_run
+//! fewlabel::conformance::check("method: simclr, temperature: 0.1");
+//! ```
+
+use std::collections::BTreeSet;
+
+use candle_core::Device;
+
+use crate::data::{Data, synthetic};
+use crate::engine::{Engine, Gradients, Input, Loss, Rates, cpu, reference};
+use crate::error::Result;
+use crate::experiment::Experiment;
+use crate::method::{Draw, Source};
+use crate::network::{Array, Weights};
+use crate::optimizer::State;
+use crate::train::{Examples, Observer, Progress, Recipe, Trained, train};
+
+/// Checks, on a tiny network and drawn images, a method as the keys of a stage give it:
+/// - its gradient is that of its loss, by central differences and on both engines, where what it calls a constant is one;
+/// - its draws depend on seed, epoch and image, not on the order of a batch;
+/// - another seed gives other weights;
+/// - 1, 2, 3 and 8 threads give the same bits;
+/// - stopped after any step and resumed from its checkpoint, it comes to the same bits.
+///
+/// # Panics
+/// With the first of these that does not hold, or with what is wrong with `stage`.
+pub fn check(stage: &str) {
+    let stage = Stage::new(stage, 0);
+    stage.check_gradients();
+    stage.check_draws();
+    let whole = stage.train(1, Progress::start(stage.start()), &mut ());
+    let other = Stage::new(&stage.yaml, 1);
+    let elsewhere = other.train(1, Progress::start(other.start()), &mut ());
+    assert!(whole.weights != elsewhere.weights, "{}: another seed gives the same weights", stage.yaml);
+    for threads in [2, 3, 8] {
+        let again = stage.train(threads, Progress::start(stage.start()), &mut ());
+        assert!(again == whole, "{}: {threads} threads give other bits than one", stage.yaml);
+    }
+    let mut kept = Kept::default();
+    stage.train(2, Progress::start(stage.start()), &mut kept);
+    for checkpoint in kept.0 {
+        let network = &stage.recipe.network;
+        let progress = Progress::from_bytes(&checkpoint, "me", network).expect("its own checkpoint");
+        let (epoch, step) = (progress.epoch + 1, progress.step);
+        if let Err(why) = progress.fits(&stage.recipe, &stage.examples) {
+            panic!("{}: the checkpoint of epoch {epoch}, step {step} {why}", stage.yaml);
+        }
+        let resumed = stage.train(2, progress, &mut ());
+        assert!(resumed == whole, "{}: resumed in epoch {epoch} after step {step}, other bits", stage.yaml);
+    }
+}
+
+/// Images of a batch: enough for batch norm not to be all curvature.
+const BATCH: usize = 12;
+
+struct Stage {
+    yaml: String,
+    recipe: Recipe,
+    data: Data,
+    examples: Examples,
+}
+
+impl Stage {
+    fn new(keys: &str, seed: u64) -> Stage {
+        let yaml = |more: &str| {
+            format!(
+                "{{name: t, seed: {seed}, dataset: {{name: synthetic, train: 40, test: 10}}, labels: {{count: 30, choose: \
+                 stratified}}, network: {{channels: [3, 4, 5], hidden: 9, projector: 16, predictor: 8, dropout: 0.3}}, \
+                 stages: [{{name: a, {keys}, epochs: 2, batch: {BATCH}{more}}}]}}"
+            )
+        };
+        let parse = |more: &str| Experiment::parse("stage".as_ref(), &yaml(more));
+        let experiment = match parse("") {
+            Err(error) if error.to_string().contains("needs `from`") => parse(", from: random"),
+            parsed => parsed,
+        };
+        let experiment = experiment.unwrap_or_else(|error| panic!("{error}"));
+        let (stage, data) = (&experiment.stages[0], synthetic(40, 10, seed));
+        let recipe = experiment.recipe(stage).unwrap_or_else(|| panic!("{keys}: a method that trains nothing"));
+        let examples = experiment.examples(stage, &data).unwrap_or_else(|error| panic!("{error}"));
+        Stage { yaml: keys.to_owned(), recipe, data, examples }
+    }
+
+    fn start(&self) -> Weights {
+        Weights::init(&self.recipe.network, self.recipe.seed)
+    }
+
+    fn train(&self, threads: usize, start: Progress, observer: &mut (dyn Observer + Send)) -> Trained {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+        let trained = pool.install(|| train(&self.recipe, &self.data, &self.examples, start, &Device::Cpu, observer));
+        trained.unwrap_or_else(|error| panic!("{}: {error}", self.yaml))
+    }
+
+    /// One step on the images `indices`, by an engine that only looks.
+    fn look(&self, weights: &Weights, which: usize, indices: &[u32], epoch: u32, fixed: Option<&Seen>) -> Seen {
+        let mut watch = Watch { inner: self.engine(weights, which), fixed, seen: Seen::default() };
+        let mut batch = self.recipe.method.batch();
+        let draw = Draw { seed: self.recipe.seed, epoch, first: 0, evaluates: false };
+        batch.fill(&Source::Images(&self.data.train), indices, draw);
+        let mut sums = vec![0.0; self.recipe.method.heads().len() + self.recipe.method.measures().len()];
+        let step = batch.step(&mut watch, Rates::from(0.0), &mut sums);
+        step.unwrap_or_else(|error| panic!("{}: {error}", self.yaml));
+        watch.seen
+    }
+
+    fn engine(&self, weights: &Weights, which: usize) -> Box<dyn Engine> {
+        let Recipe { network, rule, .. } = &self.recipe;
+        let (network, state) = (network.clone(), State::default());
+        match which {
+            0 => Box::new(cpu::Model::new(network, weights.clone(), *rule, &state).expect("a network of layers")),
+            _ => Box::new(reference::Model::new(network, weights, *rule, &state, &Device::Cpu).expect("a network")),
+        }
+    }
+
+    fn check_gradients(&self) {
+        let mut weights = self.start();
+        // As after some training: no shift is 0, so no ReLU is at its edge.
+        for (i, array) in weights.arrays.iter_mut().enumerate() {
+            let mut stream = crate::rng::Stream::own(self.recipe.seed, 0, 0, i as u32);
+            array.values.iter_mut().for_each(|value| *value += 0.05 * stream.normal().abs());
+        }
+        let indices = &self.examples.train[..BATCH];
+        for (which, engine) in ["cpu", "reference"].into_iter().enumerate() {
+            let seen = self.look(&weights, which, indices, 0, None);
+            let all = seen.gradients.iter().flat_map(|array| &array.values);
+            let largest = all.fold(0.0f64, |largest, g| largest.max(f64::from(g.abs())));
+            assert!(largest > 0.0, "{}: nothing has a gradient", self.yaml);
+            for Array { name, values, .. } in &seen.gradients {
+                let own = values.iter().fold(0.0f64, |own, g| own.max(f64::from(g.abs())));
+                for at in (0..values.len()).step_by(values.len().div_ceil(3)) {
+                    const EPS: f32 = 1e-3;
+                    let loss = |sign: f32| {
+                        let mut moved = weights.clone();
+                        let array = moved.arrays.iter_mut().find(|array| array.name == *name);
+                        array.expect("a tensor of the network").values[at] += sign * EPS;
+                        self.look(&moved, which, indices, 0, Some(&seen)).loss
+                    };
+                    let numeric = (loss(1.0) - loss(-1.0)) / (2.0 * f64::from(EPS));
+                    let error = (numeric - f64::from(values[at])).abs();
+                    let gradient = values[at];
+                    assert!(
+                        error <= 0.05 * own + 0.01 * largest,
+                        "{}: {engine}: {name}[{at}]: the gradient {gradient} is not the derivative {numeric}",
+                        self.yaml
+                    );
+                }
+            }
+        }
+    }
+
+    fn check_draws(&self) {
+        let (weights, some) = (self.start(), &self.examples.train[..BATCH]);
+        let backwards: Vec<u32> = some.iter().rev().copied().collect();
+        let [forth, back] = [some, &backwards].map(|indices| self.look(&weights, 0, indices, 3, None).inputs);
+        assert_eq!(forth.len(), back.len(), "{}: the number of inputs depends on the order", self.yaml);
+        let mut seen = BTreeSet::new();
+        for (forth, back) in forth.iter().zip(&back) {
+            // An input may have several rows for each image: all first ones, all second ones …
+            let width = self.recipe.network.input_len();
+            for (forth, back) in forth.chunks(BATCH * width).zip(back.chunks(BATCH * width)) {
+                let same = forth.chunks(width).eq(back.chunks(width).rev());
+                assert!(same, "{}: what is drawn for an image depends on its place in the batch", self.yaml);
+                seen.insert(forth.iter().map(|value| value.to_bits()).collect::<Vec<u32>>());
+            }
+        }
+        assert!(!seen.is_empty(), "{}: a step without inputs", self.yaml);
+    }
+}
+
+/// What a step has shown.
+#[derive(Default)]
+struct Seen {
+    inputs: Vec<Vec<f32>>,
+    outputs: Vec<Vec<f32>>,
+    /// Whether each output is a constant.
+    is_constant: Vec<bool>,
+    gradients: Gradients,
+    loss: f64,
+}
+
+/// An engine that looks and moves nothing.
+struct Watch<'a> {
+    inner: Box<dyn Engine>,
+    /// Constants are as they were there.
+    fixed: Option<&'a Seen>,
+    seen: Seen,
+}
+
+impl Engine for Watch<'_> {
+    fn forward(&mut self, inputs: &[Input], outputs: &[&str]) -> Result<&[Vec<f32>]> {
+        self.inner.forward(inputs, outputs)
+    }
+
+    fn step(&mut self, inputs: &[Input], outputs: &[&str], loss: &mut Loss, _: Rates) -> Result<f64> {
+        let Watch { inner, fixed, seen } = self;
+        seen.inputs = inputs.iter().map(|input| input.values.to_vec()).collect();
+        let mut watched = |found: &[Vec<f32>], gradients: &mut [Vec<f32>]| {
+            let mut found = found.to_vec();
+            if let Some(fixed) = fixed {
+                let constants = found.iter_mut().zip(&fixed.outputs).zip(&fixed.is_constant);
+                constants.filter(|(_, is)| **is).for_each(|((now, then), _)| now.clone_from(then));
+            }
+            let value = loss(&found, gradients)?;
+            seen.is_constant = gradients.iter().map(Vec::is_empty).collect();
+            seen.outputs = found;
+            Ok(value)
+        };
+        (self.seen.loss, self.seen.gradients) = inner.gradients(inputs, outputs, &mut watched)?;
+        Ok(self.seen.loss)
+    }
+
+    fn gradients(&mut self, inputs: &[Input], outputs: &[&str], loss: &mut Loss) -> Result<(f64, Gradients)> {
+        self.inner.gradients(inputs, outputs, loss)
+    }
+
+    fn weights(&self) -> Result<Weights> {
+        self.inner.weights()
+    }
+
+    fn state(&self) -> Result<State> {
+        self.inner.state()
+    }
+}
+
+/// The checkpoint after every step and epoch.
+#[derive(Default)]
+struct Kept(Vec<Vec<u8>>);
+
+impl Observer for Kept {
+    fn checkpoint_due(&mut self) -> bool {
+        true
+    }
+
+    fn save(&mut self, progress: &Progress) -> Result<()> {
+        self.0.push(progress.to_bytes("me").concat());
+        Ok(())
+    }
+}

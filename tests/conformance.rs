@@ -1,0 +1,107 @@
+//! The built-in methods hold what every method must, and a method that does not is found out.
+
+use fewlabel::conformance::check;
+use fewlabel::method::{self, Batch, Defaults, Draw, Head, Kind, Learner, Method, made};
+use fewlabel::network::{CLASSIFICATION_HEAD, Network, Widths};
+use fewlabel::rng::Stream;
+use serde::{Deserialize, Serialize};
+
+#[test]
+fn supervised_conforms() {
+    check("method: supervised");
+    check("method: finetune");
+}
+
+#[test]
+fn pretext_conforms() {
+    check("method: pretext");
+}
+
+#[test]
+fn probe_conforms() {
+    check("method: probe, frozen_norm: train");
+    check("method: probe, frozen_norm: eval, probe: linear");
+}
+
+#[test]
+fn simsiam_conforms() {
+    check("method: simsiam");
+    check("method: simsiam, stop_gradient: false, predictor_schedule: constant");
+}
+
+#[test]
+fn simclr_conforms() {
+    check("method: simclr, embedding: 11");
+    check("method: simclr, temperature: 0.1");
+}
+
+#[test]
+fn barlow_twins_conforms() {
+    check("method: barlow_twins");
+}
+
+#[test]
+fn vicreg_conforms() {
+    check("method: vicreg");
+}
+
+/// Predicts a coin that `broken` tosses wrongly: by the number of calls, or by the image's place in its batch.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Coin {
+    #[serde(default)]
+    broken: String,
+}
+
+static COIN: Kind = Kind {
+    name: "coin",
+    title: "Coin",
+    about: "a fault, for the test of the checks",
+    uses_labels: false,
+    transfers: false,
+    learner: Some(Learner {
+        defaults: Defaults::adam(2, 8),
+        keys: &["broken"],
+        loss: "cross-entropy",
+        about_loss: "None.",
+        read: method::learner::<Coin>,
+    }),
+};
+
+impl Method for Coin {
+    fn network(&self, widths: &Widths) -> Network {
+        Network::supervised(widths)
+    }
+
+    fn heads(&self) -> &[Head] {
+        &[Head { block: CLASSIFICATION_HEAD, prefix: "coin_", classes: Some(2) }]
+    }
+
+    fn batch(&self) -> Box<dyn Batch> {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static CALLS: AtomicU32 = AtomicU32::new(0);
+        let broken = self.broken.clone();
+        made([CLASSIFICATION_HEAD], move |from, index, draw: Draw, out| {
+            from.input(index, out);
+            let calls = CALLS.fetch_add(1, Ordering::Relaxed);
+            let index = if broken == "calls" { calls } else { index };
+            let noise = Stream::own(draw.seed, 9, draw.epoch, index).normal();
+            out.iter_mut().for_each(|x| *x += 0.1 * noise);
+            [u8::from(noise > 0.0)]
+        })
+    }
+}
+
+#[test]
+fn a_method_with_a_fault_is_found_out() {
+    method::register(&COIN).unwrap();
+    assert!(method::register(&COIN).is_err(), "a name is taken once");
+    check("method: coin");
+    let message = |stage: &'static str| {
+        let fault = std::panic::catch_unwind(|| check(stage)).expect_err("a fault");
+        fault.downcast_ref::<String>().cloned().unwrap_or_default()
+    };
+    let found = message("method: coin, broken: calls");
+    assert!(found.contains("is not the derivative") || found.contains("depends on its place"), "{found}");
+    assert!(message("method: knn, from: random").contains("`epochs` is only for a method that trains"));
+    assert!(message("method: coyn").contains("did you mean `coin`?"));
+}
