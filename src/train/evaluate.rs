@@ -13,12 +13,34 @@ use crate::method::{Batch, Draw, Method, Source};
 
 /// Sums over the images of an epoch's steps so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "Stored")]
 pub struct Sums {
     images: f64,
     loss: f64,
     /// Right answers per head, then the method's measures, over images.
     values: Vec<f64>,
+}
+
+/// As checkpoints have them; earlier ones had SimSiam's one measure in a field of its own.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    images: f64,
+    loss: f64,
+    values: Option<Vec<f64>>,
+    correct: Option<Vec<f64>>,
+    output_std: Option<f64>,
+}
+
+impl From<Stored> for Sums {
+    fn from(stored: Stored) -> Sums {
+        let Stored { images, loss, values, correct, output_std } = stored;
+        let earlier = || match correct.filter(|correct| !correct.is_empty()) {
+            Some(correct) => correct,
+            None => output_std.filter(|_| images > 0.0).into_iter().collect(),
+        };
+        Sums { images, loss, values: values.unwrap_or_else(earlier) }
+    }
 }
 
 impl Sums {
@@ -122,5 +144,22 @@ impl Recipe {
         }
         metrics.extend(evaluate::balanced_top1(&answers).map(|top1| (format!("{prefix}_balanced_top1"), top1)));
         Ok(metrics)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_of_earlier_checkpoints_are_read() {
+        let read = |text: &str| serde_json::from_str::<Sums>(text).map_err(|error| error.to_string());
+        let sums = |images: f64, values: &[f64]| Ok(Sums { images, loss: 2.5, values: values.to_vec() });
+        assert_eq!(read(r#"{"images":8.0,"loss":2.5,"correct":[3.0,1.0],"output_std":0.0}"#), sums(8.0, &[3.0, 1.0]));
+        assert_eq!(read(r#"{"images":8.0,"loss":2.5,"correct":[],"output_std":0.7}"#), sums(8.0, &[0.7]));
+        assert_eq!(read(r#"{"images":0.0,"loss":2.5,"correct":[],"output_std":0.0}"#), sums(0.0, &[]));
+        let now = sums(8.0, &[0.5, 7.0]).unwrap();
+        assert_eq!(read(&serde_json::to_string(&now).unwrap()), Ok(now));
+        assert!(read(r#"{"images":8.0,"loss":2.5,"more":1}"#).is_err());
     }
 }
