@@ -383,7 +383,7 @@ fn a_batch_that_does_not_fit_is_an_error_and_moves_no_parameter() {
     refused(&[train(&images), train(&images[1..])], &[HEAD], 0, "an input of 6143 values");
     refused(&[train(&[])], &[HEAD], 0, "an input of 0 values");
     refused(&[], &[HEAD], 0, "a pass without inputs");
-    refused(&[Input::eval(&images)], &[HEAD], 0, "all 2 examples are in eval mode");
+    refused(&[Input::eval(&images)], &[HEAD], 0, "all inputs are in eval mode");
     refused(&[train(&images)], &[HEAD], 19, "classification_head: a gradient of 19 values for an output of 20");
     assert!(model.forward(&[Input::eval(&images[5..])], &[HEAD]).is_err());
     assert!(model.forward(&[Input::eval(&images)], &["backbone", "fc", HEAD]).is_ok());

@@ -9,6 +9,8 @@
 //! }
 //! ```
 
+#![allow(rustdoc::invalid_html_tags, reason = "what is said of an option is its help text")]
+
 mod commands;
 
 use crate::data::cifar10;

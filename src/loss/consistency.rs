@@ -1,3 +1,5 @@
+//! FixMatch's loss of unlabelled images; the gradient of a counted row is that of cross-entropy, (softmax − one-hot)/n.
+
 use super::cross_entropy::softmax;
 
 /// FixMatch's loss of unlabelled images (Sohn et al., "FixMatch: simplifying semi-supervised learning with consistency and

@@ -1,3 +1,5 @@
+//! The negative cosine of two views, of SimSiam and BYOL.
+
 use rayon::prelude::*;
 
 /// The floor of each norm in the cosine (PyTorch's `cosine_similarity` with the study's eps).

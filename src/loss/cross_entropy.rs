@@ -1,3 +1,5 @@
+//! Cross-entropy with labels.
+
 use crate::error::{Error, Result};
 
 /// The mean over examples of −ln softmax(logits)\[label\], in nats (PyTorch's `cross_entropy`). Logits are [n, classes], with n

@@ -2,13 +2,13 @@
 //! exp and ln from libm. Outputs and gradients are matrices row by row, one row for each example, as an
 //! [`Engine`](crate::engine::Engine) gives and takes them.
 
-mod barlow_twins;
-mod consistency;
-mod cosine;
-mod cross_entropy;
+pub mod barlow_twins;
+pub mod consistency;
+pub mod cosine;
+pub mod cross_entropy;
 mod matrix;
-mod nt_xent;
-mod vicreg;
+pub mod nt_xent;
+pub mod vicreg;
 
 pub use barlow_twins::{BarlowTwins, barlow_twins};
 pub use consistency::consistency;

@@ -1,7 +1,7 @@
 //! Barlow Twins: the cross-correlation of two views' outputs becomes the identity (Zbontar, Jing, Misra, LeCun and Deny,
 //! "Barlow Twins: self-supervised learning via redundancy reduction", 2021).
 //!
-//! [`crate::loss::barlow_twins`] has formula and gradient. Batch norm takes each view on its own.
+//! [`mod@crate::loss::barlow_twins`] has formula and gradient. Batch norm takes each view on its own.
 
 use serde::{Deserialize, Serialize};
 

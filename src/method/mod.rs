@@ -3,16 +3,16 @@
 //! A [`Kind`] is a method as experiments name it, a [`Method`] one with its settings, a [`Batch`] its examples of one step. Everything
 //! else is the same for all: the training loop, checkpoints, manifests, reports, transfer to other stages.
 
-mod barlow_twins;
-mod classify;
+pub mod barlow_twins;
+pub mod classify;
 mod made;
-mod pretext;
-mod probe;
+pub mod pretext;
+pub mod probe;
 mod registry;
-mod simclr;
-mod simsiam;
+pub mod simclr;
+pub mod simsiam;
 mod source;
-mod vicreg;
+pub mod vicreg;
 mod views;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! SimCLR: the two views of an image are told from all other views of the batch (Chen, Kornblith, Norouzi and Hinton, "A simple
 //! framework for contrastive learning of visual representations", 2020).
 //!
-//! The loss is NT-Xent ([`crate::loss::nt_xent`] has formula and gradient). Batch norm takes both views together, as in the
+//! The loss is NT-Xent ([`mod@crate::loss::nt_xent`] has formula and gradient). Batch norm takes both views together, as in the
 //! authors' code, which hands them to the network in one batch.
 
 use serde::{Deserialize, Serialize};

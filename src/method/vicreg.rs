@@ -1,7 +1,7 @@
 //! VICReg: agreement of two views, while each feature varies over the batch and no two covary (Bardes, Ponce and LeCun, "VICReg:
 //! variance-invariance-covariance regularization for self-supervised learning", 2022).
 //!
-//! [`crate::loss::vicreg`] has formula and gradient. Batch norm takes each view on its own.
+//! [`mod@crate::loss::vicreg`] has formula and gradient. Batch norm takes each view on its own.
 
 use serde::{Deserialize, Serialize};
 

@@ -208,9 +208,8 @@ impl Model {
         kept: Option<&mut ByTensor>,
     ) -> Result<f64> {
         self.prepare(inputs, outputs)?;
-        if let Some(input) = inputs.iter().find(|_| self.groups.iter().all(|group| group.train.is_none())) {
-            let n = input.values.len() / self.input_len;
-            return Err(Error::Usage(format!("all {n} examples are in eval mode: a step needs one in train mode")));
+        if self.groups.iter().all(|group| group.train.is_none()) {
+            return Err(Error::Usage("all inputs are in eval mode: a step needs one in train mode".to_owned()));
         }
         self.run(inputs);
         self.gradients.resize_with(self.outputs.len(), Vec::new);
