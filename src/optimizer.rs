@@ -75,16 +75,45 @@ pub enum Schedule {
     /// lr/2 · (1 + cos(π·step/steps)): to 0 over the stage, step by step (Loshchilov and Hutter, "SGDR", 2017,
     /// equation 5; PyTorch's `CosineAnnealingLR` with `T_max` = all steps).
     Cosine,
+    /// lr · (1 − step/steps): to 0 over the stage.
+    Linear,
+    /// By a cosine from lr/25 to lr over the first 30 % of the steps, then by one to lr/250,000 (Smith and Topin,
+    /// "Super-convergence", 2019; PyTorch's `OneCycleLR` with its defaults).
+    OneCycle,
 }
 
 impl Schedule {
     /// The rate of `step` (from 0) out of `steps`.
     pub fn rate(self, lr: f64, step: u64, steps: u64) -> f64 {
+        let (step, steps) = (step as f64, steps as f64);
         match self {
             Schedule::Constant => lr,
-            Schedule::Cosine => lr / 2.0 * (1.0 + libm::cos(std::f64::consts::PI * step as f64 / steps as f64)),
+            Schedule::Cosine => lr / 2.0 * (1.0 + libm::cos(std::f64::consts::PI * step / steps)),
+            Schedule::Linear => lr * (1.0 - step / steps),
+            Schedule::OneCycle => {
+                let (first, last) = ((0.3 * steps - 1.0).max(0.0), steps - 1.0);
+                if step <= first {
+                    between(lr / 25.0, lr, if first > 0.0 { step / first } else { 1.0 })
+                } else {
+                    between(lr, lr / 25.0 / 1e4, (step - first) / (last - first))
+                }
+            }
         }
     }
+
+    /// The same after a warm-up of `warmup` steps, in which the rate grows linearly to lr (Goyal et al., "Accurate, large
+    /// minibatch SGD: training ImageNet in 1 hour", 2017, §2.2).
+    pub fn rate_after(self, warmup: u64, lr: f64, step: u64, steps: u64) -> f64 {
+        match step.checked_sub(warmup) {
+            None => lr * (step + 1) as f64 / warmup as f64,
+            Some(step) => self.rate(lr, step, steps - warmup),
+        }
+    }
+}
+
+/// From `start` to `end` by half a cosine.
+fn between(start: f64, end: f64, share: f64) -> f64 {
+    end + (start - end) / 2.0 * (1.0 + libm::cos(std::f64::consts::PI * share))
 }
 
 #[cfg(test)]
@@ -106,6 +135,28 @@ mod tests {
         // 0.1 / 2 · (1 + cos(0.99 π)), from Python's math module.
         assert!((rate(99) - 2.4671981713420e-5).abs() < 1e-15, "{}", rate(99));
         assert_eq!(Schedule::Constant.rate(0.1, 99, 100), 0.1);
+    }
+
+    /// `torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=100)`, its formula in Python's math module.
+    #[test]
+    fn one_cycle_is_that_of_pytorch() {
+        let expected = [0.0040000000000000036, 0.029516394846410082, 0.1, 0.09994965352845243, 0.0500002, 4e-07];
+        for (step, expected) in [0, 10, 29, 30, 64, 99].into_iter().zip(expected) {
+            let rate = Schedule::OneCycle.rate(0.1, step, 100);
+            assert!((rate - expected).abs() < 1e-15, "{step}: {rate}, not {expected}");
+        }
+        assert!((1..9).all(|steps| (0..steps).all(|step| Schedule::OneCycle.rate(0.1, step, steps).is_finite())));
+    }
+
+    #[test]
+    fn a_warm_up_grows_to_the_rate_and_the_schedule_has_the_rest() {
+        let rate = |step| Schedule::Linear.rate_after(4, 0.1, step, 14);
+        let rates: Vec<f64> = (0..14).map(rate).collect();
+        assert_eq!(rates[..5], [0.025, 0.05, 0.1 * 3.0 / 4.0, 0.1, 0.1]);
+        assert!((rates[13] - 0.01).abs() < 1e-15, "a tenth is left in the last of ten steps");
+        for schedule in [Schedule::Constant, Schedule::Cosine, Schedule::Linear, Schedule::OneCycle] {
+            assert!((0..9).all(|step| schedule.rate_after(0, 0.3, step, 9) == schedule.rate(0.3, step, 9)));
+        }
     }
 
     #[test]

@@ -16,21 +16,26 @@ fn one_of(values: &[Value]) -> BoxedStrategy<Value> {
     proptest::sample::select(values.to_vec()).boxed()
 }
 
+/// The methods that take no labels: all but the first compare views.
+const WITHOUT_LABELS: [&str; 5] = ["pretext", "simsiam", "simclr", "barlow_twins", "vicreg"];
+
 /// Keys that a stage of the method may have beside its name and source.
 fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
     let mut keys = vec![];
     if method != "knn" {
-        keys.push(perhaps("epochs", (1..100u32).prop_map(Value::from)));
+        keys.push(perhaps("epochs", (2..100u32).prop_map(Value::from)));
+        keys.push(perhaps("warmup", Just(json!(1))));
         // Left out, it is the study's, larger than the few labels here.
         keys.push((2..16u32).prop_map(|batch| Some(("batch".to_owned(), json!(batch)))).boxed());
         keys.push(perhaps("lr", (1e-6..1.0f64).prop_map(Value::from)));
-        keys.push(perhaps("schedule", one_of(&[json!("constant"), json!("cosine")])));
+        let schedules = ["constant", "cosine", "linear", "one_cycle"].map(Value::from);
+        keys.push(perhaps("schedule", one_of(&schedules)));
         keys.push(perhaps("optimizer", one_of(&[json!("adam"), json!("sgd")])));
         // These are exact in single precision.
         keys.push(perhaps("momentum", (0..64u32).prop_map(|i| json!(f64::from(i) / 64.0))));
         keys.push(perhaps("weight_decay", (0..64u32).prop_map(|i| json!(f64::from(i) / 1024.0))));
     }
-    if ["pretext", "simsiam"].contains(&method) {
+    if WITHOUT_LABELS.contains(&method) {
         keys.push(perhaps("knn_every", (1..9u32).prop_map(Value::from)));
     } else {
         keys.push(perhaps("labels", one_of(&[json!(40), json!(60), json!("all")])));
@@ -42,15 +47,28 @@ fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
         let schedule = perhaps("predictor_schedule", one_of(&[json!("constant"), json!("cosine")]));
         keys.push(prop_oneof![schedule, perhaps("predictor", Just(json!(false)))].boxed());
     }
+    if method == "simclr" {
+        keys.push(perhaps("temperature", (1..64u32).prop_map(|i| json!(f64::from(i) / 64.0))));
+        keys.push(perhaps("embedding", (1..200u32).prop_map(Value::from)));
+    }
+    if method == "barlow_twins" {
+        keys.push(perhaps("lambda", (0..64u32).prop_map(|i| json!(f64::from(i) / 64.0))));
+    }
+    if method == "vicreg" {
+        for key in ["invariance", "variance", "covariance"] {
+            keys.push(perhaps(key, (0..100u32).prop_map(Value::from)));
+        }
+    }
     if method == "probe" {
         keys.push(perhaps("probe", one_of(&[json!("mlp"), json!("linear")])));
         keys.push(perhaps("frozen_norm", one_of(&[json!("train"), json!("eval")])));
     }
     let stage = move |keys: Vec<Option<(String, Value)>>| {
         let mut stage: Map<String, Value> = keys.into_iter().flatten().collect();
-        // SimSiam's is SGD unless another is given.
+        // That of methods on views is SGD unless another is given.
         let given = stage.get("optimizer").and_then(Value::as_str);
-        if given.unwrap_or(if method == "simsiam" { "sgd" } else { "adam" }) == "adam" {
+        let on_views = WITHOUT_LABELS[1..].contains(&method);
+        if given.unwrap_or(if on_views { "sgd" } else { "adam" }) == "adam" {
             stage.retain(|key, _| key != "momentum" && key != "weight_decay");
         }
         stage
@@ -60,7 +78,8 @@ fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
 
 /// A stage, and a number that picks its source among the stages before it.
 fn stage() -> BoxedStrategy<(Map<String, Value>, usize)> {
-    let method = proptest::sample::select(vec!["supervised", "pretext", "simsiam", "finetune", "probe", "knn"]);
+    let methods: Vec<&str> = fewlabel::method::kinds().iter().map(|kind| kind.name).collect();
+    let method = proptest::sample::select(methods);
     let of = |method: &'static str| {
         options(method).prop_map(move |mut options| {
             options.insert("method".to_owned(), json!(method));

@@ -201,6 +201,7 @@ impl Stage {
             ("optimizer", self.optimizer.is_some() && !trains, "a method that trains".to_owned()),
             ("lr", self.lr.is_some() && !trains, "a method that trains".to_owned()),
             ("schedule", self.schedule.is_some() && !trains, "a method that trains".to_owned()),
+            ("warmup", self.warmup.is_some() && !trains, "a method that trains".to_owned()),
             ("knn_every", self.knn_every.is_some() && uses_labels, methods(|kind| !kind.uses_labels)),
             ("momentum", self.momentum.is_some() && !sgd, "optimizer: sgd".to_owned()),
             ("weight_decay", self.weight_decay.is_some() && !sgd, "optimizer: sgd".to_owned()),
@@ -215,6 +216,10 @@ impl Stage {
         }
         if let Some([low, high]) = self.claim.filter(|[low, high]| low.0 > high.0) {
             return fail(Some("claim"), format!("claim: {} is above {}", low.0, high.0));
+        }
+        if let Some((warmup, epochs)) = self.warmup.zip(self.epochs).filter(|(warmup, epochs)| warmup.0 >= epochs.0) {
+            let message = format!("warmup: {} of {} epochs leaves none for the schedule", warmup.0, epochs.0);
+            return fail(Some("warmup"), message);
         }
         self.check_batch(images)
     }

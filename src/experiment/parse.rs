@@ -237,6 +237,8 @@ stages: [{{name: a, method: supervised, batch: 4{stage}}}]"
             "  - {name: a, method: simsiam, predictor: false, predictor: true}",
             "  - {name: a, method: probe, from: random, probe: [mlp]}",
             "  - {name: a, method: [simsiam]}",
+            "  - {name: a, method: pretext, epochs: 3, warmup: 3}",
+            "  - {name: a, method: knn, from: random, warmup: 1}",
             "  - {name: a, method: pretext, claim: [70, 60]}",
             "  - {name: a, method: pretext, claim: [70]}",
             "  - {name: a, name: b, method: pretext}",

@@ -48,6 +48,9 @@ pub struct Stage {
     /// Of the learning rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
+    /// Epochs in which the learning rate grows to `lr`, before the schedule begins; none by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup: Option<Epochs>,
     /// The method's own keys.
     #[serde(flatten)]
     pub settings: Settings,
@@ -75,13 +78,27 @@ struct Common {
     momentum: Option<Share>,
     weight_decay: Option<Share>,
     schedule: Option<Schedule>,
+    warmup: Option<Epochs>,
     knn_every: Option<Epochs>,
     claim: Option<[Percent; 2]>,
 }
 
 /// Those before and after the method's own.
 const COMMON: [&[&str]; 2] = [
-    &["name", "method", "from", "labels", "epochs", "batch", "optimizer", "lr", "momentum", "weight_decay", "schedule"],
+    &[
+        "name",
+        "method",
+        "from",
+        "labels",
+        "epochs",
+        "batch",
+        "optimizer",
+        "lr",
+        "momentum",
+        "weight_decay",
+        "schedule",
+        "warmup",
+    ],
     &["knn_every", "claim"],
 ];
 
@@ -117,7 +134,7 @@ impl<'de> Visitor<'de> for StageVisitor {
         let mut settings = Settings::new();
         let common = Common::deserialize(MapAccessDeserializer::new(Sorted { map, settings: &mut settings }))?;
         let Common { name, method, from, labels, epochs, batch, optimizer, lr, momentum, weight_decay, .. } = common;
-        let Common { schedule, knn_every, claim, .. } = common;
+        let Common { schedule, warmup, knn_every, claim, .. } = common;
         Ok(Stage {
             name,
             method,
@@ -130,6 +147,7 @@ impl<'de> Visitor<'de> for StageVisitor {
             momentum,
             weight_decay,
             schedule,
+            warmup,
             settings,
             knn_every,
             claim,
@@ -257,6 +275,7 @@ impl Experiment {
             lr: stage.lr.expect("filled in").0,
             schedule,
             head_schedule: method.head_schedule().unwrap_or(schedule),
+            warmup: stage.warmup.map_or(0, |epochs| epochs.0),
             epochs: stage.epochs.expect("filled in").0,
             batch: stage.batch.expect("filled in").0,
             seed: self.seed.0,

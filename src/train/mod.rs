@@ -207,7 +207,7 @@ fn train_epochs(
         Ok(())
     };
     let steps = recipe.steps(examples.train.len());
-    let all_steps = u64::from(recipe.epochs) * steps as u64;
+    let [all_steps, warmup] = [recipe.epochs, recipe.warmup].map(|epochs| u64::from(epochs) * steps as u64);
     let [mut batch, mut next] = [(); 2].map(|()| recipe.method.batch());
     while progress.epoch < recipe.epochs {
         let order = epoch_order(&train.indices, recipe.seed, progress.epoch);
@@ -230,7 +230,7 @@ fn train_epochs(
         while progress.step < steps {
             let done = u64::from(progress.epoch) * steps as u64 + progress.step as u64;
             let [trunk, heads] =
-                [recipe.schedule, recipe.head_schedule].map(|schedule| schedule.rate(recipe.lr, done, all_steps));
+                [recipe.schedule, recipe.head_schedule].map(|s| s.rate_after(warmup, recipe.lr, done, all_steps));
             let Progress { step, sums, .. } = &mut progress;
             let images = recipe.batch.min(order.len() - *step * recipe.batch);
             // A core that the step leaves idle makes the next batch; neither reads what the other writes.

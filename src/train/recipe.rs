@@ -32,6 +32,8 @@ pub struct Recipe {
     pub schedule: Schedule,
     /// The heads'; a constant rate of SimSiam's predictor does a little better (Chen and He, 2021, §4.2, table 1).
     pub head_schedule: Schedule,
+    /// Epochs in which both rates grow to theirs; fewer than all.
+    pub warmup: u32,
     /// At least 1.
     pub epochs: u32,
     /// Images per step, at least 1.
