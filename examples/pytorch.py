@@ -39,6 +39,15 @@ class Network(nn.Module):
         def norm(name):
             return nn.BatchNorm1d(*shapes[f"{name}.weight"])
 
+        def sequential(block):
+            """Linear layers with or without batch norm; ReLU has the numbers between them that have no tensors."""
+            numbers = sorted({int(name.split(".")[1]) for name in shapes if name.startswith(f"{block}.")})
+            layers = [nn.ReLU() for _ in range(numbers[-1] + 1)]
+            for i in numbers:
+                is_matrix = len(shapes[f"{block}.{i}.weight"]) == 2
+                layers[i] = linear(f"{block}.{i}") if is_matrix else norm(f"{block}.{i}")
+            return nn.Sequential(*layers)
+
         self.classifies = True
         layers = []
         for index in (0, 4, 8):
@@ -46,12 +55,10 @@ class Network(nn.Module):
             layers += [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2)]
         self.backbone = nn.Sequential(*layers)
         if "projector.0.weight" in shapes:
-            self.kind, self.classifies = "a backbone trained by SimSiam, with its projector and predictor", False
-            first, second = ([linear(f"projector.{i}"), norm(f"projector.{i + 1}"), nn.ReLU()] for i in (0, 3))
-            self.projector = nn.Sequential(*first, *second, linear("projector.6"), norm("projector.7"))
-            if "predictor.0.weight" in shapes:
-                hidden = [linear("predictor.0"), norm("predictor.1"), nn.ReLU()]
-                self.predictor = nn.Sequential(*hidden, linear("predictor.3"))
+            self.kind, self.classifies = "a backbone trained on two views, with what stands behind it", False
+            for block in ("projector", "predictor"):
+                if f"{block}.0.weight" in shapes:
+                    setattr(self, block, sequential(block))
         elif "classifier.weight" in shapes:
             self.kind = "a linear probe on a frozen backbone"
             self.classifier = linear("classifier")

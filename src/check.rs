@@ -30,9 +30,21 @@ pub struct Checked {
 /// checkpoints, the report.
 ///
 /// # Errors
-/// [`crate::Error::Run`] for a folder without a manifest that can be read.
+/// [`crate::Error::Run`] for a folder without a manifest.
 pub fn check_run(folder: &Path) -> Result<Checked> {
-    let manifest = Manifest::of_folder(folder)?;
+    let manifest = match Manifest::of_folder(folder) {
+        Ok(manifest) => manifest,
+        // Damaged like any other file: the hashes tell what else is.
+        Err(error) => match sums::read(folder) {
+            Ok(sums) if folder.join("manifest.json").is_file() => {
+                let mut faults = vec![first_line(&error)];
+                check_sums(folder, &sums, &mut faults);
+                let notes = vec!["without its manifest nothing else of the run can be checked".to_owned()];
+                return Ok(Checked { faults, notes, checked: String::new() });
+            }
+            _ => return Err(error),
+        },
+    };
     let mut faults = vec![];
     let mut notes = vec![];
     let listed = match sums::read(folder) {
@@ -89,7 +101,7 @@ pub fn check_run(folder: &Path) -> Result<Checked> {
     let (done, all) = (manifest.result.len(), count(jobs.len(), "stage"));
     let files = listed.map_or(String::new(), |n| format!("; {} as {} says", count(n, "file"), sums::FILE));
     let checked = format!(
-        "whole: {done} of {all} of {}{files}\nNothing is damaged; that the results are true, `fewlabel verify` finds out.",
+        "whole: {done} of {all} of {}{files}\nNothing is damaged. Whether the results are true, `fewlabel verify` finds out.",
         manifest.experiment.name
     );
     Ok(Checked { faults, notes, checked })

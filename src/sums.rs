@@ -8,7 +8,6 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::files;
-use crate::text::visible;
 
 /// Its name.
 pub(crate) const FILE: &str = "SHA256SUMS";
@@ -35,14 +34,24 @@ pub(crate) fn write(folder: &Path, paths: impl Iterator<Item = String>) -> Resul
     files::write_atomically(&folder.join(FILE), &[lines.as_bytes()])
 }
 
+/// Which of the files that the run itself writes last are not as `SHA256SUMS` says: nothing else vouches for all of them.
+pub(crate) fn changed(folder: &Path) -> Vec<&'static str> {
+    let Ok(sums) = read(folder) else { return vec![] };
+    let differs =
+        |name: &&str| sums.get(*name).is_some_and(|said| hash(&folder.join(name)).ok().as_ref() != Some(said));
+    ["manifest.json", "log.txt"].into_iter().filter(differs).collect()
+}
+
 /// Reads what [`write()`] has written, or says what is wrong with it.
 pub(crate) fn read(folder: &Path) -> io::Result<Sums> {
+    if folder.join(FILE).is_symlink() {
+        return Err(io::Error::other("is a link"));
+    }
     let bytes = files::read(&folder.join(FILE), MOST)?;
     let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not text"))?;
     let mut sums = Sums::new();
     for (line, number) in text.split_inclusive('\n').zip(1..) {
-        let bad =
-            || io::Error::other(format!("line {number} is not a SHA-256, two spaces and a path: {}", visible(line)));
+        let bad = || io::Error::other(format!("line {number} is not a SHA-256, two spaces and a path of its own"));
         let (hash, path) = line.strip_suffix('\n').and_then(entry).ok_or_else(bad)?;
         if !stays_inside(path) || sums.insert(path.to_owned(), hash.to_owned()).is_some() {
             return Err(bad());

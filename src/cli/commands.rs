@@ -113,6 +113,12 @@ pub fn report(options: Report) -> Result<()> {
 
 fn write_report(runs: &[PathBuf], data_dir: Option<&Path>, out: &Path, output: Output) -> Result<()> {
     let bar = if output == Output::Text { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    for changed in runs.iter().filter_map(|run| Some((run, experiment::changed(run)?))) {
+        experiment::log(changed.0, &changed.1)?;
+        if output == Output::Text {
+            print(&format!("{}: {}", shown(changed.0), changed.1))?;
+        }
+    }
     let path = report::write(runs, data_dir, out, &mut |what| {
         bar.set_message(what.to_owned());
         bar.tick();

@@ -33,6 +33,8 @@ pub(super) struct Folder {
     pub path: PathBuf,
     pub manifest: Manifest,
     pub console: Console,
+    /// Files that were changed after the last run had ended.
+    pub changed: Vec<&'static str>,
     lock: Lock,
 }
 
@@ -49,6 +51,7 @@ impl Folder {
         let lock = Lock::take(&path)?;
         // Checked again, under the lock.
         let mut manifest = Manifest::of_run(&path, experiment, options)?;
+        let changed = if options.fresh { vec![] } else { sums::changed(&path) };
         // What it says is true of no run that is under way.
         remove_if_there(&path.join(sums::FILE))?;
         if options.fresh {
@@ -61,7 +64,7 @@ impl Folder {
         }
         sweep(&path, experiment, &manifest)?;
         let console = Console::open(&path, options.output)?;
-        Ok(Folder { path, manifest, console, lock })
+        Ok(Folder { path, manifest, console, changed, lock })
     }
 
     /// Runs a job; `experiment` is that of its seed.
@@ -191,7 +194,8 @@ impl Folder {
         ))?;
         self.console.start_bar(name, u64::from(recipe.epochs) * steps as u64);
         let mut observer = StageObserver {
-            collapsed_below: recipe.method.output_width(&recipe.network).map(|d| COLLAPSED / (d as f64).sqrt()),
+            collapsed_below: (recipe.method.output_width(&recipe.network).filter(|_| recipe.method.can_collapse()))
+                .map(|d| COLLAPSED / (d as f64).sqrt()),
             seconds_before,
             stage: name.clone(),
             lock: &self.lock,
@@ -243,6 +247,21 @@ impl Folder {
         }
         Ok(weights)
     }
+}
+
+/// What to say of a run's files that were changed after it had ended; none if there are none.
+pub fn changed(folder: &Path) -> Option<String> {
+    said_of(&sums::changed(folder))
+}
+
+pub(super) fn said_of(changed: &[&str]) -> Option<String> {
+    let (first, are) = (changed.first()?, if changed.len() > 1 { "were" } else { "was" });
+    let names = changed.get(1).map_or((*first).to_owned(), |second| format!("{first} and {second}"));
+    Some(format!(
+        "{names} {are} changed after the run had ended: {} has another hash. Times and machine in it are vouched for by nothing \
+         else",
+        sums::FILE
+    ))
 }
 
 /// Writes `SHA256SUMS` over all that the program has made in the run directory; not while a run is writing into it.

@@ -34,7 +34,7 @@ use crate::network::Widths;
 pub use crate::optimizer::OptimizerName;
 pub(crate) use console::duration;
 pub use console::{Output, log, print};
-pub use folder::seal;
+pub use folder::{changed, seal};
 pub use labels::{Count, Labels};
 pub use lock::is_locked;
 pub(crate) use manifest::history_json;

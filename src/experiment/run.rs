@@ -9,7 +9,7 @@ use candle_core::Device;
 use serde_json::json;
 
 use super::console::{Output, duration};
-use super::folder::Folder;
+use super::folder::{Folder, said_of};
 use super::manifest::Manifest;
 use super::reuse::Finished;
 use super::{DatasetName, DatasetSpec, Experiment, Job, table};
@@ -156,6 +156,9 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     }
     for gap in gaps {
         folder.console.warn(&gap)?;
+    }
+    if let Some(changed) = said_of(&folder.changed) {
+        folder.console.warn(&changed)?;
     }
     warnings.iter().try_for_each(|line| folder.console.warn(line))?;
     for job in &jobs {

@@ -190,7 +190,14 @@ fn bad_value(text: &str, error: &serde_yaml::Error) -> Fault {
 /// What a reader says is wrong with a value, in words that users of YAML know.
 pub(super) fn in_words(message: &str) -> String {
     let message = message.replace("a sequence", "a list").replace("type: sequence", "type: list");
-    shortened(&message.replace("field identifier", "a key").replace("expected string or map", "expected a word"))
+    let mut message = message.replace("field identifier", "a key").replace("expected string or map", "expected a word");
+    // A method's own keys are read as what they are in Rust; `.nan` and `.inf` come as nothing.
+    for (rust, word) in
+        [("usize", "a whole number"), ("f64", "a number"), ("f32", "a number"), ("u32", "a whole number")]
+    {
+        message = message.replace(&format!("expected {rust}"), &format!("expected {word}"));
+    }
+    shortened(&message.replace("invalid type: null", "no finite value"))
 }
 
 /// What each part of an experiment has keys for.

@@ -14,14 +14,14 @@ use crate::network::{Layer, Network, PROJECTOR, Widths};
 pub static BARLOW_TWINS: Kind = Kind {
     name: "barlow_twins",
     title: "Barlow Twins",
-    about: "agreement of two views without redundancy between their features, on all images, without labels",
+    about: "agreement of two views whose features are uncorrelated, on all images, without labels",
     uses_labels: false,
     transfers: false,
     learner: Some(Learner {
         defaults: Defaults::of_views(),
         keys: &["lambda"],
         loss: "Barlow Twins loss",
-        about_loss: "The distance of the views' cross-correlation from the identity: 0 where they agree and no feature tells another.",
+        about_loss: "The distance of the views' cross-correlation from the identity: 0 where they agree and features are uncorrelated.",
         read: learner::<BarlowTwins>,
     }),
 };

@@ -61,6 +61,11 @@ pub trait Method: Debug + Send + Sync {
         None
     }
 
+    /// Whether its loss is lowest where all outputs are alike: a run then warns when their spread goes.
+    fn can_collapse(&self) -> bool {
+        false
+    }
+
     /// Inputs that a step takes for each image: what a batch costs in memory.
     fn views(&self) -> usize {
         1

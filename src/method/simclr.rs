@@ -82,10 +82,10 @@ impl Method for SimClr {
             let message = format!("temperature: {} is no number from 0.001 to 100", self.temperature);
             return Err(Fault::new("temperature", message));
         }
-        match (1..=MAX_WIDTH).contains(&self.embedding) {
+        match (2..=MAX_WIDTH).contains(&self.embedding) {
             true => Ok(()),
             false => {
-                Err(Fault::new("embedding", format!("embedding: {} is no width from 1 to {MAX_WIDTH}", self.embedding)))
+                Err(Fault::new("embedding", format!("embedding: {} is no width from 2 to {MAX_WIDTH}", self.embedding)))
             }
         }
     }

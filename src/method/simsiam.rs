@@ -94,6 +94,10 @@ impl Method for SimSiam {
         network.width_of(PROJECTOR)
     }
 
+    fn can_collapse(&self) -> bool {
+        true
+    }
+
     fn views(&self) -> usize {
         2
     }

@@ -22,7 +22,7 @@ pub static VICREG: Kind = Kind {
         defaults: Defaults::of_views(),
         keys: &["invariance", "variance", "covariance"],
         loss: "VICReg loss",
-        about_loss: "The weighted sum of the views' squared difference, of what their features' deviations lack of 1, and of their covariances.",
+        about_loss: "The weighted sum of the views' squared difference, of how far each feature's standard deviation falls short of 1, and of squared covariances.",
         read: learner::<VicReg>,
     }),
 };
@@ -82,6 +82,9 @@ impl Method for VicReg {
         let weights = [("invariance", self.invariance), ("variance", self.variance), ("covariance", self.covariance)];
         match weights.into_iter().find(|(_, weight)| !(0.0..=1000.0).contains(weight)) {
             Some((key, weight)) => Err(Fault::new(key, format!("{key}: {weight} is no number from 0 to 1000"))),
+            None if weights.iter().all(|(_, weight)| *weight == 0.0) => {
+                Err(Fault::new("invariance", "invariance, variance and covariance are all 0: nothing would be learnt"))
+            }
             None => Ok(()),
         }
     }

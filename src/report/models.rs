@@ -51,12 +51,12 @@ pub fn views(run: &Run, data: &Data) -> Figure {
         }
         row
     };
-    let columns = [("image", 1), ("pretext tasks, three draws", 3), ("SimSiam's views, two draws", 4)];
+    let columns = [("image", 1), ("pretext tasks, three draws", 3), ("pairs of views, two draws", 4)];
     Figure {
         id: "views".to_owned(),
         title: "Augmented views".to_owned(),
         caption: "The first training images: unchanged, as the pretext tasks rotate, shear and recolour them, and as \
-                  SimSiam's views. The label below a pretext image is what the network has to predict: rotation, \
+                  the pairs of views that SimSiam and its like compare. The label below a pretext image is what the network has to predict: rotation, \
                   shear, recolouring."
             .to_owned(),
         plot: Plot::Pictures(Pictures {

@@ -299,6 +299,38 @@ stages: [{name: simsiam, method: simsiam, epochs: 2000, batch: 16}]
     assert_eq!(left, ["r/.lock"]);
 }
 
+/// Times and machine are under no other hash, and every command seals anew: what it replaces is told first.
+#[test]
+fn what_only_the_sums_vouch_for_is_told_before_they_are_written_anew() {
+    let place = Place::new();
+    baseline(&place, "r");
+    let forge = || {
+        let manifest = std::fs::read_to_string(place.path("r/manifest.json")).unwrap();
+        let cpu = manifest.lines().find(|line| line.contains("\"cpu\": ")).unwrap();
+        place.write("r/manifest.json", manifest.replace(cpu, "    \"cpu\": \"Cray\","));
+    };
+    let told = "manifest.json was changed after the run had ended: SHA256SUMS has another hash";
+    let run = ["run", &smoke(), "--only", "baseline", "--out", "r"];
+    assert!(!place.good(&run).contains(told));
+    forge();
+    assert!(text(&place.run(&["check", "r"]).stdout).contains("manifest.json: was changed"));
+    assert!(place.good(&run).contains(told));
+    assert!(!place.good(&run).contains(told), "once");
+    forge();
+    place.write(
+        "r/manifest.json",
+        std::fs::read_to_string(place.path("r/manifest.json")).unwrap().replace("Cray", "Z80"),
+    );
+    assert!(place.good(&["report", "r"]).contains(told));
+    assert!(std::fs::read_to_string(place.path("r/log.txt")).unwrap().matches(told).count() == 2, "the log keeps it");
+    // A damaged manifest is damage like any other, and what else is damaged is told too.
+    place.write("r/manifest.json", "{");
+    place.write("r/log.txt", "x");
+    place.bad(&["check", "r"], 1);
+    let said = text(&place.run(&["check", "r"]).stdout);
+    assert!(said.contains("r/manifest.json: was changed") && said.contains("r/log.txt: was changed"), "{said}");
+}
+
 /// Every hundredth bit or so of every file, and the whole: `check` tells them apart.
 #[test]
 fn a_check_finds_each_flipped_bit_and_accepts_the_whole() {
