@@ -30,21 +30,9 @@ pub struct Checked {
 /// checkpoints, the report.
 ///
 /// # Errors
-/// [`crate::Error::Run`] for a folder without a manifest.
+/// [`crate::Error::Run`] for a folder without a manifest that can be read.
 pub fn check_run(folder: &Path) -> Result<Checked> {
-    let manifest = match Manifest::of_folder(folder) {
-        Ok(manifest) => manifest,
-        // Damaged like any other file: the hashes tell what else is.
-        Err(error) => match sums::read(folder) {
-            Ok(sums) if folder.join("manifest.json").is_file() => {
-                let mut faults = vec![first_line(&error)];
-                check_sums(folder, &sums, &mut faults);
-                let notes = vec!["without its manifest nothing else of the run can be checked".to_owned()];
-                return Ok(Checked { faults, notes, checked: String::new() });
-            }
-            _ => return Err(error),
-        },
-    };
+    let manifest = Manifest::of_folder(folder)?;
     let mut faults = vec![];
     let mut notes = vec![];
     let listed = match sums::read(folder) {

@@ -49,14 +49,14 @@ fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
     }
     if method == "simclr" {
         keys.push(perhaps("temperature", (1..64u32).prop_map(|i| json!(f64::from(i) / 64.0))));
-        keys.push(perhaps("embedding", (1..200u32).prop_map(Value::from)));
+        keys.push(perhaps("embedding", (2..200u32).prop_map(Value::from)));
     }
     if method == "barlow_twins" {
         keys.push(perhaps("lambda", (0..64u32).prop_map(|i| json!(f64::from(i) / 64.0))));
     }
     if method == "vicreg" {
         for key in ["invariance", "variance", "covariance"] {
-            keys.push(perhaps(key, (0..100u32).prop_map(Value::from)));
+            keys.push(perhaps(key, (1..100u32).prop_map(|i| json!(f64::from(i)))));
         }
     }
     if method == "probe" {
@@ -112,7 +112,7 @@ fn experiment() -> impl Strategy<Value = Value> {
             }
             // Half of the labels of a class: some are left, whatever their number.
             let validation = if validates && choose == "stratified" { 0.5 } else { 0.0 };
-            let tested = |stage: &&Value| !["pretext", "simsiam"].contains(&stage["method"].as_str().unwrap());
+            let tested = |stage: &&Value| !WITHOUT_LABELS.contains(&stage["method"].as_str().unwrap());
             let claims: Vec<Value> = listed
                 .iter()
                 .skip(1)

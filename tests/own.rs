@@ -100,7 +100,7 @@ fn mistakes_in_own_settings_are_placed() {
     assert_eq!(message("turned: 0.9", "turned: 2"), at("7:62", "stage rotation: turned: 2 is no share from 0 to 1"));
     assert_eq!(
         message("turned: 0.9", "turned: yes"),
-        at("7:70", "stage rotation: turned: invalid type: string \"yes\", expected f32")
+        at("7:70", "stage rotation: turned: invalid type: string \"yes\", expected a number")
     );
     assert!(message("turned: 0.9", "turnd: 1").contains("own.yaml:7:62: stages[0]: unknown field `turnd`"));
     assert!(message("turned: 0.9", "turnd: 1").ends_with("; did you mean `turned`?\n"));
