@@ -113,10 +113,13 @@ pub fn report(options: Report) -> Result<()> {
 
 fn write_report(runs: &[PathBuf], data_dir: Option<&Path>, out: &Path, output: Output) -> Result<()> {
     let bar = if output == Output::Text { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-    for changed in runs.iter().filter_map(|run| Some((run, experiment::changed(run)?))) {
-        experiment::log(changed.0, &changed.1)?;
+    for (run, changed) in runs.iter().filter_map(|run| Some((run, experiment::changed(run)?))) {
+        // A report elsewhere leaves the run as it is.
+        if files::is_same(run, out) {
+            experiment::log(run, &changed)?;
+        }
         if output == Output::Text {
-            print(&format!("{}: {}", shown(changed.0), changed.1))?;
+            print(&format!("{}: {changed}", shown(run)))?;
         }
     }
     let path = report::write(runs, data_dir, out, &mut |what| {

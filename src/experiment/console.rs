@@ -113,12 +113,16 @@ pub fn print(line: &str) -> Result<()> {
     }
 }
 
-/// Appends lines to a run directory's `log.txt` after the run.
+/// Appends lines to a run directory's `log.txt` after the run. Where a link or a pipe is in its place, nothing behind it is
+/// touched.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn log(folder: &Path, lines: &str) -> Result<()> {
     let path = folder.join("log.txt");
+    if path.symlink_metadata().is_ok_and(|there| !there.is_file()) {
+        return Ok(());
+    }
     write_log(&open_log(&path)?, lines).map_err(Error::io("write", &path))
 }
 

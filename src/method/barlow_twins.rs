@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::registry::{Defaults, Fault, Kind, Learner, learner};
-use super::{Batch, Method, OUTPUT_STD, two_views};
+use super::{Batch, Method, two_views};
 use crate::loss;
 use crate::network::{Layer, Network, PROJECTOR, Widths};
 
@@ -52,19 +52,7 @@ impl Method for BarlowTwins {
         })
     }
 
-    fn measures(&self) -> &[&'static str] {
-        &[OUTPUT_STD]
-    }
-
-    fn output_width(&self, network: &Network) -> Option<usize> {
-        network.width_of(PROJECTOR)
-    }
-
-    fn views(&self) -> usize {
-        2
-    }
-
-    fn drops_last(&self) -> bool {
+    fn compares_views(&self) -> bool {
         true
     }
 

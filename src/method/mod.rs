@@ -32,7 +32,7 @@ pub use views::two_views;
 
 use crate::engine::{DropoutKey, Engine, Rates};
 use crate::error::Result;
-use crate::network::{Network, Widths};
+use crate::network::{Network, PROJECTOR, Widths};
 use crate::optimizer::Schedule;
 
 /// The metric of a method that measures how far its outputs are spread ([`crate::evaluate::output_std`]).
@@ -51,14 +51,20 @@ pub trait Method: Debug + Send + Sync {
         &[]
     }
 
+    /// Whether it compares two views of each image, by [`two_views`]: a batch has two inputs for each image, the spread of the
+    /// projector's outputs is measured, and an incomplete last batch is left out.
+    fn compares_views(&self) -> bool {
+        false
+    }
+
     /// Names of the training metrics besides the loss and the accuracies, in the order of [`Batch::step`]'s sums.
     fn measures(&self) -> &[&'static str] {
-        &[]
+        if self.compares_views() { &[OUTPUT_STD] } else { &[] }
     }
 
     /// Width of the outputs whose spread [`OUTPUT_STD`] measures: healthy ones have 1/√width.
-    fn output_width(&self, _network: &Network) -> Option<usize> {
-        None
+    fn output_width(&self, network: &Network) -> Option<usize> {
+        network.width_of(PROJECTOR).filter(|_| self.compares_views())
     }
 
     /// Whether its loss is lowest where all outputs are alike: a run then warns when their spread goes.
@@ -68,12 +74,12 @@ pub trait Method: Debug + Send + Sync {
 
     /// Inputs that a step takes for each image: what a batch costs in memory.
     fn views(&self) -> usize {
-        1
+        if self.compares_views() { 2 } else { 1 }
     }
 
     /// Whether an incomplete last batch is left out.
     fn drops_last(&self) -> bool {
-        false
+        self.compares_views()
     }
 
     /// The heads' schedule; none if it is the stage's.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::registry::{Defaults, Fault, Kind, Learner, SGD_LR, learner};
-use super::{Batch, Method, OUTPUT_STD, two_views};
+use super::{Batch, Method, two_views};
 use crate::loss::{Cosines, negative_cosine};
 use crate::network::{Network, PREDICTOR, PROJECTOR, Widths};
 use crate::optimizer::{OptimizerName, Schedule};
@@ -86,23 +86,11 @@ impl Method for SimSiam {
         })
     }
 
-    fn measures(&self) -> &[&'static str] {
-        &[OUTPUT_STD]
-    }
-
-    fn output_width(&self, network: &Network) -> Option<usize> {
-        network.width_of(PROJECTOR)
-    }
-
-    fn can_collapse(&self) -> bool {
+    fn compares_views(&self) -> bool {
         true
     }
 
-    fn views(&self) -> usize {
-        2
-    }
-
-    fn drops_last(&self) -> bool {
+    fn can_collapse(&self) -> bool {
         true
     }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::barlow_twins::expander;
 use super::registry::{Defaults, Fault, Kind, Learner, learner};
-use super::{Batch, Method, OUTPUT_STD, two_views};
+use super::{Batch, Method, two_views};
 use crate::loss::{self, VicRegWeights, vicreg};
 use crate::network::{Network, PROJECTOR, Widths};
 
@@ -62,19 +62,7 @@ impl Method for VicReg {
         })
     }
 
-    fn measures(&self) -> &[&'static str] {
-        &[OUTPUT_STD]
-    }
-
-    fn output_width(&self, network: &Network) -> Option<usize> {
-        network.width_of(PROJECTOR)
-    }
-
-    fn views(&self) -> usize {
-        2
-    }
-
-    fn drops_last(&self) -> bool {
+    fn compares_views(&self) -> bool {
         true
     }
 

@@ -323,6 +323,18 @@ fn what_only_the_sums_vouch_for_is_told_before_they_are_written_anew() {
     );
     assert!(place.good(&["report", "r"]).contains(told));
     assert!(std::fs::read_to_string(place.path("r/log.txt")).unwrap().matches(told).count() == 2, "the log keeps it");
+    // A report elsewhere writes nothing into the run, and none writes behind a link.
+    place.write("r/log.txt", "mine");
+    assert!(place.good(&["report", "r", "--out", "elsewhere"]).contains("log.txt was changed"));
+    assert_eq!(std::fs::read_to_string(place.path("r/log.txt")).unwrap(), "mine");
+    #[cfg(unix)]
+    {
+        place.write("precious", "mine");
+        std::fs::remove_file(place.path("r/log.txt")).unwrap();
+        std::os::unix::fs::symlink("../precious", place.path("r/log.txt")).unwrap();
+        assert!(place.good(&["report", "r"]).contains("log.txt was changed"));
+        assert_eq!(std::fs::read_to_string(place.path("precious")).unwrap(), "mine");
+    }
 }
 
 /// Every hundredth bit or so of every file, and the whole: `check` tells them apart.
