@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use candle_core::Device;
 
 use crate::data::{Data, synthetic};
-use crate::engine::{Engine, Gradients, Input, Loss, Rates, cpu, reference};
+use crate::engine::{Engine, Gradients, Input, Loss, Rates, Statistics, cpu, reference};
 use crate::error::Result;
 use crate::experiment::Experiment;
 use crate::method::{Draw, Source};
@@ -221,6 +221,14 @@ impl Engine for Watch<'_> {
 
     fn state(&self) -> Result<State> {
         self.inner.state()
+    }
+
+    fn keep_average(&mut self, statistics: Statistics, state: &State) -> Result<()> {
+        self.inner.keep_average(statistics, state)
+    }
+
+    fn exchange_average(&mut self) -> Result<()> {
+        self.inner.exchange_average()
     }
 }
 

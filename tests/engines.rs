@@ -274,7 +274,7 @@ proptest! {
         let [ours, theirs] = ENGINES.map(|(_, open)| {
             let mut model = open(network.clone(), weights.clone(), SGD);
             let (loss, outputs, gradients) = task.gradients(&mut *model, KEY);
-            task.step(&mut *model, KEY, Rates { trunk: 0.01, heads: head_rate }, &mut Default::default()).unwrap();
+            task.step(&mut *model, KEY, Rates { heads: head_rate, ..Rates::from(0.01) }, &mut Default::default()).unwrap();
             let mut names = heads.to_vec();
             names.extend((which != 5).then_some("backbone"));
             let seen = model.forward(&[Input::eval(&input)], &names).unwrap().to_vec();

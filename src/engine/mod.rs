@@ -9,7 +9,7 @@ pub mod reference;
 
 use candle_core::Device;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::network::{Array, Network, Weights};
 use crate::optimizer::{Rule, State};
 use crate::rng::{Purpose, Stream};
@@ -34,8 +34,38 @@ pub trait Engine: Send {
     fn gradients(&mut self, inputs: &[Input], outputs: &[&str], loss: &mut Loss) -> Result<(f64, Gradients)>;
     /// The current weights.
     fn weights(&self) -> Result<Weights>;
-    /// The optimizer's current state.
+    /// The optimizer's current state, and the average's.
     fn state(&self) -> Result<State>;
+    /// From here on keeps an average of the weights beside them: after each step average ← d·average + (1 − d)·weights with
+    /// [`Rates::average`]. It starts as a copy of the weights, or as `state` has it.
+    fn keep_average(&mut self, statistics: Statistics, state: &State) -> Result<()>;
+    /// Exchanges the weights and their average: until the next exchange [`Engine::forward`] is by the average, whose running
+    /// statistics inputs in train mode move, and [`Engine::weights`] gives it. Steps, gradients and the state are refused.
+    ///
+    /// # Errors
+    /// [`Error::Usage`](crate::Error::Usage) where no average is kept.
+    fn exchange_average(&mut self) -> Result<()>;
+}
+
+/// What an average of the weights has as batch norm's running statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statistics {
+    /// Its own: those of the batches that went through it in train mode.
+    Own,
+    /// The average of the network's.
+    Averaged,
+}
+
+/// The slot of the average's arrays in a [`State`], as `average/NAME`.
+pub(crate) const AVERAGE: &str = "average";
+
+pub(crate) fn no_average() -> Error {
+    Error::Usage("no average of the weights is kept".to_owned())
+}
+
+/// What an exchange has to end before.
+pub(crate) fn exchanged() -> Error {
+    Error::Usage("weights and average are exchanged: exchange them again first".to_owned())
 }
 
 /// What a step minimises: from the outputs, in the order in which they were asked for, to the loss, and to its gradient for
@@ -78,19 +108,21 @@ pub fn open(device: &Device, network: Network, weights: Weights, rule: Rule, sta
     })
 }
 
-/// The learning rates of one step.
+/// The rates of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
     /// Of all parameters before the heads.
     pub trunk: f64,
     /// Of the heads' parameters.
     pub heads: f64,
+    /// d of the average, where one is kept ([`Engine::keep_average`]): its share that stays, from 0 to 1.
+    pub average: f64,
 }
 
 impl From<f64> for Rates {
-    /// The same for all.
+    /// The same for all parameters; an average stays as it is.
     fn from(lr: f64) -> Rates {
-        Rates { trunk: lr, heads: lr }
+        Rates { trunk: lr, heads: lr, average: 1.0 }
     }
 }
 

@@ -235,7 +235,7 @@ fn train_epochs(
             let images = recipe.batch.min(order.len() - *step * recipe.batch);
             // A core that the step leaves idle makes the next batch; neither reads what the other writes.
             let (loss, ()) = rayon::join(
-                || recipe.step(&mut *model, Rates { trunk, heads }, &mut *batch, images, sums),
+                || recipe.step(&mut *model, Rates { trunk, heads, average: 1.0 }, &mut *batch, images, sums),
                 || fill(&mut *next, *step + 1),
             );
             std::mem::swap(&mut batch, &mut next);

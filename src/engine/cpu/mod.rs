@@ -44,12 +44,12 @@ mod tail;
 mod update;
 mod winograd;
 
-use crate::engine::{Engine, Gradients, Input, Loss, Rates};
+use crate::engine::{AVERAGE, Engine, Gradients, Input, Loss, Rates, Statistics, exchanged, no_average};
 use crate::error::{Error, Result};
 use crate::network::{Array, Block, Network, Spec, Weights};
 use crate::optimizer::{Rule, State};
 use chain::{Chain, Group, Pass};
-use update::{ByTensor, Sink, Slots};
+use update::{ByTensor, Sink, Slots, approach};
 
 /// A network with its tensors and its optimizer's state.
 pub struct Model {
@@ -59,6 +59,7 @@ pub struct Model {
     rule: Rule,
     steps: u32,
     slots: Slots,
+    average: Option<Average>,
     /// Values of one input.
     input_len: usize,
     trunk: Chain,
@@ -86,15 +87,7 @@ impl Model {
                 array.values = slabs::from_rows(&array.values, inputs);
             }
         }
-        let find = |slot: &str, spec: &Spec| {
-            let name = format!("{slot}/{}", spec.name);
-            let found = state.arrays.iter().find(|array| array.name == name);
-            found.map(|array| match spec.shape[..] {
-                [_, inputs] => slabs::from_rows(&array.values, inputs),
-                _ => array.values.clone(),
-            })
-        };
-        let slots = specs.iter().map(|spec| rule.slots().iter().filter_map(|slot| find(slot, spec)).collect());
+        let slots = specs.iter().map(|spec| rule.slots().iter().filter_map(|slot| find(state, slot, spec)).collect());
         let mut tensor = 0;
         let mut chain = |blocks: &[Block], first: bool| {
             let chain = Chain::new(blocks, first, tensor);
@@ -111,6 +104,7 @@ impl Model {
             input_len: network.input_len(),
             trunk,
             slots: slots.collect(),
+            average: None,
             specs,
             weights,
             rule,
@@ -198,6 +192,10 @@ impl Model {
         }
     }
 
+    fn is_exchanged(&self) -> bool {
+        self.average.as_ref().is_some_and(|average| average.exchanged)
+    }
+
     /// Forward, loss and backward. The gradients go to `kept`, or update the weights.
     fn pass(
         &mut self,
@@ -207,6 +205,9 @@ impl Model {
         lr: Rates,
         kept: Option<&mut ByTensor>,
     ) -> Result<f64> {
+        if self.is_exchanged() {
+            return Err(exchanged());
+        }
         self.prepare(inputs, outputs)?;
         if self.groups.iter().all(|group| group.train.is_none()) {
             return Err(Error::Usage("all inputs are in eval mode: a step needs one in train mode".to_owned()));
@@ -266,6 +267,26 @@ impl Model {
     }
 }
 
+/// An average of the weights.
+struct Average {
+    /// The arrays, or the network's while they are exchanged.
+    weights: Weights,
+    statistics: Statistics,
+    exchanged: bool,
+}
+
+impl Average {
+    /// After a step. An average that equals the weights stays as it is, to the last bit.
+    fn follow(&mut self, specs: &[Spec], weights: &Weights, decay: f64) {
+        let follows = |spec: &Spec| spec.role.is_parameter() || self.statistics == Statistics::Averaged;
+        for ((spec, average), weights) in specs.iter().zip(&mut self.weights.arrays).zip(&weights.arrays) {
+            if follows(spec) {
+                approach(&mut average.values, &weights.values, (1.0 - decay) as f32);
+            }
+        }
+    }
+}
+
 /// Where an output comes from.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
@@ -292,6 +313,16 @@ fn from_rows(rows: &[f32], n: usize, x: &mut [f32]) {
     rows::transpose(rows, features, n, features, x);
 }
 
+/// The values of `slot/TENSOR` in the engine's layout, if a state has them.
+fn find(state: &State, slot: &str, spec: &Spec) -> Option<Vec<f32>> {
+    let name = format!("{slot}/{}", spec.name);
+    let found = state.arrays.iter().find(|array| array.name == name)?;
+    Some(match spec.shape[..] {
+        [_, inputs] => slabs::from_rows(&found.values, inputs),
+        _ => found.values.clone(),
+    })
+}
+
 /// An array for the outside, row by row, of a tensor's values, its gradient or an optimizer slot.
 fn array(name: String, spec: &Spec, values: &[f32]) -> Array {
     let values = match spec.shape[..] {
@@ -311,6 +342,9 @@ impl Engine for Model {
     fn step(&mut self, inputs: &[Input], outputs: &[&str], loss: &mut Loss, lr: Rates) -> Result<f64> {
         let loss = self.pass(inputs, outputs, loss, lr, None)?;
         self.steps += 1;
+        if let Some(average) = &mut self.average {
+            average.follow(&self.specs, &self.weights, lr.average);
+        }
         Ok(loss)
     }
 
@@ -328,12 +362,35 @@ impl Engine for Model {
     }
 
     fn state(&self) -> Result<State> {
+        if self.is_exchanged() {
+            return Err(exchanged());
+        }
         let mut arrays = Vec::new();
+        let mut add =
+            |slot: &str, spec: &Spec, values| arrays.push(array(format!("{slot}/{}", spec.name), spec, values));
         for (spec, slots) in self.specs.iter().zip(&self.slots) {
-            for (slot, values) in self.rule.slots().iter().zip(slots) {
-                arrays.push(array(format!("{slot}/{}", spec.name), spec, values));
+            self.rule.slots().iter().zip(slots).for_each(|(slot, values)| add(slot, spec, values));
+        }
+        let average = self.average.iter().flat_map(|average| &average.weights.arrays);
+        self.specs.iter().zip(average).for_each(|(spec, average)| add(AVERAGE, spec, &average.values));
+        Ok(State { steps: self.steps, arrays })
+    }
+
+    fn keep_average(&mut self, statistics: Statistics, state: &State) -> Result<()> {
+        let mut weights = self.weights.clone();
+        for (spec, array) in self.specs.iter().zip(&mut weights.arrays) {
+            if let Some(values) = find(state, AVERAGE, spec) {
+                array.values = values;
             }
         }
-        Ok(State { steps: self.steps, arrays })
+        self.average = Some(Average { weights, statistics, exchanged: false });
+        Ok(())
+    }
+
+    fn exchange_average(&mut self) -> Result<()> {
+        let average = self.average.as_mut().ok_or_else(no_average)?;
+        std::mem::swap(&mut self.weights, &mut average.weights);
+        average.exchanged = !average.exchanged;
+        Ok(())
     }
 }

@@ -65,6 +65,13 @@ impl Sink<'_> {
     }
 }
 
+/// `average` moves towards `weights` by the share `new` of the way.
+pub fn approach(average: &mut [f32], weights: &[f32], new: f32) {
+    const SIZE: usize = 1 << 14;
+    let chunks = average.par_chunks_mut(SIZE).zip(weights.par_chunks(SIZE));
+    chunks.for_each(|(average, weights)| approach_chunk(average, weights, new));
+}
+
 /// A rule with its rates of this step.
 #[derive(Clone, Copy)]
 enum Update {
@@ -107,6 +114,10 @@ impl Chunk<'_> {
 }
 
 simd! {
+    fn approach_chunk(average: &mut [f32], weights: &[f32], new: f32) {
+        average.iter_mut().zip(weights).for_each(|(a, w)| *a += new * (w - *a));
+    }
+
     fn sgd(weight: &mut [f32], gradient: &[f32], velocity: &mut [f32], rates: [f32; 3]) {
         let [lr, momentum, weight_decay] = rates;
         for ((w, g), v) in weight.iter_mut().zip(gradient).zip(velocity) {

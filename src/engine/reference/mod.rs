@@ -6,7 +6,9 @@ mod update;
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use crate::data::{CHANNELS, IMAGE, SIDE};
-use crate::engine::{DropoutKey, Engine, Gradients, Input, Loss, Rates, dropout_mask};
+use crate::engine::{
+    AVERAGE, DropoutKey, Engine, Gradients, Input, Loss, Rates, Statistics, dropout_mask, exchanged, no_average,
+};
 use crate::network::{Array, Block, Layer, Mode, Network, Spec, Weights};
 use crate::optimizer::{Rule, State};
 use update::Optimizer;
@@ -21,8 +23,30 @@ pub struct Model {
     /// In the network's stable order.
     tensors: Vec<(Spec, Var)>,
     optimizer: Optimizer,
+    average: Option<Average>,
     /// Of the last [`Engine::forward`].
     outputs: Vec<Vec<f32>>,
+}
+
+/// An average of the weights.
+struct Average {
+    /// In the network's stable order; the network's own while they are exchanged.
+    tensors: Vec<(Spec, Var)>,
+    statistics: Statistics,
+    exchanged: bool,
+}
+
+impl Average {
+    /// After a step.
+    fn follow(&self, tensors: &[(Spec, Var)], decay: f64) -> Result<()> {
+        for ((spec, average), (_, weight)) in self.tensors.iter().zip(tensors) {
+            if spec.role.is_parameter() || self.statistics == Statistics::Averaged {
+                let apart = (weight.as_detached_tensor() - average.as_detached_tensor())?;
+                average.set(&(average.as_detached_tensor() + (apart * (1.0 - decay))?)?)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Model {
@@ -37,7 +61,7 @@ impl Model {
         };
         let tensors = network.tensors().zip(&weights.arrays).map(var).collect::<Result<_>>()?;
         let optimizer = Optimizer::new(rule, state, device)?;
-        Ok(Model { network, device: device.clone(), tensors, optimizer, outputs: vec![] })
+        Ok(Model { network, device: device.clone(), tensors, optimizer, average: None, outputs: vec![] })
     }
 
     /// The outputs of the whole pass, each [n, width] over all inputs. Those in eval mode go first, by the statistics of
@@ -72,7 +96,14 @@ impl Model {
         places.into_iter().map(output).collect()
     }
 
+    fn is_exchanged(&self) -> bool {
+        self.average.as_ref().is_some_and(|average| average.exchanged)
+    }
+
     fn differentiate(&self, inputs: &[Input], outputs: &[&str], loss: &mut Loss) -> crate::Result<(f64, Vec<Moved>)> {
+        if self.is_exchanged() {
+            return Err(exchanged());
+        }
         let tensors = self.outputs(inputs, outputs)?;
         let on_host: Vec<Vec<f32>> = tensors.iter().map(to_host).collect::<Result<_>>()?;
         let mut gradients = vec![vec![]; tensors.len()];
@@ -144,6 +175,9 @@ impl Engine for Model {
         let heads: Vec<String> = self.network.heads.iter().flat_map(Block::tensors).map(|spec| spec.name).collect();
         self.optimizer
             .step(&gradients, |name| if heads.iter().any(|head| head == name) { lr.heads } else { lr.trunk })?;
+        if let Some(average) = &self.average {
+            average.follow(&self.tensors, lr.average)?;
+        }
         Ok(value)
     }
 
@@ -159,7 +193,35 @@ impl Engine for Model {
     }
 
     fn state(&self) -> crate::Result<State> {
-        Ok(self.optimizer.state()?)
+        if self.is_exchanged() {
+            return Err(exchanged());
+        }
+        let mut state = self.optimizer.state()?;
+        for (spec, var) in self.average.iter().flat_map(|average| &average.tensors) {
+            state.arrays.push(to_array(&format!("{AVERAGE}/{}", spec.name), var)?);
+        }
+        Ok(state)
+    }
+
+    fn keep_average(&mut self, statistics: Statistics, state: &State) -> crate::Result<()> {
+        let copy = |(spec, var): &(Spec, Var)| {
+            let name = format!("{AVERAGE}/{}", spec.name);
+            let tensor = match state.arrays.iter().find(|array| array.name == name) {
+                Some(array) => Tensor::from_slice(&array.values, array.shape.as_slice(), &self.device)?,
+                None => var.as_tensor().copy()?,
+            };
+            Ok((spec.clone(), Var::from_tensor(&tensor)?))
+        };
+        let tensors = self.tensors.iter().map(copy).collect::<Result<_>>()?;
+        self.average = Some(Average { tensors, statistics, exchanged: false });
+        Ok(())
+    }
+
+    fn exchange_average(&mut self) -> crate::Result<()> {
+        let average = self.average.as_mut().ok_or_else(no_average)?;
+        std::mem::swap(&mut self.tensors, &mut average.tensors);
+        average.exchanged = !average.exchanged;
+        Ok(())
     }
 }
 
