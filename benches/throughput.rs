@@ -43,7 +43,7 @@ fn training(c: &mut Criterion) {
 
     let (mut images, mut draws) = (vec![0.0; 64 * IMAGE], vec![]);
     augment::pretext_batch(&data, &indices[..64], 0, Purpose::Pretext, 0, &mut images, &mut draws);
-    let labels: Vec<Vec<u8>> = (0..3).map(|task| draws.iter().map(|draw| draw.labels()[task]).collect()).collect();
+    let labels: Vec<Vec<u16>> = (0..3).map(|task| draws.iter().map(|draw| draw.labels()[task]).collect()).collect();
     let heads = PRETEXT_HEADS.map(|(head, _)| head);
     let task = Task::Classify { images: &images, heads: &heads, labels: labels.iter().map(Vec::as_slice).collect() };
     let mut model = open(Network::pretext(&widths), Rule::Adam);

@@ -58,7 +58,7 @@ stages:
     let queries = features(&data.test, &asked, &mut *model)?;
     let width = bank.len() / train;
     let found = nearest(&normalized(queries, width), &normalized(bank, width), width, 3);
-    let class = |label: u8| &data.classes[usize::from(label)];
+    let class = |label: u16| &data.classes[usize::from(label)];
     for (query, near) in asked.iter().zip(found.chunks_exact(3)) {
         let near: Vec<String> = near
             .iter()

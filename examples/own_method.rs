@@ -60,7 +60,7 @@ impl Method for Rotation {
             let mut turned = [0; IMAGE];
             quarter_turns(from.images().image(index as usize), turns, &mut turned);
             to_input(&turned, out);
-            [turns]
+            [turns.into()]
         })
     }
 

@@ -5,25 +5,25 @@ use crate::neighbors::{Neighbor, nearest, normalized};
 
 /// The number of right predictions: rows of `logits` [n, classes] whose largest value, the first of several, is at
 /// their label; n labels.
-pub fn correct(logits: &[f32], labels: &[u8]) -> u32 {
+pub fn correct(logits: &[f32], labels: &[u16]) -> u32 {
     hits(logits, labels).map(u32::from).sum()
 }
 
 /// Of each row of `logits` [n, classes] whether its largest value, the first of several, is at its label; n labels.
-pub fn hits(logits: &[f32], labels: &[u8]) -> impl Iterator<Item = bool> {
+pub fn hits(logits: &[f32], labels: &[u16]) -> impl Iterator<Item = bool> {
     rows(logits, labels.len()).zip(labels).map(|(row, &label)| argmax(row) == usize::from(label))
 }
 
 /// The share of `answers` (an image's label, and whether it was right) that are right; NaN without answers.
-pub fn top1(answers: &[(u8, bool)]) -> f64 {
+pub fn top1(answers: &[(u16, bool)]) -> f64 {
     answers.iter().filter(|(_, right)| *right).count() as f64 / answers.len() as f64
 }
 
 /// The mean over the classes that have images of the share of their images that are answered right (Brodersen et al.,
 /// "The balanced accuracy and its posterior distribution", 2010; scikit-learn's `balanced_accuracy_score`). None where
 /// those classes have one size: it is [`top1`] then.
-pub fn balanced_top1(answers: &[(u8, bool)]) -> Option<f64> {
-    let mut classes = [[0u32; 2]; MAX_CLASSES];
+pub fn balanced_top1(answers: &[(u16, bool)]) -> Option<f64> {
+    let mut classes = vec![[0u32; 2]; MAX_CLASSES];
     for &(label, right) in answers {
         let [all, correct] = &mut classes[usize::from(label)];
         (*all, *correct) = (*all + 1, *correct + u32::from(right));
@@ -39,8 +39,8 @@ pub fn balanced_top1(answers: &[(u8, bool)]) -> Option<f64> {
 ///
 /// # Panics
 /// If a label is not below `classes`.
-pub fn cross_entropy_sum(logits: &[f32], labels: &[u8]) -> f64 {
-    let loss = |(row, &label): (&[f32], &u8)| {
+pub fn cross_entropy_sum(logits: &[f32], labels: &[u16]) -> f64 {
+    let loss = |(row, &label): (&[f32], &u16)| {
         let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let sum: f64 = row.iter().map(|&x| libm::exp(f64::from(x) - f64::from(max))).sum();
         libm::log(sum) + f64::from(max) - f64::from(row[usize::from(label)])
@@ -64,7 +64,7 @@ pub struct Knn {
 ///
 /// # Panics
 /// If `width` is 0, or `bank` has fewer labels than rows.
-pub fn knn_predictions(queries: Vec<f32>, bank: Vec<f32>, bank_labels: &[u8], width: usize, knn: Knn) -> Vec<usize> {
+pub fn knn_predictions(queries: Vec<f32>, bank: Vec<f32>, bank_labels: &[u16], width: usize, knn: Knn) -> Vec<usize> {
     let [queries, bank] = [queries, bank].map(|features| normalized(features, width));
     let found = nearest(&queries, &bank, width, knn.k);
     let k = found.len() / (queries.len() / width).max(1);
@@ -126,7 +126,7 @@ mod tests {
     /// `sklearn.metrics.balanced_accuracy_score(labels, taken)`, scikit-learn 1.9.1.
     #[test]
     fn balanced_accuracy_is_that_of_scikit_learn() {
-        let of = |labels: &[u8], taken: &[u8]| {
+        let of = |labels: &[u16], taken: &[u16]| {
             balanced_top1(&labels.iter().zip(taken).map(|(a, b)| (*a, a == b)).collect::<Vec<_>>())
         };
         assert_eq!(of(&[0, 0, 0, 0, 0, 0, 1, 1, 1], &[0, 0, 0, 0, 0, 1, 1, 0, 0]), Some(0.5833333333333334));
@@ -144,7 +144,14 @@ mod tests {
         assert!(cross_entropy_sum(&[1000.0, -1000.0], &[0]).abs() < 1e-12, "large logits do not overflow");
     }
 
-    fn knn_correct(queries: &[f32], labels: &[u8], bank: &[f32], bank_labels: &[u8], width: usize, knn: Knn) -> usize {
+    fn knn_correct(
+        queries: &[f32],
+        labels: &[u16],
+        bank: &[f32],
+        bank_labels: &[u16],
+        width: usize,
+        knn: Knn,
+    ) -> usize {
         let classes = knn_predictions(queries.to_vec(), bank.to_vec(), bank_labels, width, knn);
         assert_eq!(classes.len(), labels.len());
         classes.iter().zip(labels).filter(|(class, label)| **class == usize::from(**label)).count()
@@ -154,7 +161,7 @@ mod tests {
     fn knn_weighs_the_votes_of_the_nearest() {
         let bank = [1.0, 0.0, 0.9, 0.1, 0.0, 2.0, 0.1, 3.0, -1.0, 0.0];
         let labels = [3, 3, 5, 5, 7];
-        let right = |query: [f32; 2], label: u8, k: usize, temperature: f64| {
+        let right = |query: [f32; 2], label: u16, k: usize, temperature: f64| {
             knn_correct(&query, &[label], &bank, &labels, 2, Knn { k, temperature })
         };
         assert_eq!(right([5.0, 1.0], 3, 2, 0.1), 1, "lengths do not matter");
@@ -166,7 +173,7 @@ mod tests {
         assert_eq!([right(1, 0.1), right(2, 0.1), right(1, 100.0), right(2, 100.0)], [1, 0, 0, 1]);
         assert_eq!(right(1, 1e-3), 1, "no vote overflows");
         // Cosines 1 and 0.8 with T = 0.001: e¹⁰⁰⁰ and e⁸⁰⁰ would both be infinite, and the lower class would win.
-        let of = |labels: &[u8], bank: &[f32], bank_labels: &[u8], k: usize| {
+        let of = |labels: &[u16], bank: &[f32], bank_labels: &[u16], k: usize| {
             let queries = [1.0, 0.0, 0.0, 1.0];
             knn_correct(&queries[..2 * labels.len()], labels, bank, bank_labels, 2, Knn { k, temperature: 1e-3 })
         };

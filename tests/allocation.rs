@@ -48,8 +48,8 @@ fn a_steady_step_allocates_nothing() {
     let _alone = alone();
     let widths = Widths { channels: [8, 9, 10], hidden: 33, projector: 70, predictor: 20, ..Widths::default() };
     let images: Vec<f32> = (0..40 * IMAGE).map(|i| (i % 97) as f32 / 48.0 - 1.0).collect();
-    let labels: Vec<u8> = (0..20).map(|i| i % 10).collect();
-    let turns: Vec<u8> = (0..20).map(|i| i % 3).collect();
+    let labels: Vec<u16> = (0..20).map(|i| i % 10).collect();
+    let turns: Vec<u16> = (0..20).map(|i| i % 3).collect();
     let key = DropoutKey { seed: 0, epoch: 0, first: 0 };
     let supervised = Task::of_head(&"classification_head", &images[..20 * IMAGE], &labels);
     let views = [&images[..20 * IMAGE], &images[20 * IMAGE..]];

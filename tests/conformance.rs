@@ -86,7 +86,7 @@ impl Method for Coin {
             let index = if broken == "calls" { calls } else { index };
             let noise = Stream::own(draw.seed, 9, draw.epoch, index).normal();
             out.iter_mut().for_each(|x| *x += 0.1 * noise);
-            [u8::from(noise > 0.0)]
+            [u16::from(noise > 0.0)]
         })
     }
 }

@@ -28,9 +28,9 @@ fn open_reference(network: Network, weights: Weights, rule: Rule) -> Box<dyn Eng
 
 const ENGINES: [(&str, Open); 2] = [("cpu", open_cpu), ("reference", open_reference)];
 
-fn labels(n: usize, classes: u32) -> Vec<u8> {
+fn labels(n: usize, classes: u32) -> Vec<u16> {
     let mut stream = Stream::new(0, Purpose::Labels, 0, 1);
-    (0..n).map(|_| stream.below(classes) as u8).collect()
+    (0..n).map(|_| stream.below(classes) as u16).collect()
 }
 
 /// A network of `layers` on images, a linear head of 5 classes, and random weights without special values.

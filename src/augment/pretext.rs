@@ -45,8 +45,8 @@ impl Pretext {
     }
 
     /// The labels of the rotation, shear and colour heads.
-    pub fn labels(&self) -> [u8; 3] {
-        [self.quarter_turns, self.shear, self.color as u8]
+    pub fn labels(&self) -> [u16; 3] {
+        [self.quarter_turns.into(), self.shear.into(), self.color as u16]
     }
 
     /// The transformed `image`, both [3, 32, 32].

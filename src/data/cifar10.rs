@@ -160,7 +160,7 @@ fn load_parts(source: &Source, parts: &[Part]) -> Result<Data> {
         let (set, first) =
             if index == last { (&mut data.test, 0) } else { (&mut data.train, records(&parts[..index])) };
         for (at, record) in (first..).zip(contents.chunks_exact(RECORD)) {
-            set.labels[at] = record[0];
+            set.labels[at] = record[0].into();
             set.images[at * IMAGE..][..IMAGE].copy_from_slice(&record[1..]);
         }
         Ok(())

@@ -70,7 +70,7 @@ fn load_archive(path: &Path, md5: &str, sizes: [usize; 2]) -> Result<Data> {
             if usize::from(record[1]) >= CLASSES {
                 return Err(bad(format!("{}: a label is {}, expected one below {CLASSES}", FILES[index], record[1])));
             }
-            set.labels.push(record[1]);
+            set.labels.push(record[1].into());
             set.images.extend_from_slice(&record[2..]);
         }
         Ok(set)

@@ -22,8 +22,8 @@ pub const CHANNELS: usize = 3;
 pub const IMAGE: usize = CHANNELS * SIDE * SIDE;
 /// Classes of CIFAR-10 and of the synthetic set.
 pub const CLASSES: usize = 10;
-/// Classes that a data set can have: a label is a byte.
-pub const MAX_CLASSES: usize = 256;
+/// Classes that a data set can have.
+pub const MAX_CLASSES: usize = 1000;
 
 /// Images as `u8` [n, 3, 32, 32], with a label below the number of classes for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct Dataset {
     /// One after the other.
     pub images: Vec<u8>,
     /// One for each image.
-    pub labels: Vec<u8>,
+    pub labels: Vec<u16>,
 }
 
 impl Dataset {
@@ -92,14 +92,13 @@ pub struct ClassCount {
 
 impl Data {
     /// The classes by label, with their numbers of images.
+    ///
+    /// # Panics
+    /// If a label is none of them.
     pub fn class_counts(&self) -> Vec<ClassCount> {
-        let count = |set: &Dataset, label: usize| set.labels.iter().filter(|&&of| usize::from(of) == label).count();
-        let classes = self.classes.iter().enumerate();
-        let class = |(label, name): (usize, &String)| ClassCount {
-            name: name.clone(),
-            train: count(&self.train, label),
-            test: count(&self.test, label),
-        };
+        let [train, test] = [&self.train, &self.test].map(|set| set.class_sizes(self.classes.len()));
+        let classes = self.classes.iter().zip(train.into_iter().zip(test));
+        let class = |(name, (train, test)): (&String, _)| ClassCount { name: name.clone(), train, test };
         classes.map(class).collect()
     }
 
@@ -111,7 +110,8 @@ impl Data {
     }
 
     /// SHA-256 over the classes' names, then labels and pixels of the training and the test images; each name and each
-    /// set after its length in eight bytes, little end first.
+    /// set after its length in eight bytes, little end first. A label is one byte; where there are more than 256 classes
+    /// two, little end first.
     pub fn sha256(&self) -> String {
         let mut hash = Sha256::new();
         let length = |n: usize| (n as u64).to_le_bytes();
@@ -122,9 +122,36 @@ impl Data {
         }
         for set in [&self.train, &self.test] {
             hash.update(length(set.len()));
-            hash.update(&set.labels);
+            for label in set.labels.iter().map(|label| label.to_le_bytes()) {
+                hash.update(&label[..if self.classes.len() > 256 { 2 } else { 1 }]);
+            }
             hash.update(&set.images);
         }
         files::hex(&hash.finalize())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The hashes that experiment files have: a label is a byte as long as it can be one.
+    #[test]
+    fn labels_of_many_classes_are_hashed_as_two_bytes() {
+        let of = |classes: usize, bytes: &[u8]| {
+            let names: Vec<String> = (0..classes).map(|class| class.to_string()).collect();
+            let set = |labels: &[u16]| Dataset { images: vec![7; labels.len()], labels: labels.to_vec() };
+            let data = Data { train: set(&[255, 1]), test: set(&[0]), classes: names.clone() };
+            let mut plain = (classes as u64).to_le_bytes().to_vec();
+            for name in &names {
+                plain.extend((name.len() as u64).to_le_bytes());
+                plain.extend(name.bytes());
+            }
+            let train = [&2u64.to_le_bytes()[..], &bytes[..bytes.len() * 2 / 3], &[7, 7]].concat();
+            let test = [&1u64.to_le_bytes()[..], &bytes[bytes.len() * 2 / 3..], &[7]].concat();
+            assert_eq!(data.sha256(), files::sha256(&[plain, train, test].concat()), "{classes} classes");
+        };
+        of(256, &[255, 1, 0]);
+        of(257, &[255, 0, 1, 0, 0, 0]);
     }
 }

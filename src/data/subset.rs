@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     fn dataset() -> Dataset {
-        let labels: Vec<u8> = (0..400).map(|i| (i * i % 10) as u8).chain((0..400).map(|i| (i % 10) as u8)).collect();
+        let labels: Vec<u16> = (0..400).map(|i| (i * i % 10) as u16).chain((0..400).map(|i| (i % 10) as u16)).collect();
         Dataset { images: vec![], labels }
     }
 
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn proportional_labels_are_drawn_as_stratified_ones() {
-        let labels: Vec<u8> = (0..200).map(|i| (i * 7 % 10) as u8).collect();
+        let labels: Vec<u16> = (0..200).map(|i| (i * 7 % 10) as u16).collect();
         let train = Dataset { images: vec![], labels };
         let draw = |choose, count, seed| labelled(&train, &classes(), choose, count, seed).unwrap();
         for count in [10, 50, 200] {

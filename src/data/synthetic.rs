@@ -24,7 +24,7 @@ const CLASS_NAMES: [&str; CLASSES] =
     ["drop", "ring", "house", "triangle", "cross", "Y", "half disc", "arrow", "T", "L"];
 
 fn draw(n: usize, seed: u64, purpose: Purpose) -> Dataset {
-    let labels: Vec<u8> = (0..n).map(|i| (i % CLASSES) as u8).collect();
+    let labels: Vec<u16> = (0..n).map(|i| (i % CLASSES) as u16).collect();
     let mut images = vec![0; n * IMAGE];
     images.par_chunks_exact_mut(IMAGE).enumerate().for_each(|(i, image)| {
         paint(image, (i % CLASSES) as u8, &mut Stream::new(seed, purpose, 0, i as u32));

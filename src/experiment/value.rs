@@ -78,7 +78,7 @@ number!(
 );
 number!(
     /// Classes of a data set.
-    Classes, usize, "a whole number of classes from 2 to 256", |v| whole(v, 2.0, 256.0)
+    Classes, usize, "a whole number of classes from 2 to 1000", |v| whole(v, 2.0, 1000.0)
 );
 number!(
     /// A learning rate.

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Usage`] for labels of another number than rows, and for one that is no class.
-pub fn cross_entropy(logits: &[f32], labels: &[u8], gradient: &mut Vec<f32>) -> Result<f64> {
+pub fn cross_entropy(logits: &[f32], labels: &[u16], gradient: &mut Vec<f32>) -> Result<f64> {
     let n = labels.len();
     if n == 0 || !logits.len().is_multiple_of(n) {
         return Err(Error::Usage(format!("{n} labels for {} logits", logits.len())));

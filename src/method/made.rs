@@ -12,7 +12,7 @@ use crate::loss::cross_entropy;
 /// the example of that index and gives its label for each head; it is called from several threads, in any order.
 pub fn made<const K: usize>(
     heads: [&'static str; K],
-    make: impl Fn(&Source, u32, Draw, &mut [f32]) -> [u8; K] + Send + Sync + 'static,
+    make: impl Fn(&Source, u32, Draw, &mut [f32]) -> [u16; K] + Send + Sync + 'static,
 ) -> Box<dyn Batch> {
     Box::new(Made {
         heads,
@@ -30,11 +30,11 @@ struct Made<F, const K: usize> {
     draw: Draw,
     input: Vec<f32>,
     /// By example, then by head.
-    drawn: Vec<[u8; K]>,
-    labels: [Vec<u8>; K],
+    drawn: Vec<[u16; K]>,
+    labels: [Vec<u16>; K],
 }
 
-impl<F: Fn(&Source, u32, Draw, &mut [f32]) -> [u8; K] + Send + Sync, const K: usize> Batch for Made<F, K> {
+impl<F: Fn(&Source, u32, Draw, &mut [f32]) -> [u16; K] + Send + Sync, const K: usize> Batch for Made<F, K> {
     fn fill(&mut self, from: &Source, indices: &[u32], draw: Draw) {
         self.draw = draw;
         self.input.resize(indices.len() * from.width(), 0.0);
@@ -66,7 +66,7 @@ impl<F: Fn(&Source, u32, Draw, &mut [f32]) -> [u8; K] + Send + Sync, const K: us
         &self.input
     }
 
-    fn labels(&self) -> &[Vec<u8>] {
+    fn labels(&self) -> &[Vec<u16>] {
         &self.labels
     }
 }

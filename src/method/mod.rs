@@ -130,7 +130,7 @@ pub trait Batch: Send {
     }
 
     /// The labels of each head.
-    fn labels(&self) -> &[Vec<u8>] {
+    fn labels(&self) -> &[Vec<u16>] {
         &[]
     }
 }

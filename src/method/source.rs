@@ -13,7 +13,7 @@ pub enum Source<'a> {
         /// Of a row.
         width: usize,
         /// One for each row.
-        labels: Vec<u8>,
+        labels: Vec<u16>,
     },
 }
 
@@ -30,7 +30,7 @@ impl Source<'_> {
     ///
     /// # Panics
     /// If there is no such example.
-    pub fn label(&self, index: u32) -> u8 {
+    pub fn label(&self, index: u32) -> u16 {
         match self {
             Source::Images(data) => data.labels[index as usize],
             Source::Features { labels, .. } => labels[index as usize],

@@ -95,7 +95,7 @@ pub struct Scatter {
     pub classes: Vec<String>,
     /// From 0 to [`EXTENT`], y downwards.
     pub points: Vec<[u16; 2]>,
-    pub labels: Vec<u8>,
+    pub labels: Vec<u16>,
     /// Of the points' images among the test images; empty where they are all of them, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<u32>,

@@ -8,20 +8,24 @@ use super::text::{self, Label};
 
 /// More classes than this are drawn without counts, small.
 pub const FEW: usize = 20;
+/// More classes than this are drawn without names: letters as small as their cells cannot be read.
+pub const NAMED: usize = 256;
 
 /// Size of a cell, of the names, and the room that a name has, in pixels.
 fn sizes(classes: usize) -> [f64; 3] {
     match classes {
         ..=FEW => [38.0, 12.0, 200.0],
         21..=64 => [13.0, 10.0, 150.0],
-        _ => [9.0, 8.0, 110.0],
+        65..=NAMED => [9.0, 8.0, 110.0],
+        _ => [2.0, 0.0, 0.0],
     }
 }
 
 pub fn matrix(matrix: &Matrix) -> ([f64; 2], String) {
     let n = matrix.classes.len();
     let [cell, size, room] = sizes(n);
-    let names = matrix.classes.iter().map(|name| text::width(name, size).min(room)).fold(0.0, f64::max);
+    let widths = matrix.classes.iter().filter(|_| n <= NAMED).map(|name| text::width(name, size).min(room));
+    let names = widths.fold(0.0, f64::max);
     let (left, top, side) = (names + 30.0, if n <= FEW { 20.0 } else { 8.0 }, n as f64 * cell);
     let mut out = String::new();
     if n <= FEW {
@@ -32,7 +36,7 @@ pub fn matrix(matrix: &Matrix) -> ([f64; 2], String) {
     let bottom = top + side;
     // The names of columns stand upright where they are too close to lean.
     let (turn, depth) = if n <= FEW { (-45.0, names * 0.75 + 6.0) } else { (-90.0, names) };
-    for (i, name) in matrix.classes.iter().enumerate() {
+    for (i, name) in matrix.classes.iter().enumerate().filter(|_| n <= NAMED) {
         let middle = (i as f64 + 0.5) * cell + size / 3.0;
         let name_at = |at: [f64; 2], turn| Label { anchor: "end", size, room, turn, ..Label::at(at[0], at[1]) };
         name_at([left - 8.0, top + middle], 0.0).write(&mut out, name);
@@ -104,12 +108,26 @@ fn shade(share: f64) -> [u8; 3] {
 mod tests {
     use super::*;
 
+    fn drawn(n: usize) -> (Vec<String>, [f64; 2], String) {
+        let classes: Vec<String> = (0..n).map(|class| format!("class {class:03}")).collect();
+        let counts = (0..n).map(|row| (0..n).map(|column| (row * column) as u32 % 7 + 1).collect()).collect();
+        let (size, drawn) = matrix(&Matrix { classes: classes.clone(), counts });
+        (classes, size, drawn)
+    }
+
+    #[test]
+    fn more_classes_than_can_be_named_are_a_picture() {
+        let (_, [width, height], drawn) = drawn(1000);
+        assert!(drawn.contains("data-cells=\"30.0 8.0 2\"") && !drawn.contains("class 0"), "{}", &drawn[..200]);
+        assert!(width > 2000.0 && height > 2000.0 && width < 2100.0 && height < 2100.0, "{width} × {height}");
+        // 3 bytes for each of a million pixels, before they are packed.
+        assert!(drawn.len() < 1_500_000, "{} bytes", drawn.len());
+    }
+
     #[test]
     fn many_classes_keep_their_names_and_stay_small() {
         for n in [2, 20, 21, 64, 65, 256] {
-            let classes: Vec<String> = (0..n).map(|class| format!("class {class:03}")).collect();
-            let counts = (0..n).map(|row| (0..n).map(|column| (row * column) as u32 % 7 + 1).collect()).collect();
-            let ([width, height], drawn) = matrix(&Matrix { classes: classes.clone(), counts });
+            let (classes, [width, height], drawn) = drawn(n);
             for name in &classes {
                 assert_eq!(drawn.matches(&format!(">{name}</text>")).count(), 2, "{n}: at both axes");
             }

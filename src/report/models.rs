@@ -4,7 +4,7 @@ use candle_core::Device;
 use rayon::prelude::*;
 
 use super::figure::{EXTENT, Figure, Matrix, Picture, Pictures, Plot, Scatter};
-use super::matrix::FEW;
+use super::matrix::{FEW, NAMED};
 use super::run::Run;
 use super::sheet::{firsts, mapped, some};
 use super::tested::Tested;
@@ -83,10 +83,20 @@ pub fn confusion(Tested { stage, matrix, .. }: &Tested) -> Figure {
         id: format!("confusion-{stage}"),
         title: format!("Confusion matrix of {stage}"),
         caption: format!(
-            "Test images by their class (row) and the class predicted for them (column); the colour is the share of the row.{}",
-            most_confused(matrix)
+            "Test images by their class (row) and the class predicted for them (column); the colour is the share of the \
+             row.{}{}",
+            most_confused(matrix),
+            nameless(matrix.classes.len())
         ),
         plot: Plot::Matrix(matrix.clone()),
+    }
+}
+
+/// Why a figure of so many classes does not name them, where it does not.
+fn nameless(classes: usize) -> String {
+    match classes {
+        ..=NAMED => String::new(),
+        _ => format!(" The names of {classes} classes have no room: the page gives those under the pointer."),
     }
 }
 
@@ -237,12 +247,17 @@ fn map(name: &str, layout: &[[f32; 2]], test: &[u32], data: &Data) -> Figure {
         true => "all test images".to_owned(),
         false => format!("{n} of the {all} test images, chosen at random"),
     };
+    let alike = match data.classes.len() {
+        ..=NAMED => "",
+        _ => " Several classes share a colour and a marker.",
+    };
     Figure {
         id: format!("umap-{name}"),
         title: format!("Feature map (UMAP) of {}", titled(name)),
         caption: format!(
             "UMAP of the backbone's features of {images}: images with similar features lie close together. Axes, and \
-             distances between clusters, have no meaning."
+             distances between clusters, have no meaning.{alike}{}",
+            nameless(data.classes.len())
         ),
         plot: Plot::Scatter(Scatter {
             classes: data.classes.iter().map(|name| visible(name).into_owned()).collect(),

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::figure::{EXTENT, Scatter};
+use super::matrix::NAMED;
 use super::svg::COLORS;
 use super::text::{self, Label};
 
@@ -103,7 +104,10 @@ pub fn scatter(scatter: &Scatter) -> ([f64; 2], String) {
             }
         };
     }
-    let width = legend(&mut out, &scatter.classes, [side + 2.0 * margin, margin], side);
+    let width = match scatter.classes.len() {
+        ..=NAMED => legend(&mut out, &scatter.classes, [side + 2.0 * margin, margin], side),
+        _ => 0.0,
+    };
     ([side + 2.0 * margin + width, side + 2.0 * margin], out)
 }
 
@@ -140,8 +144,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_many_classes_as_a_label_can_name_look_different() {
-        let styles: BTreeSet<String> = (0..256).map(|class| format!("{:?}", style(class))).collect();
-        assert_eq!(styles.len(), 256);
+    fn as_many_classes_as_a_legend_names_look_different() {
+        let styles: BTreeSet<String> = (0..NAMED).map(|class| format!("{:?}", style(class))).collect();
+        assert_eq!(styles.len(), NAMED);
     }
 }

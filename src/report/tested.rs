@@ -55,8 +55,8 @@ pub fn test(run: &Run, data: &Data) -> Result<Vec<Tested>> {
         for (&label, &taken) in data.test.labels.iter().zip(&taken) {
             counts[usize::from(label)][taken] += 1;
         }
-        let right = |(&label, &taken): (&u8, &usize)| (label, usize::from(label) == taken);
-        let answers: Vec<(u8, bool)> = data.test.labels.iter().zip(&taken).map(right).collect();
+        let right = |(&label, &taken): (&u16, &usize)| (label, usize::from(label) == taken);
+        let answers: Vec<(u16, bool)> = data.test.labels.iter().zip(&taken).map(right).collect();
         let metrics =
             [("test_top1", Some(top1(&answers))), ("test_balanced_top1", balanced_top1(&answers)), ("test_loss", loss)];
         let metrics: BTreeMap<String, f64> =

@@ -83,7 +83,7 @@ impl Monitor {
     ///
     /// # Errors
     /// The engine's.
-    pub fn answers(&self, queries: Subset, bank: Subset, model: &mut dyn Engine) -> Result<Vec<(u8, bool)>> {
+    pub fn answers(&self, queries: Subset, bank: Subset, model: &mut dyn Engine) -> Result<Vec<(u16, bool)>> {
         let classes = self.predictions(queries, bank, model)?;
         let labels = queries.1.iter().map(|&index| queries.0.labels[index as usize]);
         Ok(labels.zip(classes).map(|(label, class)| (label, class == usize::from(label))).collect())
@@ -97,7 +97,7 @@ impl Monitor {
         if queries.1.is_empty() {
             return Ok(vec![]);
         }
-        let labels: Vec<u8> = bank.1.iter().map(|&index| bank.0.labels[index as usize]).collect();
+        let labels: Vec<u16> = bank.1.iter().map(|&index| bank.0.labels[index as usize]).collect();
         let [rows, known] = [queries, bank].map(|(data, indices)| features(data, indices, model));
         let (rows, known) = (rows?, known?);
         let width = rows.len() / queries.1.len();

@@ -237,7 +237,7 @@ stages: [{name: baseline, method: supervised, epochs: 1, batch: 10}]";
 
 impl Place {
     /// The line that makes the folder a data set, by `data --folder`.
-    fn dataset(&self, folder: &str, options: &[&str]) -> String {
+    pub fn dataset(&self, folder: &str, options: &[&str]) -> String {
         let printed = self.good(&[&["data", "--folder", folder], options].concat());
         printed.lines().last().unwrap().to_owned()
     }
@@ -329,7 +329,7 @@ fn the_real_data_is_accepted_and_one_flipped_bit_is_not() {
     let rest = [(20_000, "data_batch_3"), (30_000, "data_batch_4"), (40_000, "data_batch_5")];
     let rest = rest.map(|(first, name)| (&images.train, first..first + 10_000, name));
     for (set, range, name) in sets.into_iter().chain(rest).chain([(&images.test, 0..10_000, "test_batch")]) {
-        let record = |i: usize| [&[set.labels[i]][..], set.image(i)].concat();
+        let record = |i: usize| [&[set.labels[i] as u8][..], set.image(i)].concat();
         place.write(&format!("copy/cifar-10-batches-bin/{name}.bin"), range.flat_map(record).collect::<Vec<u8>>());
     }
     place.good(&["data", "--data-dir", "copy"]);

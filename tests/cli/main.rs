@@ -1,6 +1,7 @@
 //! The binary from outside: its contract, and how it handles bad input.
 
 mod bad_input;
+mod classes;
 mod data;
 mod interruption;
 mod labels;

@@ -16,14 +16,14 @@ pub fn noise(len: usize, index: u32) -> Vec<f32> {
 #[derive(Clone)]
 pub enum Task<'a> {
     /// The sum over heads of the cross-entropy with their labels.
-    Classify { images: &'a [f32], heads: &'a [&'a str], labels: Vec<&'a [u8]> },
+    Classify { images: &'a [f32], heads: &'a [&'a str], labels: Vec<&'a [u16]> },
     /// SimSiam's negative cosine of two views; without a predictor p is z.
     Siamese { views: [&'a [f32]; 2], predictor: bool, stop_gradient: bool },
 }
 
 impl<'a> Task<'a> {
     /// One head's labels.
-    pub fn of_head(head: &'a &'a str, images: &'a [f32], labels: &'a [u8]) -> Task<'a> {
+    pub fn of_head(head: &'a &'a str, images: &'a [f32], labels: &'a [u16]) -> Task<'a> {
         Task::Classify { images, heads: std::slice::from_ref(head), labels: vec![labels] }
     }
 

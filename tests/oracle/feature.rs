@@ -136,7 +136,7 @@ impl Linear {
 }
 
 /// The mean cross-entropy and its gradient.
-pub fn cross_entropy(logits: &Rows, labels: &[u8]) -> (f64, Rows) {
+pub fn cross_entropy(logits: &Rows, labels: &[u16]) -> (f64, Rows) {
     let n = labels.len();
     let (mut loss, mut g) = (0.0, logits.clone());
     for (i, label) in labels.iter().map(|&label| usize::from(label)).enumerate() {

@@ -52,7 +52,7 @@ fn backbone_back(layers: Vec<Conv>, g: &Rows, weights: &Tensors, gradients: &mut
 }
 
 /// The loss of one step of the supervised network, and all gradients.
-fn supervised(images: &[f32], labels: &[u8], key: DropoutKey, p: f32, weights: &mut Tensors) -> (f64, Tensors) {
+fn supervised(images: &[f32], labels: &[u16], key: DropoutKey, p: f32, weights: &mut Tensors) -> (f64, Tensors) {
     let one = groups(&[(labels.len(), true)]);
     let (layers, x) = backbone(images, &one, weights);
     let hidden = weights["fc.bias"].len();

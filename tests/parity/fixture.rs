@@ -63,7 +63,11 @@ impl Fixture {
         self.tensor(name).flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
     }
 
-    /// Small integers: labels, choices, flags, pixels.
+    pub fn labels(&self, name: &str) -> Vec<u16> {
+        self.u8s(name).into_iter().map(u16::from).collect()
+    }
+
+    /// Small integers: choices, flags, pixels.
     pub fn u8s(&self, name: &str) -> Vec<u8> {
         self.tensor(name).flatten_all().unwrap().to_dtype(DType::U8).unwrap().to_vec1().unwrap()
     }

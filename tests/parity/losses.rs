@@ -44,7 +44,7 @@ pub fn meets(fixture: &Fixture) {
         "loss-fixmatch" => {
             let [logits, weak, strong] = ["logits", "weak_logits", "strong_logits"].map(|name| fixture.f32s(name));
             let (n, mut of_logits, mut of_strong) = (fixture.tensor("weak_logits").dims()[0], vec![], vec![]);
-            let labelled = cross_entropy(&logits, &fixture.u8s("labels"), &mut of_logits).unwrap();
+            let labelled = cross_entropy(&logits, &fixture.labels("labels"), &mut of_logits).unwrap();
             let (unlabelled, share) = consistency(&weak, &strong, n, of("threshold"), &mut of_strong);
             assert_eq!(share, fixture.f64s("mask_share64")[0]);
             let gradients = vec![("logits".to_owned(), of_logits), ("strong_logits".to_owned(), of_strong)];

@@ -69,7 +69,7 @@ fn model(kind: Kind, fixture: &Fixture, network: Network, rule: Rule) -> Box<dyn
 }
 
 pub fn supervised(kind: Kind, fixture: &Fixture) {
-    let (images, labels) = (fixture.f32s("images"), fixture.u8s("labels"));
+    let (images, labels) = (fixture.f32s("images"), fixture.labels("labels"));
     let task = Task::of_head(&"classification_head", &images, &labels);
     let mut model = train(kind, fixture, &task, Rule::Adam, 1e-3, Schedule::Constant, &["train_logits"]);
     let logits = &model.forward(&[Input::eval(&images)], &["classification_head"]).unwrap()[0];
@@ -78,7 +78,7 @@ pub fn supervised(kind: Kind, fixture: &Fixture) {
 
 pub fn pretext(kind: Kind, fixture: &Fixture) {
     let images = fixture.f32s("images");
-    let labels = ["rotation_labels", "shear_labels", "color_labels"].map(|name| fixture.u8s(name));
+    let labels = ["rotation_labels", "shear_labels", "color_labels"].map(|name| fixture.labels(name));
     let heads = PRETEXT_HEADS.map(|(head, _)| head);
     let task = Task::Classify { images: &images, heads: &heads, labels: labels.iter().map(Vec::as_slice).collect() };
     let outputs = ["rotation_logits", "shear_logits", "color_logits"];
@@ -158,7 +158,7 @@ fn is_shift(name: &str) -> bool {
 }
 
 pub fn probe(kind: Kind, fixture: &Fixture) {
-    let (images, labels) = (fixture.f32s("images"), fixture.u8s("labels"));
+    let (images, labels) = (fixture.f32s("images"), fixture.labels("labels"));
     let task = Task::of_head(&"classifier", &images, &labels);
     for (prefix, mode) in [("strict", Mode::Eval), ("seed", Mode::Train)] {
         let mut network = describe(fixture);

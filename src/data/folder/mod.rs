@@ -62,7 +62,7 @@ impl Folder {
 /// Reads all images.
 ///
 /// # Errors
-/// [`Error::Data`] for a folder without `train` or `test`, with fewer than 2 or more than 256 classes, for test classes
+/// [`Error::Data`] for a folder without `train` or `test`, with fewer than 2 or more than 1,000 classes, for test classes
 /// without a folder in `train`, classes without training images, a class whose name is not text, and for images that
 /// cannot be read or have more than 200 million pixels (100 million of 16 bits a channel): all of them are counted, the
 /// first ten named.
@@ -106,8 +106,8 @@ fn names<'a>(part: impl Iterator<Item = &'a (String, Vec<PathBuf>)>) -> Vec<&'a 
 }
 
 /// Labels and paths of all images of a part, class by class.
-fn labelled(part: Classes, classes: &[String]) -> (Vec<u8>, Vec<PathBuf>) {
-    let label = |class: &String| classes.iter().position(|known| known == class).expect("a class of train") as u8;
+fn labelled(part: Classes, classes: &[String]) -> (Vec<u16>, Vec<PathBuf>) {
+    let label = |class: &String| classes.iter().position(|known| known == class).expect("a class of train") as u16;
     let images = part.into_iter().flat_map(|(class, paths)| {
         let label = label(&class);
         paths.into_iter().map(move |path| (label, path))
