@@ -43,8 +43,8 @@ impl Default for Rotation {
 
 impl Method for Rotation {
     fn network(&self, widths: &Widths) -> Network {
-        let Network { trunk, .. } = Network::supervised(widths);
-        Network { trunk, heads: vec![Block::linear("rotation_head", widths.hidden, 4, &[])] }
+        let heads = vec![Block::linear("rotation_head", widths.hidden, 4, &[])];
+        Network { heads, ..Network::supervised(widths) }
     }
 
     fn heads(&self) -> &[Head] {

@@ -5,7 +5,7 @@ mod common;
 
 use candle_core::Device;
 use common::{Task, noise};
-use fewlabel::data::IMAGE;
+use fewlabel::data::{IMAGE, SIDE};
 use fewlabel::engine::{DropoutKey, Engine, Gradients, Input, Rates, cpu, reference};
 use fewlabel::network::{Array, Block, Layer, Mode, Network, Probe, Weights, Widths};
 use fewlabel::optimizer::{Rule, State};
@@ -35,11 +35,11 @@ fn labels(n: usize, classes: u32) -> Vec<u16> {
 
 /// A network of `layers` on images, a linear head of 5 classes, and random weights without special values.
 fn tiny(layers: &[Layer], features: usize) -> (Network, Weights) {
-    let named = |(i, layer): (usize, &Layer)| (format!("body.{i}"), *layer);
+    let named = |(i, layer): (usize, &Layer)| (format!("body.{i}"), layer.clone());
     let body = Block { name: "body", layers: layers.iter().enumerate().map(named).collect(), frozen: None };
     let linear = Layer::Linear { inputs: features, outputs: 5 };
     let head = Block { name: "head", layers: vec![("head".to_owned(), linear)], frozen: None };
-    let network = Network { trunk: vec![body], heads: vec![head] };
+    let network = Network { side: SIDE, trunk: vec![body], heads: vec![head] };
     let mut weights = Weights::init(&network, 1);
     for (i, array) in weights.arrays.iter_mut().enumerate().filter(|(_, a)| !a.name.contains("running")) {
         let noise = noise(array.values.len(), i as u32);
@@ -76,7 +76,7 @@ fn check_gradient(open: Open, network: &Network, weights: &Weights, task: &Task,
 
 #[test]
 fn every_layer_has_the_gradient_of_its_function() {
-    let conv = |inputs, outputs| Layer::Conv3x3 { inputs, outputs };
+    let conv = |inputs, outputs| Layer::conv3x3(inputs, outputs);
     let norm = |channels| Layer::BatchNorm { channels };
     let linear = |inputs, outputs| Layer::Linear { inputs, outputs };
     let cases: [(&str, Vec<Layer>, usize); 7] = [
@@ -102,7 +102,7 @@ fn every_layer_has_the_gradient_of_its_function() {
 /// candle's own max-pooling gives the maximum of a window a quarter of its gradient, and shares it among ties.
 #[test]
 fn max_pool_gives_the_whole_gradient_to_the_first_maximum() {
-    let layers = [Layer::Conv3x3 { inputs: 3, outputs: 1 }, Layer::MaxPool2, Layer::Flatten];
+    let layers = [Layer::conv3x3(3, 1), Layer::MaxPool2, Layer::Flatten];
     for (engine, open) in ENGINES {
         let (network, mut weights) = tiny(&layers, 256);
         // The convolution copies the red channel, and the head sums the results.
@@ -183,7 +183,7 @@ fn largest(values: impl Iterator<Item = f32>) -> f32 {
 fn stack(convs: &[(usize, [bool; 3])], linears: &[(usize, [bool; 3])]) -> (Vec<Layer>, usize) {
     let (mut layers, mut channels, mut side) = (vec![], 3, 32);
     for &(outputs, [norm, relu, pool]) in convs {
-        layers.push(Layer::Conv3x3 { inputs: channels, outputs });
+        layers.push(Layer::conv3x3(channels, outputs));
         layers.extend(norm.then_some(Layer::BatchNorm { channels: outputs }));
         layers.extend(relu.then_some(Layer::Relu));
         layers.extend(pool.then_some(Layer::MaxPool2));

@@ -76,7 +76,7 @@ pub type Loss<'a> = dyn FnMut(&[Vec<f32>], &mut [Vec<f32>]) -> Result<f64> + 'a;
 /// input.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
-    /// Images [n, 3, 32, 32], scaled to [−1, 1], or features [n, width]; n at least 1.
+    /// Images [n, 3, side, side], scaled to [−1, 1], or features [n, width]; n at least 1.
     pub values: &'a [f32],
     /// In train mode the key of the dropout masks. None in eval mode: batch norm takes the running statistics as they were
     /// before the pass, and there is no dropout.

@@ -27,8 +27,8 @@ mod yaml;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::CLASSES;
 use crate::data::folder::Background;
+use crate::data::{CLASSES, SIDE};
 use crate::files;
 use crate::network::Widths;
 pub use crate::optimizer::OptimizerName;
@@ -179,6 +179,8 @@ impl Experiment {
     pub fn widths(&self) -> Widths {
         let NetworkSpec { channels, hidden, projector, predictor, dropout } = &self.network;
         Widths {
+            side: SIDE,
+            backbone: None,
             channels: channels.map(|c| c.0),
             hidden: hidden.0,
             projector: projector.0,

@@ -1,78 +1,18 @@
-//! The study's networks as plain descriptions: named blocks of layers, interpreted by an engine.
+//! Networks as plain descriptions: named blocks of layers, interpreted by an engine.
 //!
 //! Tensors carry the names that PyTorch's `state_dict` gives the same modules (`backbone.0.weight`,
 //! `projector.1.running_mean`, …), in one stable order: block by block, layer by layer, weight, bias, running mean,
 //! running variance. Dropout is a function there, not a module, so names do not count it.
 
+pub mod backbone;
+mod layer;
 mod weights;
 
+pub use layer::{Layer, Layers, Role, Shape};
 pub use weights::{Array, Weights};
 pub(crate) use weights::{METADATA, deserialize, serialize};
 
-use crate::data::{CHANNELS, CLASSES, IMAGE, SIDE};
-
-/// One step of a forward pass on a batch: images [n, c, h, w], or features [n, c].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Layer {
-    /// 3×3, stride 1, zero padding 1, with bias (PyTorch's `Conv2d`).
-    Conv3x3 {
-        /// Channels or features that go in.
-        inputs: usize,
-        /// Those that come out.
-        outputs: usize,
-    },
-    /// y = γ·(x − μ)/√(σ² + 1e-5) + β, in training with the mean and the biased variance of each channel over images
-    /// and pixels (Ioffe and Szegedy, "Batch normalization", 2015, algorithm 1). Running statistics move by a tenth,
-    /// the variance to the unbiased one (PyTorch's `BatchNorm2d` and `BatchNorm1d`).
-    BatchNorm {
-        /// Each has its own statistics.
-        channels: usize,
-    },
-    /// max(x, 0), with gradient 0 at 0, as in PyTorch.
-    Relu,
-    /// 2×2, stride 2; ties go to the first pixel in row order.
-    MaxPool2,
-    /// [n, c, h, w] to [n, c·h·w].
-    Flatten,
-    /// y = x·Wᵀ + b with W [outputs, inputs].
-    Linear {
-        /// Channels or features that go in.
-        inputs: usize,
-        /// Those that come out.
-        outputs: usize,
-    },
-    /// Zeroes with probability `p` and scales the rest by 1/(1−p), in training only (PyTorch's `dropout`).
-    Dropout {
-        /// From 0 to below 1.
-        p: f32,
-    },
-}
-
-/// How a tensor is initialised, and whether an optimizer updates it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Role {
-    /// U(−1/√fan_in, 1/√fan_in): PyTorch's default for weights and biases of convolutions and linear layers
-    /// (`torch.nn.Linear.reset_parameters`, `torch.nn.modules.conv._ConvNd.reset_parameters`).
-    Uniform {
-        /// Inputs of one output.
-        fan_in: usize,
-    },
-    /// Batch norm's γ: 1.
-    Ones,
-    /// Batch norm's β: 0.
-    Zeros,
-    /// Batch norm's running mean: 0 at first; a buffer, updated by forward passes, not by optimizers.
-    RunningMean,
-    /// Batch norm's running variance: 1 at first; likewise.
-    RunningVar,
-}
-
-impl Role {
-    /// Whether an optimizer updates the tensor.
-    pub fn is_parameter(self) -> bool {
-        !matches!(self, Role::RunningMean | Role::RunningVar)
-    }
-}
+use crate::data::{CHANNELS, CLASSES, SIDE};
 
 /// Name, shape and role of one tensor of a network.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,29 +23,6 @@ pub struct Spec {
     pub shape: Vec<usize>,
     /// What it starts as, and whether it is trained.
     pub role: Role,
-}
-
-impl Layer {
-    /// The layer's tensors (last name, shape, role), in order.
-    pub fn tensors(self) -> Vec<(&'static str, Vec<usize>, Role)> {
-        match self {
-            Layer::Conv3x3 { inputs, outputs } => {
-                let role = Role::Uniform { fan_in: inputs * 9 };
-                vec![("weight", vec![outputs, inputs, 3, 3], role), ("bias", vec![outputs], role)]
-            }
-            Layer::Linear { inputs, outputs } => {
-                let role = Role::Uniform { fan_in: inputs };
-                vec![("weight", vec![outputs, inputs], role), ("bias", vec![outputs], role)]
-            }
-            Layer::BatchNorm { channels } => vec![
-                ("weight", vec![channels], Role::Ones),
-                ("bias", vec![channels], Role::Zeros),
-                ("running_mean", vec![channels], Role::RunningMean),
-                ("running_var", vec![channels], Role::RunningVar),
-            ],
-            Layer::Relu | Layer::MaxPool2 | Layer::Flatten | Layer::Dropout { .. } => vec![],
-        }
-    }
 }
 
 /// How batch norm works in a pass: with the batch's own statistics, which also update the running ones, or with the
@@ -135,7 +52,7 @@ pub struct Block {
     /// The prefix of its tensors' names.
     pub name: &'static str,
     /// In the order of a forward pass, each with its tensors' prefix.
-    pub layers: Vec<(String, Layer)>,
+    pub layers: Layers,
     /// Set on a block that gets no gradient: its mode while the rest trains.
     pub frozen: Option<Mode>,
 }
@@ -154,23 +71,32 @@ impl Block {
 
     /// One linear layer called `name`, followed by functions.
     pub fn linear(name: &'static str, inputs: usize, outputs: usize, after: &[Layer]) -> Block {
-        let layers = std::iter::once(Layer::Linear { inputs, outputs }).chain(after.iter().copied());
+        let layers = std::iter::once(Layer::Linear { inputs, outputs }).chain(after.iter().cloned());
         Block { name, layers: layers.map(|layer| (name.to_owned(), layer)).collect(), frozen: None }
     }
 
     /// The block's tensors in the stable order.
     pub fn tensors(&self) -> impl Iterator<Item = Spec> + '_ {
-        self.layers.iter().flat_map(|(prefix, layer)| {
-            let spec = move |(name, shape, role)| Spec { name: format!("{prefix}.{name}"), shape, role };
-            layer.tensors().into_iter().map(spec)
-        })
+        layer::specs(&self.layers)
+    }
+
+    /// What the block makes of `input`.
+    ///
+    /// # Errors
+    /// The first layer that does not take what it gets, and why.
+    pub fn output(&self, input: Shape) -> Result<Shape, String> {
+        layer::output(&self.layers, input)
     }
 }
 
 /// The sizes that an experiment may choose; the default is the study's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Widths {
-    /// Output channels of the backbone's three convolutions.
+    /// Rows, and columns, of the images: an even number from 16 to 128.
+    pub side: usize,
+    /// The backbone's layers; none for the study's ([`backbone::study`]).
+    pub backbone: Option<Layers>,
+    /// Output channels of the three convolutions of the study's backbone.
     pub channels: [usize; 3],
     /// The hidden layer before the heads.
     pub hidden: usize,
@@ -186,14 +112,36 @@ pub struct Widths {
 
 impl Default for Widths {
     fn default() -> Widths {
-        Widths { channels: [32, 64, 128], hidden: 512, projector: 2048, predictor: 512, dropout: 0.5, classes: CLASSES }
+        Widths {
+            side: SIDE,
+            backbone: None,
+            channels: [32, 64, 128],
+            hidden: 512,
+            projector: 2048,
+            predictor: 512,
+            dropout: 0.5,
+            classes: CLASSES,
+        }
     }
 }
 
 impl Widths {
-    /// Features that the backbone gives per image: the last channels × 4 × 4.
+    /// The block [`BACKBONE`].
+    pub fn backbone(&self) -> Block {
+        let layers = self.backbone.clone().unwrap_or_else(|| backbone::study(self.channels));
+        Block { name: BACKBONE, layers, frozen: None }
+    }
+
+    /// Features that the backbone gives per image: the study's, with images of 32 × 32 pixels, the last channels × 4 × 4.
+    ///
+    /// # Panics
+    /// For a backbone that does not take such images, or does not end in features. One that was read from a file does.
     pub fn features(&self) -> usize {
-        self.channels[2] * (SIDE / 8) * (SIDE / 8)
+        match self.backbone().output(Shape::Images { channels: CHANNELS, side: self.side }) {
+            Ok(Shape::Features(n)) => n,
+            Ok(shape) => panic!("the backbone ends in {shape}, not in features"),
+            Err(why) => panic!("{why}"),
+        }
     }
 }
 
@@ -214,6 +162,8 @@ pub const CLASSIFIER: &str = "classifier";
 /// that of the trunk, then of the heads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Network {
+    /// Rows, and columns, of the images that the trunk takes.
+    pub side: usize,
     /// Its blocks, in the order of a forward pass.
     pub trunk: Vec<Block>,
     /// Each takes the trunk's output.
@@ -226,21 +176,26 @@ impl Network {
         self.tensors().map(|spec| 4 * spec.shape.iter().product::<usize>() as u64).sum()
     }
 
+    /// These blocks, for images of the widths' side.
+    pub fn of(widths: &Widths, trunk: Vec<Block>, heads: Vec<Block>) -> Network {
+        Network { side: widths.side, trunk, heads }
+    }
+
     /// `backbone` → `fc` (hidden, ReLU, dropout) → `classification_head`.
     pub fn supervised(widths: &Widths) -> Network {
-        Network { trunk: vec![backbone(widths), fc(widths)], heads: vec![classification_head(widths)] }
+        Network::of(widths, vec![widths.backbone(), fc(widths)], vec![classification_head(widths)])
     }
 
     /// The supervised network with three more heads on the same hidden layer.
     pub fn pretext(widths: &Widths) -> Network {
         let mut heads = PRETEXT_HEADS.map(|(name, classes)| Block::linear(name, widths.hidden, classes, &[])).to_vec();
         heads.push(classification_head(widths));
-        Network { trunk: vec![backbone(widths), fc(widths)], heads }
+        Network::of(widths, vec![widths.backbone(), fc(widths)], heads)
     }
 
     /// `backbone` → `projector` = z, these layers.
     pub fn projected(widths: &Widths, projector: Vec<Layer>) -> Network {
-        Network { trunk: vec![backbone(widths), Block::sequential(PROJECTOR, projector)], heads: vec![] }
+        Network::of(widths, vec![widths.backbone(), Block::sequential(PROJECTOR, projector)], vec![])
     }
 
     /// `backbone` → `projector` (three linear layers with batch norm) = z → `predictor` = p
@@ -266,13 +221,13 @@ impl Network {
                 Block::sequential(CLASSIFIER, layers)
             }
         };
-        let trunk = vec![Block { frozen: Some(mode), ..backbone(widths) }];
-        Network { trunk, heads: vec![classifier] }
+        let trunk = vec![Block { frozen: Some(mode), ..widths.backbone() }];
+        Network::of(widths, trunk, vec![classifier])
     }
 
     /// `backbone` alone, frozen in eval mode.
     pub fn backbone(widths: &Widths) -> Network {
-        Network { trunk: vec![Block { frozen: Some(Mode::Eval), ..backbone(widths) }], heads: vec![] }
+        Network::of(widths, vec![Block { frozen: Some(Mode::Eval), ..widths.backbone() }], vec![])
     }
 
     /// Whether the whole trunk is frozen in `mode`.
@@ -282,7 +237,7 @@ impl Network {
 
     /// The heads by themselves, on the features that the trunk gives.
     pub fn without_trunk(&self) -> Network {
-        Network { trunk: vec![], heads: self.heads.clone() }
+        Network { trunk: vec![], ..self.clone() }
     }
 
     /// Values of one input: an image, or the features that the heads take.
@@ -291,7 +246,7 @@ impl Network {
             Layer::Linear { inputs, .. } => Some(*inputs),
             _ => None,
         });
-        first.filter(|_| self.trunk.is_empty()).unwrap_or(IMAGE)
+        first.filter(|_| self.trunk.is_empty()).unwrap_or(CHANNELS * self.side * self.side)
     }
 
     /// Width of the features that a block ends in; none where it is not there or ends in images.
@@ -312,18 +267,6 @@ impl Network {
     pub fn tensors(&self) -> impl Iterator<Item = Spec> + '_ {
         self.blocks().flat_map(Block::tensors)
     }
-}
-
-fn backbone(widths: &Widths) -> Block {
-    let mut layers = Vec::new();
-    let mut inputs = CHANNELS;
-    for outputs in widths.channels {
-        let norm = Layer::BatchNorm { channels: outputs };
-        layers.extend([Layer::Conv3x3 { inputs, outputs }, norm, Layer::Relu, Layer::MaxPool2]);
-        inputs = outputs;
-    }
-    layers.push(Layer::Flatten);
-    Block::sequential(BACKBONE, layers)
 }
 
 fn fc(widths: &Widths) -> Block {

@@ -6,7 +6,7 @@ use super::conv::{Conv, Input};
 use super::flatten::{Flatten, Layout};
 use super::linear::Linear;
 use super::update::Sink;
-use crate::data::{CHANNELS, IMAGE, SIDE};
+use crate::data::CHANNELS;
 use crate::engine::DropoutKey;
 use crate::error::{Error, Result};
 use crate::network::{Array, Block, Layer, Mode};
@@ -56,8 +56,8 @@ pub enum Op {
 /// The shape of what one operation hands to the next.
 #[derive(Clone, Copy)]
 enum Shape {
-    /// Images as they come in.
-    Input,
+    /// Images of that side as they come in.
+    Input(usize),
     Image {
         channels: usize,
         side: usize,
@@ -73,25 +73,25 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// `first`: whether the blocks take images; `tensor`: the index of their first tensor.
+    /// `side`: of the images that the blocks take, if they do; `tensor`: the index of their first tensor.
     ///
     /// # Errors
     /// [`Error::Usage`] for an order of layers that the engine does not know: after a convolution it takes batch norm,
     /// ReLU and pooling, after a linear layer batch norm, ReLU and dropout, in that order, each at most once.
-    pub fn new(blocks: &[Block], first: bool, mut tensor: usize) -> Result<Chain> {
+    pub fn new(blocks: &[Block], side: Option<usize>, mut tensor: usize) -> Result<Chain> {
         let mut ops: Vec<(Op, Option<Mode>)> = Vec::new();
         let mut ends = Vec::new();
-        let mut shape = if first { Shape::Input } else { Shape::Features };
+        let mut shape = side.map_or(Shape::Features, Shape::Input);
         for block in blocks {
             for (prefix, layer) in &block.layers {
                 let last = ops.last_mut().map(|(op, _)| op);
-                let added = match (*layer, last) {
+                let added = match (layer, last) {
                     (Layer::BatchNorm { .. }, Some(Op::Conv(conv))) => conv.after.add_norm(tensor),
                     (Layer::Relu, Some(Op::Conv(conv))) => conv.after.add_relu(),
                     (Layer::MaxPool2, Some(Op::Conv(conv))) => conv.after.add_pool(),
                     (Layer::BatchNorm { .. }, Some(Op::Linear(linear))) => linear.add_norm(tensor),
                     (Layer::Relu, Some(Op::Linear(linear))) => linear.add_relu(),
-                    (Layer::Dropout { p }, Some(Op::Linear(linear))) => linear.add_dropout(p),
+                    (Layer::Dropout { p }, Some(Op::Linear(linear))) => linear.add_dropout(*p),
                     (layer, _) => match Op::new(layer, shape, tensor) {
                         Some(op) => {
                             ops.push((op, block.frozen));
@@ -209,21 +209,21 @@ impl Chain {
 
 impl Op {
     /// The operation that `layer` begins.
-    fn new(layer: Layer, shape: Shape, tensor: usize) -> Option<Op> {
+    fn new(layer: &Layer, shape: Shape, tensor: usize) -> Option<Op> {
         Some(match (layer, shape) {
-            (Layer::Conv3x3 { inputs: CHANNELS, outputs }, Shape::Input) => {
-                Op::Conv(Box::new(Conv::new(CHANNELS, outputs, SIDE, tensor, true)))
+            (&Layer::Conv { inputs: CHANNELS, outputs, kernel: 3, stride: 1, bias: true }, Shape::Input(side)) => {
+                Op::Conv(Box::new(Conv::new(CHANNELS, outputs, side, tensor, true)))
             }
-            (Layer::Conv3x3 { inputs, outputs }, Shape::Image { channels, side })
+            (&Layer::Conv { inputs, outputs, kernel: 3, stride: 1, bias: true }, Shape::Image { channels, side })
                 if inputs == channels && side.is_multiple_of(2) =>
             {
                 Op::Conv(Box::new(Conv::new(inputs, outputs, side, tensor, false)))
             }
-            (Layer::Flatten, Shape::Input) => Op::Flatten(Flatten::new(Layout::Input, IMAGE)),
+            (Layer::Flatten, Shape::Input(side)) => Op::Flatten(Flatten::new(Layout::Input, CHANNELS * side * side)),
             (Layer::Flatten, Shape::Image { channels, side }) => {
                 Op::Flatten(Flatten::new(Layout::Padded { channels, side }, channels * side * side))
             }
-            (Layer::Linear { inputs, outputs }, Shape::Features) => {
+            (&Layer::Linear { inputs, outputs }, Shape::Features) => {
                 Op::Linear(Box::new(Linear::new(inputs, outputs, tensor)))
             }
             _ => return None,

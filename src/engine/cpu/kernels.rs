@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::lanes::grow;
 use super::product::{Left, PANEL, Right, product, product_ahead, share};
 use super::winograd::{self, matrix_len};
-use crate::data::{CHANNELS, SIDE};
+use crate::data::CHANNELS;
 use crate::network::Array;
 use crate::simd::simd;
 
@@ -24,7 +24,7 @@ const PLACES: usize = 16;
 
 /// One convolution's sizes, and its weights in the layouts that its products need.
 pub struct Kernels {
-    /// Whether it takes images: planes [3, 32, 32] without a border, and no gradient.
+    /// Whether it takes images: planes [3, side, side] without a border, and no gradient.
     pub first: bool,
     pub inputs: usize,
     pub outputs: usize,
@@ -55,7 +55,11 @@ impl Kernels {
 
     /// Values of one image's input, border included.
     pub fn x_len(&self) -> usize {
-        if self.first { CHANNELS * SIDE * SIDE } else { (self.side + 2) * (self.side + 2) * padded(self.inputs) }
+        if self.first {
+            CHANNELS * self.side * self.side
+        } else {
+            (self.side + 2) * (self.side + 2) * padded(self.inputs)
+        }
     }
 
     /// Values of one image's y.
@@ -99,7 +103,7 @@ impl Kernels {
     /// Scratch memory of a chunk's products, in values.
     pub fn scratch_len(&self) -> usize {
         if self.first {
-            CHANNELS * (SIDE + 2) * (SIDE + 2)
+            CHANNELS * (self.side + 2) * (self.side + 2)
         } else {
             let tiles = self.chunk() * self.tiles();
             PLACES * (matrix_len(tiles, padded(self.inputs)) + matrix_len(tiles, padded(self.outputs)))
@@ -110,7 +114,7 @@ impl Kernels {
     pub fn convolve(&self, x: &[f32], y: &mut [f32], memory: &mut [f32], ahead: &[f32]) {
         let (side, from, width) = (self.side, padded(self.inputs), padded(self.outputs));
         if self.first {
-            pad_image(x, memory);
+            pad_image(x, side, memory);
             let kernels = Right::rows(&self.taps[0], width);
             for (row, y) in y.chunks_exact_mut(side * width).enumerate() {
                 for dy in 0..3 {
@@ -163,7 +167,7 @@ impl Kernels {
     ) {
         let (side, from, width) = (self.side, padded(self.inputs), padded(self.outputs));
         if self.first {
-            pad_image(x, memory);
+            pad_image(x, side, memory);
             for (row, g) in g.chunks_exact(side * width).enumerate() {
                 for (dy, dw) in dw.chunks_exact_mut(9 * width).enumerate() {
                     let a = Left { values: &memory[(row + dy) * (side + 2) * CHANNELS..], row: 1, col: CHANNELS };
@@ -220,12 +224,12 @@ fn fill_taps(taps: &mut Vec<f32>, rows: usize, columns: usize, value: impl Fn(us
 }
 
 simd! {
-    /// An input image, planes [3, 32, 32], as channels last with a border: [34, 34, 3].
-    fn pad_image(x: &[f32], out: &mut [f32]) {
-        let wide = (SIDE + 2) * CHANNELS;
-        out[..wide * (SIDE + 2)].fill(0.0);
-        for (c, plane) in x.chunks_exact(SIDE * SIDE).enumerate() {
-            for (row, out) in plane.chunks_exact(SIDE).zip(out[wide..].chunks_exact_mut(wide)) {
+    /// An input image, planes [3, side, side], as channels last with a border: [side + 2, side + 2, 3].
+    fn pad_image(x: &[f32], side: usize, out: &mut [f32]) {
+        let wide = (side + 2) * CHANNELS;
+        out[..wide * (side + 2)].fill(0.0);
+        for (c, plane) in x.chunks_exact(side * side).enumerate() {
+            for (row, out) in plane.chunks_exact(side).zip(out[wide..].chunks_exact_mut(wide)) {
                 for (x, pixel) in row.iter().zip(out[CHANNELS..].chunks_exact_mut(CHANNELS)) {
                     pixel[c] = *x;
                 }

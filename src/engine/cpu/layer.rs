@@ -30,7 +30,7 @@ impl LayerBench {
         let mut linear = Linear::new(inputs, outputs, 0);
         assert!(linear.add_norm(2) && linear.add_relu(), "in order");
         let kind = Layer::Linear { inputs, outputs };
-        LayerBench::new(Op::Linear(Box::new(linear)), kind, outputs, n, inputs, 2 * inputs * outputs)
+        LayerBench::new(Op::Linear(Box::new(linear)), &kind, outputs, n, inputs, 2 * inputs * outputs)
     }
 
     /// For `n` images of `side` × `side` pixels; a side of 32 makes it the network's first layer.
@@ -41,10 +41,10 @@ impl LayerBench {
         // Per pixel 9 products of channels, or by Winograd 16 for each tile of 4 pixels.
         let products = if side == SIDE { 9 } else { 4 };
         let flop = 2 * products * side * side * inputs * outputs;
-        LayerBench::new(Op::Conv(Box::new(conv)), Layer::Conv3x3 { inputs, outputs }, outputs, n, x_len, flop)
+        LayerBench::new(Op::Conv(Box::new(conv)), &Layer::conv3x3(inputs, outputs), outputs, n, x_len, flop)
     }
 
-    fn new(op: Op, kind: Layer, outputs: usize, n: usize, x_len: usize, flop: usize) -> LayerBench {
+    fn new(op: Op, kind: &Layer, outputs: usize, n: usize, x_len: usize, flop: usize) -> LayerBench {
         let specs = kind.tensors().into_iter().chain(Layer::BatchNorm { channels: outputs }.tensors());
         let array = |(name, shape, _): (&str, Vec<usize>, _)| {
             let len = shape.iter().product();

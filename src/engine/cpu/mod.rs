@@ -89,16 +89,16 @@ impl Model {
         }
         let slots = specs.iter().map(|spec| rule.slots().iter().filter_map(|slot| find(state, slot, spec)).collect());
         let mut tensor = 0;
-        let mut chain = |blocks: &[Block], first: bool| {
-            let chain = Chain::new(blocks, first, tensor);
+        let mut chain = |blocks: &[Block], side: Option<usize>| {
+            let chain = Chain::new(blocks, side, tensor);
             tensor += blocks.iter().flat_map(Block::tensors).count();
             chain
         };
         let trunk = match network.trunk.is_empty() {
             true => Chain::of_input(network.input_len()),
-            false => chain(&network.trunk, true)?,
+            false => chain(&network.trunk, Some(network.side))?,
         };
-        let heads = network.heads.iter().map(|block| Ok((block.name, chain(std::slice::from_ref(block), false)?)));
+        let heads = network.heads.iter().map(|block| Ok((block.name, chain(std::slice::from_ref(block), None)?)));
         Ok(Model {
             heads: heads.collect::<Result<_>>()?,
             input_len: network.input_len(),

@@ -16,22 +16,27 @@ fn widen(x: &Tensor) -> Result<Tensor> {
     x.to_dtype(if x.device().is_cpu() { DType::F64 } else { DType::F32 })
 }
 
-/// 3×3 convolution with padding 1: x [n, c, h, w], weight [o, c, 3, 3], bias \[o\] to [n, o, h, w].
+/// Convolution with padding k/2: x [n, c, h, w], weight [o, c, k, k], bias \[o\] to [n, o, h/stride, w/stride], rounded up.
 ///
-/// Computed as the weights [o, c·9] times the columns [n, c·9, h·w] of every pixel's neighbourhood.
-pub fn conv3x3(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+/// Computed as the weights [o, c·k²] times the columns [n, c·k², pixels] of every output pixel's neighbourhood.
+pub fn conv(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: usize) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
-    let o = weight.dim(0)?;
-    let padded = widen(x)?.pad_with_zeros(2, 1, 1)?.pad_with_zeros(3, 1, 1)?.flatten_from(2)?;
-    let taps = (0..9).flat_map(|tap| {
-        let corner = tap / 3 * (w + 2) + tap % 3;
-        (0..h * w).map(move |pixel| (corner + pixel / w * (w + 2) + pixel % w) as u32)
+    let (o, _, k, _) = weight.dims4()?;
+    let (border, rows, columns) = (k / 2, h.div_ceil(stride), w.div_ceil(stride));
+    let padded = widen(x)?.pad_with_zeros(2, border, border)?.pad_with_zeros(3, border, border)?.flatten_from(2)?;
+    let wide = w + 2 * border;
+    let taps = (0..k * k).flat_map(|tap| {
+        let corner = tap / k * wide + tap % k;
+        (0..rows * columns).map(move |pixel| (corner + stride * (pixel / columns * wide + pixel % columns)) as u32)
     });
     let taps = Tensor::from_iter(taps, x.device())?;
-    let columns = padded.index_select(&taps, 2)?.reshape((n, c * 9, h * w))?;
-    let weight = widen(weight)?.reshape((1, o, c * 9))?.expand((n, o, c * 9))?.contiguous()?;
-    let product = weight.matmul(&columns)?.to_dtype(x.dtype())?.reshape((n, o, h, w))?;
-    product.broadcast_add(&bias.reshape((1, o, 1, 1))?)
+    let patches = padded.index_select(&taps, 2)?.reshape((n, c * k * k, rows * columns))?;
+    let weight = widen(weight)?.reshape((1, o, c * k * k))?.expand((n, o, c * k * k))?.contiguous()?;
+    let product = weight.matmul(&patches)?.to_dtype(x.dtype())?.reshape((n, o, rows, columns))?;
+    match bias {
+        Some(bias) => product.broadcast_add(&bias.reshape((1, o, 1, 1))?),
+        None => Ok(product),
+    }
 }
 
 /// y = x·Wᵀ + b: x [n, inputs], weight [outputs, inputs].
@@ -75,9 +80,11 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
     x.le(0f32)?.where_cond(&x.zeros_like()?, x)
 }
 
-/// 2×2 maximum with stride 2; the gradient goes to the first maximum in row order.
+/// 2×2 maximum with stride 2; the gradient goes to the first maximum in row order. An odd last row or column is left out.
 pub fn max_pool2(x: &Tensor) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
+    let (h, w) = (h / 2 * 2, w / 2 * 2);
+    let x = x.narrow(2, 0, h)?.narrow(3, 0, w)?.contiguous()?;
     let windows = x.reshape((n, c, h / 2, 2, w / 2, 2))?.permute((0, 1, 2, 4, 3, 5))?.contiguous()?;
     let windows = windows.reshape((n, c, h / 2, w / 2, 4))?;
     let first = windows.detach().argmax_keepdim(4)?;

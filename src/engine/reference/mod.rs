@@ -5,7 +5,7 @@ mod update;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
-use crate::data::{CHANNELS, IMAGE, SIDE};
+use crate::data::CHANNELS;
 use crate::engine::{
     AVERAGE, DropoutKey, Engine, Gradients, Input, Loss, Rates, Statistics, dropout_mask, exchanged, no_average,
 };
@@ -126,7 +126,8 @@ impl Model {
             let width = self.network.input_len();
             return Tensor::from_slice(images, (images.len() / width, width), &self.device);
         }
-        Tensor::from_slice(images, (images.len() / IMAGE, CHANNELS, SIDE, SIDE), &self.device)
+        let side = self.network.side;
+        Tensor::from_slice(images, (images.len() / self.network.input_len(), CHANNELS, side, side), &self.device)
     }
 
     fn forward(&self, block: &Block, x: &Tensor, train: Option<DropoutKey>) -> Result<Tensor> {
@@ -134,10 +135,18 @@ impl Model {
             (Some(key), None | Some(Mode::Train)) => Some(key),
             _ => None,
         };
-        let out = block.layers.iter().try_fold(x.clone(), |x, (prefix, layer)| {
+        let out = self.layers(&block.layers, x.clone(), train)?;
+        Ok(if block.frozen.is_some() { out.detach() } else { out })
+    }
+
+    fn layers(&self, layers: &[(String, Layer)], x: Tensor, train: Option<DropoutKey>) -> Result<Tensor> {
+        layers.iter().try_fold(x, |x, (prefix, layer)| {
             let get = |name| self.tensor(&format!("{prefix}.{name}"));
-            match *layer {
-                Layer::Conv3x3 { .. } => layers::conv3x3(&x, get("weight")?, get("bias")?),
+            match layer {
+                Layer::Conv { stride, bias, .. } => {
+                    let bias = if *bias { Some(get("bias")?) } else { None };
+                    layers::conv(&x, get("weight")?, bias.map(Var::as_tensor), *stride)
+                }
                 Layer::Linear { .. } => layers::linear(&x, get("weight")?, get("bias")?),
                 Layer::BatchNorm { .. } => {
                     let running = [get("running_mean")?, get("running_var")?];
@@ -145,17 +154,20 @@ impl Model {
                 }
                 Layer::Relu => layers::relu(&x),
                 Layer::MaxPool2 => layers::max_pool2(&x),
+                Layer::MeanPool => x.flatten_from(2)?.mean(2),
                 Layer::Flatten => x.flatten_from(1),
                 Layer::Dropout { p } => match train {
                     Some(key) => {
                         let (n, width) = x.dims2()?;
-                        x * Tensor::from_vec(dropout_mask(key, p, n, width), (n, width), &self.device)?
+                        x * Tensor::from_vec(dropout_mask(key, *p, n, width), (n, width), &self.device)?
                     }
                     None => Ok(x),
                 },
+                Layer::Residual { body, shortcut } => {
+                    self.layers(body, x.clone(), train)? + self.layers(shortcut, x, train)?
+                }
             }
-        })?;
-        Ok(if block.frozen.is_some() { out.detach() } else { out })
+        })
     }
 
     fn tensor(&self, name: &str) -> Result<&Var> {
