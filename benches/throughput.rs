@@ -10,7 +10,7 @@ use candle_core::Device;
 use common::Task;
 use criterion::{Criterion, Throughput, criterion_group};
 use fewlabel::augment;
-use fewlabel::data::{IMAGE, synthetic};
+use fewlabel::data::{IMAGE, SIDE, synthetic};
 use fewlabel::engine::cpu::layer::LayerBench;
 use fewlabel::engine::cpu::product::{BLOCK, Left, PANEL, Right, product_ahead};
 use fewlabel::engine::{self, DropoutKey, Engine, Input};
@@ -80,7 +80,8 @@ fn augmentation(c: &mut Criterion) {
     group.bench_function("simsiam_view", |b| {
         b.iter(|| {
             for i in 0..64 {
-                augment::View::draw(&mut Stream::new(0, Purpose::View1, 0, i)).apply(data.image(i as usize), &mut out);
+                augment::View::draw(&mut Stream::new(0, Purpose::View1, 0, i), SIDE)
+                    .apply(data.image(i as usize), &mut out);
                 black_box(&out);
             }
         })

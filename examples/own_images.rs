@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 
 use candle_core::Device;
-use fewlabel::data::folder;
+use fewlabel::data::{SIDE, folder};
 use fewlabel::engine;
 use fewlabel::experiment::{Experiment, Options, Output, run};
 use fewlabel::neighbors::{nearest, normalized};
@@ -27,7 +27,7 @@ fn main() -> fewlabel::Result<()> {
             "usage: own_images IMAGES OUT, the folder of images and the run directory".to_owned(),
         ));
     };
-    let data = folder::load(&images, folder::Background::default())?.data;
+    let data = folder::load(&images, folder::Background::default(), SIDE)?.data;
     let (train, test, classes) = (data.train.len(), data.test.len(), data.classes.len());
     let hash = data.sha256();
 

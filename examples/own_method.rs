@@ -6,8 +6,7 @@
 
 use std::process::ExitCode;
 
-use fewlabel::augment::{quarter_turns, to_input};
-use fewlabel::data::IMAGE;
+use fewlabel::augment::{quarter_turns, to_input, with_image};
 use fewlabel::method::{self, Batch, Defaults, Fault, Head, Kind, Learner, Method, made};
 use fewlabel::network::{Block, Network, Widths};
 use fewlabel::rng::Stream;
@@ -57,9 +56,10 @@ impl Method for Rotation {
             // Keyed by epoch and image: the same draw on any number of threads, and after a kill.
             let mut stream = Stream::own(draw.seed, draw.evaluates.into(), draw.epoch, index);
             let turns = if stream.chance(share) { stream.below(4) as u8 } else { 0 };
-            let mut turned = [0; IMAGE];
-            quarter_turns(from.images().image(index as usize), turns, &mut turned);
-            to_input(&turned, out);
+            with_image(from.width(), |turned| {
+                quarter_turns(from.images().image(index as usize), turns, turned);
+                to_input(turned, out);
+            });
             [turns.into()]
         })
     }

@@ -1,4 +1,4 @@
-"""Reads a picture as fewlabel reads the images of a folder: 32 × 32 pixels of red, green and blue.
+"""Reads a picture as fewlabel reads the images of a folder: side × side pixels of red, green and blue.
 
 The picture is turned upright as its EXIF data say, composited over a background where it is transparent, cut to the square in
 its middle, and resized with a triangle filter as wide as the scale ("bilinear" with antialiasing). The arithmetic is
@@ -13,16 +13,16 @@ SIDE = 32
 WHITE = (255, 255, 255)
 
 
-def prepare(path, background=WHITE):
-    """The picture's levels, uint8 [3, 32, 32]; `background` must be the experiment's."""
+def prepare(path, background=WHITE, side=SIDE):
+    """The picture's levels, uint8 [3, side, side]; `background` and `side` must be the experiment's."""
     with Image.open(path) as image:
         pixels = opaque(ImageOps.exif_transpose(image), background)
     height, width = pixels.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = pixels[top : top + side, left : left + side].astype(np.float32)
+    least = min(height, width)
+    top, left = (height - least) // 2, (width - least) // 2
+    square = pixels[top : top + least, left : left + least].astype(np.float32)
     # Rows first, then columns: [y, x, c] to [x, y, c] to [c, y, x].
-    small = resize(resize(square).swapaxes(0, 1)).transpose(2, 1, 0)
+    small = resize(resize(square, side).swapaxes(0, 1), side).transpose(2, 1, 0)
     return np.floor(small.clip(0, 255).astype(np.float64) + 0.5).astype(np.uint8)
 
 
@@ -41,13 +41,13 @@ def opaque(image, background):
     return (color * alpha + np.array(background) * (255 - alpha) + 127) // 255
 
 
-def resize(pixels):
-    """float32 [n, …] to [32, …]: along the first axis, each value a mean weighted by a triangle."""
+def resize(pixels, side):
+    """float32 [n, …] to [side, …]: along the first axis, each value a mean weighted by a triangle."""
     length = len(pixels)
-    ratio = np.float32(length) / np.float32(SIDE)
+    ratio = np.float32(length) / np.float32(side)
     scale = max(ratio, np.float32(1))
-    out = np.zeros((SIDE, *pixels.shape[1:]), np.float32)
-    for at in range(SIDE):
+    out = np.zeros((side, *pixels.shape[1:]), np.float32)
+    for at in range(side):
         center = (np.float32(at) + np.float32(0.5)) * ratio
         first = min(max(int(np.floor(center - scale)), 0), length - 1)
         end = min(max(int(np.ceil(center + scale)), first + 1), length)

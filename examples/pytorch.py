@@ -20,7 +20,7 @@ except ImportError as error:
     sys.exit(f"{error}: pip install torch safetensors numpy pillow")
 
 try:
-    from preprocess import prepare, to_input
+    from preprocess import SIDE, prepare, to_input
 except ImportError as error:
     sys.exit(f"{error}: examples/preprocess.py must lie beside this file")
 
@@ -78,7 +78,7 @@ class Network(nn.Module):
             self.kind, self.classifies = "a backbone", False
 
     def features(self, images):
-        """Features [n, width] of images [n, 3, 32, 32] with values from -1 to 1."""
+        """Features [n, width] of images [n, 3, side, side] with values from -1 to 1."""
         return self.backbone(images).flatten(1)
 
     def forward(self, images):
@@ -110,6 +110,7 @@ def main():
     parser.add_argument(
         "--background", type=ImageColor.getrgb, default="white", help="the experiment's, behind transparent pixels [white]"
     )
+    parser.add_argument("--side", type=int, default=SIDE, help="the experiment's, of its images in pixels [32]")
     arguments = parser.parse_args()
     try:
         network, names = load(arguments.weights)
@@ -120,7 +121,7 @@ def main():
     print(f"{arguments.weights}: {network.kind}")
     for picture in arguments.pictures:
         try:
-            image = torch.from_numpy(to_input(prepare(picture, arguments.background)))[None]
+            image = torch.from_numpy(to_input(prepare(picture, arguments.background, arguments.side)))[None]
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             sys.exit(f"{picture}: not a picture that can be read ({error})")
         with torch.no_grad():

@@ -36,7 +36,7 @@ fn hash(n: u32, apply: impl Fn(u32, &[u8], &mut [u8])) -> String {
 #[test]
 fn views_keep_their_bits() {
     let hash = hash(4_000, |i, image, out| {
-        View::draw(&mut Stream::new(0, Purpose::View1, 0, i)).apply(image, out);
+        View::draw(&mut Stream::new(0, Purpose::View1, 0, i), SIDE).apply(image, out);
     });
     assert_eq!(hash, "fdb221493c3cfe9363513e2586b7df72c1dcbd67826cc1fd38fb1000a7f9d49f");
 }
@@ -79,7 +79,7 @@ fn every_function_keeps_its_bits_for_any_parameter() {
 
 #[test]
 fn batches_keep_their_bits_whatever_the_buffers_held() {
-    let data = Dataset { images: images().concat(), labels: vec![0; 64] };
+    let data = Dataset { images: images().concat(), labels: vec![0; 64], side: SIDE };
     let indices: Vec<u32> = (0..64).rev().collect();
     let mut all = vec![f32::NAN; 3 * 64 * IMAGE];
     let (view, rest) = all.split_at_mut(64 * IMAGE);
@@ -97,6 +97,6 @@ fn batches_keep_their_bits_whatever_the_buffers_held() {
 #[test]
 #[should_panic(expected = "a batch of 2 images")]
 fn a_buffer_of_another_size_is_a_caller_s_error() {
-    let data = Dataset { images: images().concat(), labels: vec![0; 64] };
+    let data = Dataset { images: images().concat(), labels: vec![0; 64], side: SIDE };
     augment::plain_batch(&data, &[0, 1], &mut vec![0.0; 3 * IMAGE]);
 }

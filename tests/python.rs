@@ -13,7 +13,7 @@ use std::process::{Command, Output};
 use common::noise;
 use fewlabel::augment::plain_batch;
 use fewlabel::data::folder::{self, Background};
-use fewlabel::data::{Dataset, IMAGE};
+use fewlabel::data::{Dataset, IMAGE, SIDE};
 use fewlabel::engine::{Engine, Input, cpu};
 use fewlabel::network::{Mode, Network, Probe, Weights, Widths};
 use fewlabel::optimizer::{Rule, State};
@@ -58,7 +58,7 @@ fn top(logits: &[f32]) -> usize {
 }
 
 /// Pictures of odd sizes and every mode in a folder, and how the crate reads them, by name.
-fn pictures(place: &Path) -> Dataset {
+fn pictures(place: &Path, side: usize) -> Dataset {
     for class in ["train/a", "train/b", "test/a"] {
         std::fs::create_dir_all(place.join(class)).unwrap();
     }
@@ -72,7 +72,7 @@ fn pictures(place: &Path) -> Dataset {
     for other in ["train/b", "test/a"] {
         std::fs::copy(class.join("l.png"), place.join(other).join("l.png")).unwrap();
     }
-    let mut train = folder::load(place, Background::default()).unwrap().data.train;
+    let mut train = folder::load(place, Background::default(), side).unwrap().data.train;
     train.truncate(train.labels.iter().filter(|label| **label == 0).count());
     train
 }
@@ -83,13 +83,16 @@ fn python_prepares_pictures_alike() {
     if !has("numpy, PIL") {
         return;
     }
-    let place = tempfile::tempdir().unwrap();
-    let data = pictures(place.path());
-    assert_eq!(data.len(), 37, "every picture was read");
-    let levels = place.path().join("levels");
-    std::fs::write(&levels, &data.images).unwrap();
-    let said = checked("check_pictures.py", &[&"compare", &place.path().join("train/a"), &levels]);
-    assert_eq!(said.lines().count(), data.len());
+    for side in [SIDE, 16, 50, 128] {
+        let place = tempfile::tempdir().unwrap();
+        let data = pictures(place.path(), side);
+        assert_eq!(data.len(), 37, "every picture was read");
+        let levels = place.path().join("levels");
+        std::fs::write(&levels, &data.images).unwrap();
+        let args: &Args = &[&"compare", &place.path().join("train/a"), &levels, &side.to_string()];
+        let said = checked("check_pictures.py", args);
+        assert_eq!(said.lines().count(), data.len());
+    }
 }
 
 /// Networks that classify give the logits, others features: within single precision the same, with the same answers.
@@ -156,7 +159,7 @@ fn the_example_answers_or_says_what_is_wrong() {
         return;
     }
     let place = tempfile::tempdir().unwrap();
-    let data = pictures(place.path());
+    let data = pictures(place.path(), SIDE);
     let widths = Widths { channels: [4, 6, 8], hidden: 16, classes: 3, ..Widths::default() };
     let network = Network::probe(&widths, Probe::Mlp, Mode::Eval);
     let mut weights = Weights::init(&network, 1);

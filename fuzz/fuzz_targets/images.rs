@@ -6,7 +6,7 @@ use std::io::Cursor;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use fewlabel::data::IMAGE;
+use fewlabel::data::{IMAGE, SIDE};
 use fewlabel::data::folder::{Background, load};
 use fewlabel_fuzz::edited;
 use image::{DynamicImage, ImageBuffer, ImageFormat, ImageReader, Rgb, Rgba};
@@ -56,7 +56,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
         return;
     }
     fs::write(FOLDER.path().join("train/a/x.png"), bytes).expect("room for it");
-    match load(FOLDER.path(), Background([kind as u8; 3])) {
+    match load(FOLDER.path(), Background([kind as u8; 3]), SIDE) {
         Ok(folder) => assert_eq!(folder.data.train.images.len(), 2 * IMAGE),
         Err(error) => assert_eq!(error.exit_code(), 2, "{error}"),
     }

@@ -1,13 +1,11 @@
 //! Colour: Pillow's `ImageOps` and `ImageEnhance` on planar RGB.
 
-use super::{PLANE, Plane, planes_mut};
+use super::PLANE;
+use crate::data::{CHANNELS, IMAGE};
 use crate::simd::simd;
 
 simd! {
-    /// All three channels become the luma (`ImageOps.grayscale`, ITU-R 601-2). `image` is [3, 32, 32].
-    ///
-    /// # Panics
-    /// If `image` has another length.
+    /// All three channels become the luma (`ImageOps.grayscale`, ITU-R 601-2). `image` is [3, side, side].
     pub fn grayscale(image: &mut [u8]) {
         pixels(image, |r, g, b| [luma(r, g, b); 3]);
     }
@@ -22,21 +20,16 @@ simd! {
         image.iter_mut().for_each(|x| *x = blend(0, *x, factor));
     }
 
-    /// Towards the rounded mean luma for factors below 1 (`ImageEnhance.Contrast`). `image` is [3, 32, 32].
-    ///
-    /// # Panics
-    /// If `image` has another length.
+    /// Towards the rounded mean luma for factors below 1 (`ImageEnhance.Contrast`). `image` is [3, side, side].
     pub fn contrast(image: &mut [u8], factor: f32) {
-        let [red, green, blue] = channels(image);
-        let lumas = red.iter().zip(green).zip(blue).map(|((r, g), b)| u32::from(luma(*r, *g, *b)));
-        let mean = (lumas.sum::<u32>() + PLANE as u32 / 2) / PLANE as u32;
-        image.iter_mut().for_each(|x| *x = blend(mean as u8, *x, factor));
+        let mean = match image.len() {
+            IMAGE => mean_luma(image, PLANE),
+            len => mean_luma(image, len / CHANNELS),
+        };
+        image.iter_mut().for_each(|x| *x = blend(mean, *x, factor));
     }
 
-    /// Towards the grayscale image for factors below 1 (`ImageEnhance.Color`). `image` is [3, 32, 32].
-    ///
-    /// # Panics
-    /// If `image` has another length.
+    /// Towards the grayscale image for factors below 1 (`ImageEnhance.Color`). `image` is [3, side, side].
     pub fn saturation(image: &mut [u8], factor: f32) {
         pixels(image, |r, g, b| {
             let l = luma(r, g, b);
@@ -45,15 +38,35 @@ simd! {
     }
 }
 
+/// The mean luma, rounded, of an image with planes of so many pixels.
 #[inline(always)]
-fn channels(image: &mut [u8]) -> &mut [Plane; 3] {
-    planes_mut(image).as_mut_array().expect("an image has three planes")
+fn mean_luma(image: &mut [u8], plane: usize) -> u8 {
+    let [red, green, blue] = channels(image, plane);
+    let lumas = red.iter().zip(green).zip(blue).map(|((r, g), b)| u32::from(luma(*r, *g, *b)));
+    ((lumas.sum::<u32>() + plane as u32 / 2) / plane as u32) as u8
+}
+
+/// Red, green and blue of an image with planes of so many pixels.
+#[inline(always)]
+fn channels(image: &mut [u8], plane: usize) -> [&mut [u8]; CHANNELS] {
+    let (red, rest) = image.split_at_mut(plane);
+    let (green, blue) = rest.split_at_mut(plane);
+    [red, green, &mut blue[..plane]]
 }
 
 /// Applies `f` to the three channels of every pixel.
 #[inline(always)]
 pub(super) fn pixels(image: &mut [u8], f: impl Fn(u8, u8, u8) -> [u8; 3]) {
-    let [red, green, blue] = channels(image);
+    // Of CIFAR's images the compiler knows the loop's length.
+    match image.len() {
+        IMAGE => planes_of(image, PLANE, f),
+        len => planes_of(image, len / CHANNELS, f),
+    }
+}
+
+#[inline(always)]
+fn planes_of(image: &mut [u8], plane: usize, f: impl Fn(u8, u8, u8) -> [u8; 3]) {
+    let [red, green, blue] = channels(image, plane);
     for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
         [*r, *g, *b] = f(*r, *g, *b);
     }

@@ -1,7 +1,7 @@
 //! Random resized crop: torchvision's choice of the box, Pillow's bilinear resampling.
 
 use super::geometry::transpose;
-use super::{PLANE, Plane, planes, planes_mut};
+use super::{PLANE, Plane, any, each_plane, planes, planes_mut, side_of};
 use crate::data::SIDE;
 use crate::rng::Stream;
 use crate::simd::simd;
@@ -21,37 +21,43 @@ pub struct CropBox {
 
 impl CropBox {
     /// The whole image.
-    pub const WHOLE: CropBox = CropBox { top: 0, left: 0, height: SIDE, width: SIDE };
+    pub fn whole(side: usize) -> CropBox {
+        CropBox { top: 0, left: 0, height: side, width: side }
+    }
 
     /// torchvision's `RandomResizedCrop.get_params`: an area of 0.2 to 1 of the image and a log-uniform aspect ratio of
     /// 3/4 to 4/3; after ten boxes that do not fit, the centre, which is all of a square image.
-    pub fn draw(stream: &mut Stream) -> CropBox {
-        let area = (SIDE * SIDE) as f64;
+    pub fn draw(stream: &mut Stream, side: usize) -> CropBox {
+        let area = (side * side) as f64;
         let log_ratio = libm::logf(4.0 / 3.0);
         for _ in 0..10 {
             let target = area * f64::from(stream.uniform(0.2, 1.0));
             let ratio = f64::from(libm::expf(stream.uniform(-log_ratio, log_ratio)));
             let width = (target * ratio).sqrt().round_ties_even() as usize;
             let height = (target / ratio).sqrt().round_ties_even() as usize;
-            if (1..=SIDE).contains(&width) && (1..=SIDE).contains(&height) {
-                let top = stream.below((SIDE - height + 1) as u32) as usize;
-                let left = stream.below((SIDE - width + 1) as u32) as usize;
+            if (1..=side).contains(&width) && (1..=side).contains(&height) {
+                let top = stream.below((side - height + 1) as u32) as usize;
+                let left = stream.below((side - width + 1) as u32) as usize;
                 return CropBox { top, left, height, width };
             }
         }
-        CropBox::WHOLE
+        CropBox::whole(side)
     }
 }
 
 simd! {
-    /// The box of `image`, resized to 32×32 with Pillow's antialiased bilinear filter (`ImagingResample`: two passes,
+    /// The box of `image`, [3, side, side], resized to its size with Pillow's antialiased bilinear filter (`ImagingResample`: two passes,
     /// 22-bit fixed-point weights, 8-bit rows between them).
     ///
     /// # Panics
-    /// If the box is empty or reaches outside the image.
+    /// If the box is empty or reaches outside the image, or `out` is not of the image's size.
     pub fn resized_crop(image: &[u8], crop: CropBox, out: &mut [u8]) {
         let CropBox { top, left, height, width } = crop;
-        assert!(height > 0 && width > 0 && top + height <= SIDE && left + width <= SIDE, "{crop:?} is not inside");
+        let side = side_of(image);
+        assert!(height > 0 && width > 0 && top + height <= side && left + width <= side, "{crop:?} is not inside");
+        if side != SIDE {
+            return each_plane(image, side, out, |plane, out| any::resized_crop(plane, side, crop, out));
+        }
         for (plane, out) in planes(image).iter().zip(planes_mut(out)) {
             // Both passes work on whole rows: the first is along x, so it gets the plane transposed.
             let mut columns = [0; PLANE];

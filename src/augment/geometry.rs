@@ -1,12 +1,16 @@
 //! Quarter turns, shear and flip: pixels are moved, never interpolated.
 
-use super::{PLANE, Plane, planes, planes_mut};
+use super::{PLANE, Plane, any, each_plane, planes, planes_mut, side_of};
 use crate::data::SIDE;
 use crate::simd::simd;
 
 simd! {
     /// Turns counter-clockwise by `turns` · 90° (Pillow's `Image.rotate`).
     pub fn quarter_turns(image: &[u8], turns: u8, out: &mut [u8]) {
+        let side = side_of(image);
+        if side != SIDE {
+            return each_plane(image, side, out, |plane, out| any::quarter_turns(plane, side, turns, out));
+        }
         for (plane, out) in planes(image).iter().zip(planes_mut(out)) {
             match turns % 4 {
                 0 => *out = *plane,
@@ -22,8 +26,9 @@ simd! {
 
     /// Mirrors left and right.
     pub fn flip(image: &mut [u8]) {
-        for row in image.as_chunks_mut::<SIDE>().0 {
-            row.reverse();
+        match side_of(image) {
+            SIDE => image.as_chunks_mut::<SIDE>().0.iter_mut().for_each(|row| row.reverse()),
+            side => image.chunks_exact_mut(side).for_each(<[u8]>::reverse),
         }
     }
 
@@ -32,11 +37,13 @@ simd! {
     /// Pillow's `Image.transform` with `AFFINE` (1, shear, 0, 0, 1, 0) and `NEAREST`: pixel centres mapped in 16.16
     /// fixed point (`affine_fixed` in its `Geometry.c`).
     pub fn shear_x(image: &[u8], shear: f64, out: &mut [u8]) {
-        let fixed = |v: f64| (v * 65536.0 + 0.5).floor() as i64;
-        let (step, start) = (fixed(shear), fixed(0.5 + shear * 0.5));
+        let (side, moves) = (side_of(image), moves(shear));
+        if side != SIDE {
+            return each_plane(image, side, out, |plane, out| any::move_rows(plane, side, &moves, out));
+        }
         // A row moves as a whole, at most out of the image.
         const SIGHT: i64 = SIDE as i64;
-        let moves: [i64; SIDE] = std::array::from_fn(|y| ((start + step * y as i64) >> 16).clamp(-SIGHT, SIGHT));
+        let moves: [i64; SIDE] = std::array::from_fn(|y| moves(y).clamp(-SIGHT, SIGHT));
         let inside: [[bool; SIDE]; SIDE] =
             moves.map(|by| std::array::from_fn(|x| (0..SIDE as i8).contains(&(x as i8 + by as i8))));
         // Padded by a row on either side, so that every moved row can be read.
@@ -51,6 +58,14 @@ simd! {
             }
         }
     }
+}
+
+/// By how many pixels each row moves.
+#[inline(always)]
+pub(super) fn moves(shear: f64) -> impl Fn(usize) -> i64 {
+    let fixed = |v: f64| (v * 65536.0 + 0.5).floor() as i64;
+    let (step, start) = (fixed(shear), fixed(0.5 + shear * 0.5));
+    move |y| (start + step * y as i64) >> 16
 }
 
 /// The rows in reverse order.

@@ -1,7 +1,6 @@
 //! The pretext tasks' transformation: rotated, then sheared, then recoloured. The network must tell each of the three.
 
-use super::{color, geometry};
-use crate::data::IMAGE;
+use super::{color, geometry, with_image};
 use crate::rng::Stream;
 
 /// The shears to choose from: pixels along x per pixel along y.
@@ -49,7 +48,7 @@ impl Pretext {
         [self.quarter_turns.into(), self.shear.into(), self.color as u16]
     }
 
-    /// The transformed `image`, both [3, 32, 32].
+    /// The transformed `image`, both [3, side, side].
     ///
     /// # Panics
     /// If `shear` is no index into [`SHEARS`].
@@ -57,9 +56,10 @@ impl Pretext {
         if self.shear == 0 {
             geometry::quarter_turns(image, self.quarter_turns, out);
         } else {
-            let mut turned = [0; IMAGE];
-            geometry::quarter_turns(image, self.quarter_turns, &mut turned);
-            geometry::shear_x(&turned, SHEARS[usize::from(self.shear)], out);
+            with_image(image.len(), |turned| {
+                geometry::quarter_turns(image, self.quarter_turns, turned);
+                geometry::shear_x(turned, SHEARS[usize::from(self.shear)], out);
+            });
         }
         match self.color {
             Color::Original => {}

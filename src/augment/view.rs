@@ -39,10 +39,10 @@ pub type Jitter = [Adjustment; 4];
 ///
 /// let data = fewlabel::data::synthetic(10, 10, 0);
 /// // The first view of image 3 in the first epoch, with seed 0: always this one.
-/// let view = View::draw(&mut Stream::new(0, Purpose::View1, 0, 3));
-/// let mut pixels = vec![0; fewlabel::data::IMAGE];
+/// let view = View::draw(&mut Stream::new(0, Purpose::View1, 0, 3), data.train.side);
+/// let mut pixels = vec![0; data.train.image_len()];
 /// view.apply(data.train.image(3), &mut pixels);
-/// # assert_eq!(view, View::draw(&mut Stream::new(0, Purpose::View1, 0, 3)));
+/// # assert_eq!(view, View::draw(&mut Stream::new(0, Purpose::View1, 0, 3), 32));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct View {
@@ -59,9 +59,9 @@ pub struct View {
 impl View {
     /// The study's distribution, which is Chen and He's (2021, appendix A) without the blur, as on CIFAR-10
     /// (appendix D): crop of 0.2 to 1 of the area, flip with probability 0.5, with 0.8 a jitter of brightness, contrast
-    /// and saturation 0.4 and hue 0.1 in random order, grayscale with 0.2.
-    pub fn draw(stream: &mut Stream) -> View {
-        let crop = CropBox::draw(stream);
+    /// and saturation 0.4 and hue 0.1 in random order, grayscale with 0.2. Of an image of `side` × `side` pixels.
+    pub fn draw(stream: &mut Stream, side: usize) -> View {
+        let crop = CropBox::draw(stream, side);
         let flip = stream.chance(0.5);
         let jitter = stream.chance(0.8).then(|| {
             let mut jitter = [
@@ -76,7 +76,7 @@ impl View {
         View { crop, flip, jitter, gray: stream.chance(0.2) }
     }
 
-    /// The view of `image`, both [3, 32, 32].
+    /// The view of `image`, both [3, side, side].
     pub fn apply(&self, image: &[u8], out: &mut [u8]) {
         resized_crop(image, self.crop, out);
         if self.flip {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use crate::data::{MAX_SIDE, MIN_SIDE};
 use crate::error::{Error, Result};
 use crate::experiment::{self, Experiment, Options, Output, Seed, print};
 use crate::text::{path_word, shown, visible, word};
@@ -179,6 +180,12 @@ fn claimed(recomputed: &[String]) -> String {
 pub fn points(text: &str) -> std::result::Result<f64, String> {
     let points = text.parse().ok().filter(|points| (1e-6..=100.0).contains(points));
     points.ok_or_else(|| "a number of percentage points above 0, at most 100".to_owned())
+}
+
+/// A side of images in pixels.
+pub fn side(text: &str) -> std::result::Result<usize, String> {
+    let side = text.parse().ok().filter(|side: &usize| (MIN_SIDE..=MAX_SIDE).contains(side) && side.is_multiple_of(2));
+    side.ok_or_else(|| format!("an even number of pixels from {MIN_SIDE} to {MAX_SIDE}"))
 }
 
 impl How {

@@ -13,8 +13,8 @@
 
 mod commands;
 
-use crate::data::cifar10;
 use crate::data::folder::Background;
+use crate::data::{SIDE, cifar10};
 use crate::error::Error;
 use crate::experiment;
 use crate::text::visible;
@@ -103,6 +103,9 @@ enum Command {
         /// The colour behind transparent pixels of own images: white, black or '#rrggbb' [default: white].
         #[arg(long, value_name = "COLOR", requires = "folder")]
         background: Option<Background>,
+        /// Height and width in pixels to which own images are resized: an even number from 16 to 128 [default: 32].
+        #[arg(long, value_name = "PIXELS", requires = "folder", value_parser = commands::side)]
+        side: Option<usize>,
         /// The folder that holds the data set [default: $FEWLABEL_DATA, or data/].
         #[arg(long, value_name = "DIR", global = true)]
         data_dir: Option<PathBuf>,
@@ -226,8 +229,8 @@ pub fn main() -> ExitCode {
         Command::Data { folder: Some(_), command: Some(_), .. } => {
             Err(Error::Usage("data fetch: --folder is for your own images, which are not fetched".to_owned()))
         }
-        Command::Data { folder: Some(folder), background, .. } => {
-            commands::data::own_images(&folder, background.unwrap_or_default())
+        Command::Data { folder: Some(folder), background, side, .. } => {
+            commands::data::own_images(&folder, background.unwrap_or_default(), side.unwrap_or(SIDE))
         }
         Command::Data { data_dir, command: None, .. } => commands::data::check(data_dir.as_deref()),
         Command::Data { data_dir, command: Some(DataCommand::Fetch { url }), .. } => {

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use self::visit::{Part, RECORD, bad_file, remedy, visit};
-use super::{CLASSES, Data, Dataset, IMAGE};
+use super::{CLASSES, Data, Dataset, IMAGE, SIDE};
 use crate::error::{Error, Result};
 use crate::text::shown;
 
@@ -149,7 +149,7 @@ pub fn load(source: &Source) -> Result<Data> {
 }
 
 fn load_parts(source: &Source, parts: &[Part]) -> Result<Data> {
-    let zeros = |n: usize| Dataset { images: vec![0; n * IMAGE], labels: vec![0; n] };
+    let zeros = |n: usize| Dataset { images: vec![0; n * IMAGE], labels: vec![0; n], side: SIDE };
     let last = parts.len() - 1;
     let records = |parts: &[Part]| parts.iter().map(|part| part.records).sum();
     let classes = CLASS_NAMES.map(str::to_owned).to_vec();

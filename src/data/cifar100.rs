@@ -9,7 +9,7 @@ use std::path::Path;
 use flate2::read::GzDecoder;
 use md5::{Digest, Md5};
 
-use super::{Data, Dataset, IMAGE};
+use super::{Data, Dataset, IMAGE, SIDE};
 use crate::error::{Error, Result};
 use crate::files;
 
@@ -65,7 +65,7 @@ fn load_archive(path: &Path, md5: &str, sizes: [usize; 2]) -> Result<Data> {
         if bytes.len() != expected {
             return Err(bad(format!("{}: {} bytes long, expected {expected}", FILES[index], bytes.len())));
         }
-        let mut set = Dataset { images: Vec::with_capacity(sizes[index] * IMAGE), labels: vec![] };
+        let mut set = Dataset { images: Vec::with_capacity(sizes[index] * IMAGE), labels: vec![], side: SIDE };
         for record in bytes.chunks_exact(RECORD) {
             if usize::from(record[1]) >= CLASSES {
                 return Err(bad(format!("{}: a label is {}, expected one below {CLASSES}", FILES[index], record[1])));

@@ -14,24 +14,30 @@ pub use subset::{Choose, epoch_order, labelled, proportional, validation};
 pub(crate) use subset::{not_stratified, share_of};
 pub use synthetic::synthetic;
 
-/// Height and width of every image, in pixels.
+/// Height and width of CIFAR's images, in pixels.
 pub const SIDE: usize = 32;
+/// Height and width of the smallest images that a network takes.
+pub const MIN_SIDE: usize = 16;
+/// Those of the largest.
+pub const MAX_SIDE: usize = 128;
 /// Red, green, blue.
 pub const CHANNELS: usize = 3;
-/// Bytes of one image: [`CHANNELS`] planes of [`SIDE`] × [`SIDE`], row by row.
+/// Bytes of an image of CIFAR: [`CHANNELS`] planes of [`SIDE`] × [`SIDE`], row by row.
 pub const IMAGE: usize = CHANNELS * SIDE * SIDE;
 /// Classes of CIFAR-10 and of the synthetic set.
 pub const CLASSES: usize = 10;
 /// Classes that a data set can have.
 pub const MAX_CLASSES: usize = 1000;
 
-/// Images as `u8` [n, 3, 32, 32], with a label below the number of classes for each.
+/// Square images as `u8` [n, 3, side, side], with a label below the number of classes for each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dataset {
     /// One after the other.
     pub images: Vec<u8>,
     /// One for each image.
     pub labels: Vec<u16>,
+    /// Height and width of each image, in pixels: an even number from [`MIN_SIDE`] to [`MAX_SIDE`].
+    pub side: usize,
 }
 
 impl Dataset {
@@ -45,9 +51,14 @@ impl Dataset {
         self.labels.is_empty()
     }
 
-    /// Image `index`, [3, 32, 32].
+    /// Bytes of one image.
+    pub fn image_len(&self) -> usize {
+        CHANNELS * self.side * self.side
+    }
+
+    /// Image `index`, [3, side, side].
     pub fn image(&self, index: usize) -> &[u8] {
-        &self.images[index * IMAGE..][..IMAGE]
+        &self.images[index * self.image_len()..][..self.image_len()]
     }
 
     /// How many images each of so many classes has, by label.
@@ -62,7 +73,7 @@ impl Dataset {
 
     /// Keeps the first `n` images.
     pub fn truncate(&mut self, n: usize) {
-        self.images.truncate(n * IMAGE);
+        self.images.truncate(n * self.image_len());
         self.labels.truncate(n);
     }
 }
@@ -140,7 +151,7 @@ mod tests {
     fn labels_of_many_classes_are_hashed_as_two_bytes() {
         let of = |classes: usize, bytes: &[u8]| {
             let names: Vec<String> = (0..classes).map(|class| class.to_string()).collect();
-            let set = |labels: &[u16]| Dataset { images: vec![7; labels.len()], labels: labels.to_vec() };
+            let set = |labels: &[u16]| Dataset { images: vec![7; labels.len()], labels: labels.to_vec(), side: SIDE };
             let data = Data { train: set(&[255, 1]), test: set(&[0]), classes: names.clone() };
             let mut plain = (classes as u64).to_le_bytes().to_vec();
             for name in &names {

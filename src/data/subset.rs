@@ -127,10 +127,11 @@ pub fn epoch_order(images: &[u32], seed: u64, epoch: u32) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::SIDE;
 
     fn dataset() -> Dataset {
         let labels: Vec<u16> = (0..400).map(|i| (i * i % 10) as u16).chain((0..400).map(|i| (i % 10) as u16)).collect();
-        Dataset { images: vec![], labels }
+        Dataset { images: vec![], labels, side: SIDE }
     }
 
     fn classes() -> Vec<String> {
@@ -173,14 +174,15 @@ mod tests {
     #[test]
     fn proportional_labels_are_drawn_as_stratified_ones() {
         let labels: Vec<u16> = (0..200).map(|i| (i * 7 % 10) as u16).collect();
-        let train = Dataset { images: vec![], labels };
+        let train = Dataset { images: vec![], labels, side: SIDE };
         let draw = |choose, count, seed| labelled(&train, &classes(), choose, count, seed).unwrap();
         for count in [10, 50, 200] {
             assert_eq!(draw(Choose::Proportional, count, 3), draw(Choose::Stratified, count, 3), "{count}");
         }
         let train = dataset();
         let chosen = labelled(&train, &classes(), Choose::Proportional, 100, 1).unwrap();
-        let of_class = Dataset { images: vec![], labels: chosen.iter().map(|&i| train.labels[i as usize]).collect() };
+        let of_class =
+            Dataset { images: vec![], labels: chosen.iter().map(|&i| train.labels[i as usize]).collect(), side: SIDE };
         assert_eq!(of_class.class_sizes(10), proportional(100, &train.class_sizes(10)));
         assert!(chosen.is_sorted_by(|a, b| a < b));
         assert_ne!(chosen, labelled(&train, &classes(), Choose::Proportional, 100, 2).unwrap());

@@ -29,7 +29,7 @@ fn draw(n: usize, seed: u64, purpose: Purpose) -> Dataset {
     images.par_chunks_exact_mut(IMAGE).enumerate().for_each(|(i, image)| {
         paint(image, (i % CLASSES) as u8, &mut Stream::new(seed, purpose, 0, i as u32));
     });
-    Dataset { images, labels }
+    Dataset { images, labels, side: SIDE }
 }
 
 type Rgb = [f32; CHANNELS];

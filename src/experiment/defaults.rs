@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use super::yaml::{in_words, suggestion};
 use super::{
-    BatchSize, DatasetName, DatasetSpec, Epochs, Experiment, Images, OptimizerName, RANDOM, Rate, Share, Stage,
+    BatchSize, DatasetName, DatasetSpec, Epochs, Experiment, Images, OptimizerName, RANDOM, Rate, Share, Side, Stage,
 };
+use crate::data::SIDE;
 use crate::data::folder::Background;
 use crate::method::{self, Kind, Learner, Settings};
 use crate::suggest::did_you_mean;
@@ -51,10 +52,11 @@ impl Experiment {
             }
         };
         let is_cifar = matches!(name, DatasetName::Cifar10 | DatasetName::Cifar100);
-        let DatasetSpec { classes, sha256, background, .. } = &self.dataset;
-        let of_folder = classes.is_some() || sha256.is_some() || *background != Background::default();
+        let DatasetSpec { classes, sha256, background, side, .. } = &self.dataset;
+        let is_default = *background == Background::default() && *side == Side(SIDE);
+        let of_folder = classes.is_some() || sha256.is_some() || !is_default;
         if name != DatasetName::Folder && of_folder {
-            let message = "dataset: `classes`, `sha256` and `background` belong to name: folder";
+            let message = "dataset: `classes`, `sha256`, `background` and `side` belong to name: folder";
             return Err(Conflict::new(&["dataset"], message));
         }
         let sizes = [&mut self.dataset.train, &mut self.dataset.test];

@@ -1,7 +1,7 @@
 //! Whether a stage fits into this machine's memory, before hours are spent on finding out.
 
 use super::{Experiment, Stage};
-use crate::data::IMAGE;
+use crate::data::CHANNELS;
 use crate::error::{Error, Result};
 use crate::network::Mode;
 use crate::train::EVAL_BATCH;
@@ -36,7 +36,8 @@ impl Experiment {
     fn memory(&self, stage: &Stage) -> u64 {
         let widths = self.widths();
         let weights = self.network(stage).bytes();
-        let pixels = [1024, 256, 64].iter().zip(widths.channels).map(|(pixels, channels)| pixels * channels);
+        let sides = [widths.side, widths.side / 2, widths.side / 4];
+        let pixels = sides.iter().zip(widths.channels).map(|(side, channels)| side * side * channels);
         // Per pixel of a convolution: its result, the normalised one, the rectified one and a gradient.
         let activations = 4 * (pixels.sum::<usize>() + widths.features() + widths.hidden + 4 * widths.projector);
         let views = stage.learner().map_or(1, |method| method.views());
@@ -48,7 +49,8 @@ impl Experiment {
             frozen => usize::from(frozen),
         };
         let features = copies * (self.images(self.count(stage)) + test) * widths.features();
-        4 * weights + 4 * (batch * activations + features) as u64 + ((train + test) * IMAGE) as u64
+        let images = (train + test) * CHANNELS * widths.side * widths.side;
+        4 * weights + 4 * (batch * activations + features) as u64 + images as u64
     }
 }
 

@@ -46,7 +46,7 @@ pub use run::{CHECKPOINT_EVERY, Options, run};
 pub(crate) use run::{Loaded, load_data};
 pub use stage::Stage;
 pub(crate) use stage::{KNN, keys as stage_keys};
-pub use value::{BatchSize, Channels, Classes, Epochs, Images, Name, Percent, Rate, Seed, Seeds, Share, Width};
+pub use value::{BatchSize, Channels, Classes, Epochs, Images, Name, Percent, Rate, Seed, Seeds, Share, Side, Width};
 
 /// An experiment, as in its YAML file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -114,6 +114,17 @@ pub struct DatasetSpec {
     /// Of a folder: what is seen through transparent pixels; white unless given.
     #[serde(default, skip_serializing_if = "is_white")]
     pub background: Background,
+    /// Height and width of a folder's images as the networks get them; 32 unless given, and for every other data set.
+    #[serde(default = "side_of_cifar", skip_serializing_if = "is_side_of_cifar")]
+    pub side: Side,
+}
+
+fn side_of_cifar() -> Side {
+    Side(SIDE)
+}
+
+fn is_side_of_cifar(side: &Side) -> bool {
+    *side == side_of_cifar()
 }
 
 fn is_white(background: &Background) -> bool {
@@ -179,7 +190,7 @@ impl Experiment {
     pub fn widths(&self) -> Widths {
         let NetworkSpec { channels, hidden, projector, predictor, dropout } = &self.network;
         Widths {
-            side: SIDE,
+            side: self.dataset.side.0,
             backbone: None,
             channels: channels.map(|c| c.0),
             hidden: hidden.0,

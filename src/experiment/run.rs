@@ -14,7 +14,7 @@ use super::manifest::Manifest;
 use super::reuse::Finished;
 use super::{DatasetName, DatasetSpec, Experiment, Job, table};
 use crate::data::folder::Background;
-use crate::data::{Data, cifar10, cifar100, folder, synthetic};
+use crate::data::{Data, SIDE, cifar10, cifar100, folder, synthetic};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::text::{count, path_word, shown, visible, word};
@@ -326,7 +326,7 @@ pub(crate) fn load_data(experiment: &Experiment, data_dir: Option<&Path>) -> Res
         DatasetName::Cifar100 => Ok(Loaded::new(cifar100::load(&cifar10::data_folder(data_dir).0)?.first(train, test))),
         DatasetName::Folder => {
             let place = cifar10::data_folder(data_dir).0;
-            let folder = folder::load(&place, experiment.dataset.background)?;
+            let folder = folder::load(&place, experiment.dataset.background, experiment.dataset.side.0)?;
             experiment.dataset.check(&place, &folder.data)?;
             Ok(Loaded { duplicates: folder.duplicates(), ..Loaded::new(folder.data) })
         }
@@ -340,7 +340,11 @@ impl DatasetSpec {
             true => String::new(),
             false => format!(" --background {}", word(&self.background.to_string())),
         };
-        format!("take the `dataset:` line that `fewlabel data --folder {}{background}` prints", path_word(place))
+        let side = match self.side.0 {
+            SIDE => String::new(),
+            side => format!(" --side {side}"),
+        };
+        format!("take the `dataset:` line that `fewlabel data --folder {}{background}{side}` prints", path_word(place))
     }
 
     /// Whether the folder's images are those that the experiment is about.

@@ -81,6 +81,10 @@ number!(
     Classes, usize, "a whole number of classes from 2 to 1000", |v| whole(v, 2.0, 1000.0)
 );
 number!(
+    /// Height and width of images in pixels.
+    Side, usize, "an even number of pixels from 16 to 128", |v| whole(v / 2.0, 8.0, 64.0)
+);
+number!(
     /// A learning rate.
     Rate, f64, "a number above 0 and at most 10", |v| v > 0.0 && v <= 10.0
 );

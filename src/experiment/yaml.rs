@@ -205,7 +205,7 @@ fn homes() -> [(&'static str, Vec<&'static str>); 4] {
     // Names and labels are not a stage's alone.
     let of_stages = stage_keys().into_iter().filter(|key| !["name", "labels"].contains(key));
     [
-        ("`dataset`", vec!["train", "test", "classes", "sha256", "background"]),
+        ("`dataset`", vec!["train", "test", "classes", "sha256", "background", "side"]),
         ("`labels`", vec!["count", "choose", "validation"]),
         ("`network`", vec!["channels", "hidden", "projector", "predictor", "dropout"]),
         ("a stage", of_stages.filter(|key| *key != "predictor").collect()),

@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::registry::{Defaults, Kind, Learner, learner};
 use super::{Batch, Head, Method, made};
-use crate::augment::{Pretext, to_input};
-use crate::data::IMAGE;
+use crate::augment::{Pretext, to_input, with_image};
 use crate::network::{Network, PRETEXT_HEADS, Widths};
 use crate::rng::{Purpose, Stream};
 
@@ -48,9 +47,10 @@ impl Method for PretextTasks {
         made(NAMES, |from, index, draw, out| {
             let purpose = if draw.evaluates { Purpose::PretextTest } else { Purpose::Pretext };
             let transformation = Pretext::draw(&mut Stream::new(draw.seed, purpose, draw.epoch, index));
-            let mut image = [0; IMAGE];
-            transformation.apply(from.images().image(index as usize), &mut image);
-            to_input(&image, out);
+            with_image(from.width(), |image| {
+                transformation.apply(from.images().image(index as usize), image);
+                to_input(image, out);
+            });
             transformation.labels()
         })
     }

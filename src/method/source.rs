@@ -1,5 +1,5 @@
 use crate::augment::to_input;
-use crate::data::{Dataset, IMAGE};
+use crate::data::Dataset;
 
 /// What batches are made of: images of a data set, or their features behind a backbone frozen in eval mode, which never change
 /// and are computed once.
@@ -21,7 +21,7 @@ impl Source<'_> {
     /// Values of one input.
     pub fn width(&self) -> usize {
         match self {
-            Source::Images(_) => IMAGE,
+            Source::Images(data) => data.image_len(),
             Source::Features { width, .. } => *width,
         }
     }

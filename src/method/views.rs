@@ -2,7 +2,6 @@
 
 use super::{Batch, Draw, Source};
 use crate::augment::view_batch;
-use crate::data::IMAGE;
 use crate::engine::{Engine, Input, Rates};
 use crate::error::Result;
 use crate::evaluate::output_std;
@@ -16,7 +15,7 @@ pub fn two_views(
     together: bool,
     loss: impl FnMut(&[Vec<f32>], &mut [Vec<f32>], usize) -> f64 + Send + 'static,
 ) -> Box<dyn Batch> {
-    Box::new(TwoViews { outputs, together, loss, draw: Draw::default(), images: vec![], moments: vec![] })
+    Box::new(TwoViews { outputs, together, loss, draw: Draw::default(), images: vec![], moments: vec![], rows: 0 })
 }
 
 struct TwoViews<L> {
@@ -27,21 +26,24 @@ struct TwoViews<L> {
     /// Both views, one after the other.
     images: Vec<f32>,
     moments: Vec<[f64; 2]>,
+    /// Views in the batch.
+    rows: usize,
 }
 
 impl<L: FnMut(&[Vec<f32>], &mut [Vec<f32>], usize) -> f64 + Send> Batch for TwoViews<L> {
     fn fill(&mut self, from: &Source, indices: &[u32], draw: Draw) {
         self.draw = draw;
-        self.images.resize(2 * indices.len() * IMAGE, 0.0);
-        let views = self.images.split_at_mut(indices.len() * IMAGE);
+        self.rows = 2 * indices.len();
+        self.images.resize(self.rows * from.width(), 0.0);
+        let views = self.images.split_at_mut(indices.len() * from.width());
         for (view, purpose) in [(views.0, Purpose::View1), (views.1, Purpose::View2)] {
             view_batch(from.images(), indices, draw.seed, purpose, draw.epoch, view);
         }
     }
 
     fn step(&mut self, model: &mut dyn Engine, lr: Rates, sums: &mut [f64]) -> Result<f64> {
-        let TwoViews { outputs, together, loss, draw, images, moments } = self;
-        let (rows, key) = (images.len() / IMAGE, draw.dropout());
+        let TwoViews { outputs, together, loss, draw, images, moments, rows } = self;
+        let (rows, key) = (*rows, draw.dropout());
         let (first, second) = images.split_at(images.len() / 2);
         let mut measured = |outputs: &[Vec<f32>], gradients: &mut [Vec<f32>]| {
             let z = &outputs[0];

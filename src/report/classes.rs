@@ -70,11 +70,11 @@ fn field(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Dataset;
+    use crate::data::{Dataset, SIDE};
 
     #[test]
     fn each_class_has_its_own_accuracy_where_they_differ_in_size() {
-        let set = |labels: &[u16]| Dataset { images: vec![], labels: labels.to_vec() };
+        let set = |labels: &[u16]| Dataset { images: vec![], labels: labels.to_vec(), side: SIDE };
         let classes = ["a", "b, \"c\"", "d"].map(str::to_owned).to_vec();
         let data = |test: &[u16]| Data { train: set(&[0, 0, 1, 2]), test: set(test), classes: classes.clone() };
         let counts = vec![vec![3, 1, 0], vec![2, 0, 0], vec![0, 0, 0]];

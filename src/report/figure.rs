@@ -112,8 +112,8 @@ pub struct Pictures {
     /// Above the columns: title and how many columns it spans.
     pub columns: Vec<(String, usize)>,
     pub rows: Vec<Vec<Picture>>,
-    /// Drawn pixels per pixel.
-    pub scale: usize,
+    /// Of a picture as it is drawn, in pixels.
+    pub size: usize,
 }
 
 #[derive(Clone, Debug)]

@@ -26,6 +26,8 @@ const QUERIES: usize = 5;
 const NEAREST: usize = 10;
 /// Training images among which neighbours are looked for, at most.
 const BANK: usize = 10_000;
+/// Side of an image in a figure, in pixels, unless it has more.
+const SHOWN: usize = 64;
 /// Images whose augmented views are shown.
 const VIEWED: u32 = 6;
 
@@ -46,7 +48,7 @@ pub fn views(run: &Run, data: &Data) -> Figure {
             .into_iter()
             .chain([(1, Purpose::View1, "first"), (1, Purpose::View2, "second")])
         {
-            View::draw(&mut Stream::new(seed, purpose, epoch, index)).apply(image, &mut out);
+            View::draw(&mut Stream::new(seed, purpose, epoch, index), data.train.side).apply(image, &mut out);
             row.push(Picture::of_planes(&out, name));
         }
         row
@@ -62,7 +64,7 @@ pub fn views(run: &Run, data: &Data) -> Figure {
         plot: Plot::Pictures(Pictures {
             columns: columns.map(|(title, span)| (title.to_owned(), span)).to_vec(),
             rows: (0..VIEWED.min(data.train.len() as u32)).map(row).collect(),
-            scale: 2,
+            size: SHOWN.max(data.test.side),
         }),
     }
 }
@@ -194,7 +196,7 @@ fn neighbors(
         plot: Plot::Pictures(Pictures {
             columns: vec![("query".to_owned(), 1), ("training images, nearest first".to_owned(), shown)],
             rows: queries.iter().zip(found.chunks_exact(shown)).map(row).collect(),
-            scale: 2,
+            size: SHOWN.max(data.test.side),
         }),
     }
 }
@@ -222,7 +224,7 @@ fn filters(name: &str, weights: &Weights) -> Figure {
         plot: Plot::Pictures(Pictures {
             columns: vec![],
             rows: pictures.chunks(16).map(<[Picture]>::to_vec).collect(),
-            scale: 10,
+            size: 30,
         }),
     }
 }

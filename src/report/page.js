@@ -238,9 +238,10 @@ function map(figure, plot) {
   };
   const show = (spot, index) => {
     current = index;
-    const picture = element("canvas", { width: SIDE, height: SIDE }), columns = images.naturalWidth / SIDE;
-    const from = [index % columns * SIDE, Math.floor(index / columns) * SIDE];
-    picture.getContext("2d").drawImage(images, ...from, SIDE, SIDE, 0, 0, SIDE, SIDE);
+    const side = Number(images.dataset.side), columns = images.naturalWidth / side;
+    const picture = element("canvas", { width: side, height: side });
+    const from = [index % columns * side, Math.floor(index / columns) * side];
+    picture.getContext("2d").drawImage(images, ...from, side, side, 0, 0, side, side);
     showTip(spot, picture, named(plot.classes[plot.labels[index]]), `, test image ${plot.images?.[index] ?? index}`);
   };
   // From image to image in their order, those out of sight left out.

@@ -17,7 +17,6 @@ use super::sheet::Sheet;
 use super::svg::{COLORS, escape, inline};
 use super::tested::checked;
 use super::{Content, Section};
-use crate::data::SIDE;
 use crate::experiment::table::{self, Row};
 use crate::experiment::{DatasetName, Experiment};
 use crate::text::{count, path_word};
@@ -89,10 +88,10 @@ pub(super) fn page(runs: &[Run], (out_folder, images): (&Path, Option<&Path>), c
     }
     runs.iter().for_each(|run| reproduce(&mut out, run, images));
     out += "</section>\n<div id=\"tip\" role=\"status\" hidden></div>\n";
-    for Sheet { id, jpeg } in sheets {
+    for Sheet { id, side, jpeg } in sheets {
         let _ = writeln!(
             out,
-            "<img id=\"{id}\" hidden alt=\"all test images\" src=\"data:image/jpeg;base64,{}\">",
+            "<img id=\"{id}\" data-side=\"{side}\" hidden alt=\"all test images\" src=\"data:image/jpeg;base64,{}\">",
             STANDARD.encode(jpeg)
         );
     }
@@ -104,7 +103,7 @@ pub(super) fn page(runs: &[Run], (out_folder, images): (&Path, Option<&Path>), c
     let _ = write!(
         out,
         "<script>\nconst COLORS = {colors}, DARK = {dark}, DASHES = {dashes}, MARKERS = {markers}, EXTENT = {EXTENT}, \
-         SIDE = {SIDE}, UNIT = {UNIT};\nconst OUTLINES = new Map({outlines});\n{script}</script>\n"
+         UNIT = {UNIT};\nconst OUTLINES = new Map({outlines});\n{script}</script>\n"
     );
     out
 }

@@ -8,8 +8,7 @@ use super::text::Label;
 const GAP: f64 = 8.0;
 
 pub fn pictures(pictures: &Pictures) -> ([f64; 2], String) {
-    let side = pictures.rows.iter().flatten().map(|picture| picture.side).max().unwrap_or(0) * pictures.scale;
-    let side = side as f64;
+    let side = pictures.size as f64;
     let captions = pictures.rows.iter().flatten().any(|picture| !picture.caption.is_empty());
     let top = if pictures.columns.is_empty() { GAP } else { 26.0 };
     let (wide, high) = (side + GAP, side + GAP + if captions { 13.0 } else { 0.0 });
@@ -50,7 +49,7 @@ mod tests {
             let plot = Plot::Pictures(Pictures {
                 columns: vec![(name.clone(), 1), (name.clone(), 2)],
                 rows: vec![vec![picture; 3]; 2],
-                scale: 2,
+                size: 64,
             });
             let [id, title, caption] = [""; 3].map(str::to_owned);
             let png = raster::render(&svg::document(&Figure { id, title, caption, plot }));

@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn a_drawing_and_its_picture_tell_their_size() {
         let picture = Picture { side: 2, rgb: vec![0; 12], caption: String::new(), right: None };
-        let plot = Plot::Pictures(Pictures { columns: vec![], rows: vec![vec![picture; 3]], scale: 10 });
+        let plot = Plot::Pictures(Pictures { columns: vec![], rows: vec![vec![picture; 3]], size: 20 });
         let [id, title, caption] = [""; 3].map(str::to_owned);
         let svg = document(&Figure { id, title, caption, plot });
         // Three pictures of 20 and 8 between, before and after them; 8, 20, 8 and 4 from top to bottom.

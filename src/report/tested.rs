@@ -6,7 +6,7 @@ use super::figure::Matrix;
 use super::models::open;
 use super::run::Run;
 use crate::augment::plain_batch;
-use crate::data::{Data, Dataset, IMAGE};
+use crate::data::{Data, Dataset};
 use crate::engine::{Engine, Input};
 use crate::error::{Error, Result};
 use crate::evaluate::{argmax, balanced_top1, cross_entropy_sum, top1};
@@ -74,7 +74,7 @@ fn predictions(model: &mut dyn Engine, head: &str, images: &Dataset) -> Result<(
     let all: Vec<u32> = (0..images.len() as u32).collect();
     let mut loss = 0.0;
     for (indices, labels) in all.chunks(EVAL_BATCH).zip(images.labels.chunks(EVAL_BATCH)) {
-        let mut input = vec![0.0; indices.len() * IMAGE];
+        let mut input = vec![0.0; indices.len() * images.image_len()];
         plain_batch(images, indices, &mut input);
         let logits = &model.forward(&[Input::eval(&input)], &[head])?[0];
         classes.extend(logits.chunks_exact(logits.len() / indices.len()).map(argmax));

@@ -2,7 +2,7 @@
 //! never change and are computed once.
 
 use crate::augment::plain_batch;
-use crate::data::{Dataset, IMAGE};
+use crate::data::Dataset;
 use crate::engine::{Engine, Input};
 use crate::error::Result;
 use crate::method::Source;
@@ -40,7 +40,7 @@ pub fn features(data: &Dataset, indices: &[u32], model: &mut dyn Engine) -> Resu
     let mut values = Vec::new();
     let mut images = vec![];
     for indices in indices.chunks(EVAL_BATCH) {
-        images.resize(indices.len() * IMAGE, 0.0);
+        images.resize(indices.len() * data.image_len(), 0.0);
         plain_batch(data, indices, &mut images);
         values.extend_from_slice(&model.forward(&[Input::eval(&images)], &[BACKBONE])?[0]);
     }

@@ -8,5 +8,6 @@ mod labels;
 mod place;
 mod remedies;
 mod runs;
+mod side;
 mod strangers;
 mod verify;

@@ -1,7 +1,7 @@
 """`examples/preprocess.py` beside the crate, on pictures of odd sizes and of every mode.
 
-    python check_pictures.py write FOLDER            writes the pictures
-    python check_pictures.py compare FOLDER LEVELS   LEVELS: how the crate reads them, by name, uint8 [n, 3, 32, 32]
+    python check_pictures.py write FOLDER                 writes the pictures
+    python check_pictures.py compare FOLDER LEVELS SIDE   LEVELS: how the crate reads them, by name, uint8 [n, 3, side, side]
 """
 
 import sys
@@ -59,13 +59,14 @@ def write(folder):
     palette.save(folder / "palette-hole.gif", transparency=7)
 
 
-def compare(folder, levels):
+def compare(folder, levels, side):
     """Fails where levels differ by more than the decoders: JPEG's by up to 3, of 16-bit colours by 1."""
     paths = sorted(folder.iterdir())
-    crates = np.fromfile(levels, np.uint8).reshape(len(paths), 3, 32, 32)
+    side = int(side)
+    crates = np.fromfile(levels, np.uint8).reshape(len(paths), 3, side, side)
     wrong = []
     for path, theirs in zip(paths, crates):
-        apart = np.abs(prepare(path).astype(int) - theirs.astype(int))
+        apart = np.abs(prepare(path, side=side).astype(int) - theirs.astype(int))
         if apart.max() > {".jpg": 3}.get(path.suffix, 1 if path.stem.startswith("deep") else 0):
             wrong.append(path.name)
         print(f"{path.name}: {np.count_nonzero(apart)} of {apart.size} levels differ, by {apart.max()} at most")

@@ -243,7 +243,7 @@ fn class_folders(folder: &Path, classes: &[impl AsRef<str>], [train, test]: [u32
 
 /// A run on `images`, which has as many training and test images, with a supervised stage `a` and kNN `b`.
 fn run_on(images: &Path, out: &Path, [train, test]: [usize; 2]) {
-    let data = fewlabel::data::folder::load(images, Default::default()).unwrap().data;
+    let data = fewlabel::data::folder::load(images, Default::default(), 32).unwrap().data;
     let yaml = format!(
         "
 name: mine

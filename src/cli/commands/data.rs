@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::data::folder::{self, Background, Folder};
-use crate::data::{Data, cifar10, fetch};
+use crate::data::{Data, SIDE, cifar10, fetch};
 use crate::error::{Error, Result};
 use crate::experiment::print;
 use crate::text::{count, path_word, shown, visible};
@@ -34,8 +34,8 @@ pub fn check(data_dir: Option<&Path>) -> Result<()> {
 }
 
 /// What the folder holds, as comments, and the line that makes it a data set: together the beginning of an experiment.
-pub fn own_images(folder: &Path, background: Background) -> Result<()> {
-    let images = super::in_pool(None, || folder::load(folder, background))?;
+pub fn own_images(folder: &Path, background: Background, side: usize) -> Result<()> {
+    let images = super::in_pool(None, || folder::load(folder, background, side))?;
     for line in survey(&images) {
         print(&format!("# {line}"))?;
     }
@@ -50,9 +50,13 @@ pub fn own_images(folder: &Path, background: Background) -> Result<()> {
         true => String::new(),
         false => format!(", background: \"{background}\""),
     };
+    let of_side = match side {
+        SIDE => String::new(),
+        side => format!(", side: {side}"),
+    };
     let (train, test, classes, hash) = (train.len(), test.len(), classes.len(), images.data.sha256());
     print(&format!(
-        "dataset: {{name: folder, train: {train}, test: {test}, classes: {classes}, sha256: \"{hash}\"{of_ground}}}"
+        "dataset: {{name: folder, train: {train}, test: {test}, classes: {classes}, sha256: \"{hash}\"{of_ground}{of_side}}}"
     ))
 }
 

@@ -11,7 +11,6 @@ use serde::de::{Deserialize, Deserializer, Unexpected, Visitor};
 use serde::{Serialize, Serializer};
 
 use super::budget::Budget;
-use crate::data::{IMAGE, SIDE};
 use crate::files;
 
 /// Pixels that a picture can have, and that all threads together decode at once; one of 16 bits a channel counts as two.
@@ -91,8 +90,8 @@ impl<'de> Deserialize<'de> for Background {
     }
 }
 
-/// The image in the file as planes, in `out`, [3, 32, 32]; or what is wrong with it.
-pub(super) fn decode(path: &Path, background: Background, out: &mut [u8]) -> Result<(), String> {
+/// The image in the file as planes, in `out`, [3, side, side]; or what is wrong with it.
+pub(super) fn decode(path: &Path, background: Background, side: usize, out: &mut [u8]) -> Result<(), String> {
     let unreadable = |e: std::io::Error| format!("cannot be read: {e}");
     let bad = |e: image::ImageError| format!("is not an image that can be read: {e}");
     let _held = BYTES.take(path.metadata().map_err(unreadable)?.len());
@@ -117,13 +116,12 @@ pub(super) fn decode(path: &Path, background: Background, out: &mut [u8]) -> Res
     image.apply_orientation(orientation);
     let image = composite(image, background);
     let (width, height) = image.dimensions();
-    let side = width.min(height);
-    let square = crop_imm(&image, (width - side) / 2, (height - side) / 2, side, side);
-    let small = resize(&*square, SIDE as u32, SIDE as u32, FilterType::Triangle);
-    debug_assert_eq!(out.len(), IMAGE);
+    let least = width.min(height);
+    let square = crop_imm(&image, (width - least) / 2, (height - least) / 2, least, least);
+    let small = resize(&*square, side as u32, side as u32, FilterType::Triangle);
     for (at, pixel) in small.pixels().enumerate() {
         for (channel, value) in pixel.0.into_iter().enumerate() {
-            out[channel * SIDE * SIDE + at] = value;
+            out[channel * side * side + at] = value;
         }
     }
     Ok(())

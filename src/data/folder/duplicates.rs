@@ -11,7 +11,7 @@ use crate::text::shown;
 const NAMED: usize = 3;
 
 impl Folder {
-    /// Which images are there more than once as the networks get them, all 32 × 32 pixels alike, whatever their files: a
+    /// Which images are there more than once as the networks get them, all pixels alike, whatever their files: a
     /// line for test images that are training images too, one for repeated training images, one for repeated test images; none
     /// where there are none.
     pub fn duplicates(&self) -> Vec<String> {
@@ -39,7 +39,8 @@ fn line(images: Part, others: Part, place: &str, what: &str) -> Option<String> {
     let names: Vec<String> = pairs.iter().take(NAMED).map(name).collect();
     let (n, all, names) = (pairs.len(), images.0.len(), names.join(", "));
     let more = if n > NAMED { ", …" } else { "" };
-    (n > 0).then(|| format!("the same 32 × 32 pixels {place}: {n} of {all} {what}{under} ({names}{more})"))
+    let side = images.0.side;
+    (n > 0).then(|| format!("the same {side} × {side} pixels {place}: {n} of {all} {what}{under} ({names}{more})"))
 }
 
 /// Each image of `set` that is among `others`, with its copy there: one of the same label if there is one, else the

@@ -11,7 +11,7 @@
 //! 3. Transparent pixels are composited over a [`Background`], white unless given: each channel is
 //!    (colour · alpha + background · (full − alpha)) / full in integers, rounded to the nearest, on the values as stored.
 //! 4. The square in its middle is taken.
-//! 5. It is resized to 32 × 32 with a triangle filter, as wide as the scale (what PIL calls bilinear).
+//! 5. It is resized to the side that is asked for with a triangle filter, as wide as the scale (what PIL calls bilinear).
 //!
 //! An opaque image is the same bytes over any background.
 
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{CHANNELS, Data, Dataset, IMAGE, MAX_CLASSES};
+use super::{CHANNELS, Data, Dataset, MAX_CLASSES};
 use crate::error::{Error, Result};
 use crate::text::{count, shown, visible};
 pub use decode::Background;
@@ -51,7 +51,7 @@ impl Folder {
     /// The files of all images that are of a single colour: white letters over white, say.
     pub fn flat(&self) -> impl Iterator<Item = &Path> {
         let is_flat =
-            |image: &[u8]| image.chunks_exact(IMAGE / CHANNELS).all(|plane| plane.iter().all(|x| *x == plane[0]));
+            |image: &[u8]| image.chunks_exact(image.len() / CHANNELS).all(|plane| plane.iter().all(|x| *x == plane[0]));
         let parts = [(&self.data.train, &self.train), (&self.data.test, &self.test)];
         parts.into_iter().flat_map(move |(set, paths)| {
             (0..set.len()).filter(move |&index| is_flat(set.image(index))).map(|index| &*paths[index])
@@ -59,14 +59,14 @@ impl Folder {
     }
 }
 
-/// Reads all images.
+/// Reads all images, as `side` × `side` pixels.
 ///
 /// # Errors
 /// [`Error::Data`] for a folder without `train` or `test`, with fewer than 2 or more than 1,000 classes, for test classes
 /// without a folder in `train`, classes without training images, a class whose name is not text, and for images that
 /// cannot be read or have more than 200 million pixels (100 million of 16 bits a channel): all of them are counted, the
 /// first ten named.
-pub fn load(folder: &Path, background: Background) -> Result<Folder> {
+pub fn load(folder: &Path, background: Background, side: usize) -> Result<Folder> {
     if !folder.is_dir() {
         let problem = if folder.exists() { "is not a folder" } else { "there is no such folder" };
         return Err(Error::data(folder, problem, REMEDY));
@@ -91,11 +91,11 @@ pub fn load(folder: &Path, background: Background) -> Result<Folder> {
         return Err(bad("train", format!("holds classes without an image: {}", visible(&empty.join(", ")))));
     }
     let [(train_labels, train), (test_labels, test)] = [train, test].map(|part| labelled(part, &classes));
-    let mut images = decode_all(folder, &[&train[..], &test].concat(), background)?;
-    let test_images = images.split_off(train.len() * IMAGE);
+    let mut images = decode_all(folder, &[&train[..], &test].concat(), background, side)?;
+    let test_images = images.split_off(images.len() / (train.len() + test.len()) * train.len());
     let data = Data {
-        train: Dataset { images, labels: train_labels },
-        test: Dataset { images: test_images, labels: test_labels },
+        train: Dataset { images, labels: train_labels, side },
+        test: Dataset { images: test_images, labels: test_labels, side },
         classes,
     };
     Ok(Folder { data, train, test, passed_over })
@@ -116,11 +116,12 @@ fn labelled(part: Classes, classes: &[String]) -> (Vec<u16>, Vec<PathBuf>) {
 }
 
 /// The images at the paths, one after the other.
-fn decode_all(folder: &Path, paths: &[PathBuf], background: Background) -> Result<Vec<u8>> {
-    let mut images = vec![0; paths.len() * IMAGE];
-    let decoded = images.par_chunks_exact_mut(IMAGE).zip(paths);
+fn decode_all(folder: &Path, paths: &[PathBuf], background: Background, side: usize) -> Result<Vec<u8>> {
+    let len = CHANNELS * side * side;
+    let mut images = vec![0; paths.len() * len];
+    let decoded = images.par_chunks_exact_mut(len).zip(paths);
     let problems: Vec<Option<String>> =
-        decoded.map(|(image, path)| decode::decode(&folder.join(path), background, image).err()).collect();
+        decoded.map(|(image, path)| decode::decode(&folder.join(path), background, side, image).err()).collect();
     let broken: Vec<String> = std::iter::zip(paths, problems)
         .filter_map(|(path, problem)| Some(format!("{} {}", shown(path), visible(&problem?))))
         .collect();

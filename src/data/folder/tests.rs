@@ -10,7 +10,7 @@ use super::*;
 use crate::data::SIDE;
 
 fn read(folder: &Path) -> Result<Folder> {
-    load(folder, Background::default())
+    load(folder, Background::default(), SIDE)
 }
 
 fn save(path: &Path, width: u32, height: u32, color: impl Fn(u32, u32) -> [u8; 3]) {
@@ -38,6 +38,10 @@ fn classes_and_images_are_in_order_of_their_names() {
     assert_eq!(train, ["train/a/x.PNG", "train/b/10.png", "train/b/2.png"].map(PathBuf::from));
     assert_eq!((test, passed_over), (vec!["test/b/z.png".into()], PassedOver::new()));
     let hash = data.sha256();
+    let large = load(folder.path(), Background::default(), 64).unwrap().data;
+    assert_eq!([&large.train, &large.test].map(|set| (set.side, set.images.len() / set.len())), [(64, 3 * 64 * 64); 2]);
+    assert_eq!(large.train.image(2)[4096 * 2 - 1..][..2], [100, 200]);
+    assert_ne!(large.sha256(), hash);
     save(&folder.path().join("test/b/z.png"), 32, 32, |x, _| [3, 100, 200 + u8::from(x == 31)]);
     assert_ne!(read(folder.path()).unwrap().data.sha256(), hash);
 }

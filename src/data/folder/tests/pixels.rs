@@ -3,18 +3,24 @@
 use image::{ColorType, ImageBuffer, ImageFormat, Luma, LumaA, Rgba, RgbaImage};
 
 use super::*;
+use crate::data::IMAGE;
 use crate::data::folder::decode::{BYTES, PIXELS, cost, decode};
 
 /// [3, 32, 32].
 fn decoded(path: &Path, background: &str) -> Vec<u8> {
-    let mut image = vec![0; IMAGE];
-    decode(path, background.parse().unwrap(), &mut image).unwrap();
+    decoded_to(path, background, SIDE)
+}
+
+/// [3, side, side].
+fn decoded_to(path: &Path, background: &str, side: usize) -> Vec<u8> {
+    let mut image = vec![0; 3 * side * side];
+    decode(path, background.parse().unwrap(), side, &mut image).unwrap();
     image
 }
 
 /// What is wrong with the file.
 fn fault(path: &Path) -> String {
-    decode(path, Background::default(), &mut [0; IMAGE]).unwrap_err()
+    decode(path, Background::default(), SIDE, &mut [0; IMAGE]).unwrap_err()
 }
 
 /// A PNG from its chunks (PNG, 5.3 and 11.2.1): size, bits a channel, kind of colour, then name and contents of the others.
@@ -167,10 +173,13 @@ fn an_opaque_image_is_the_same_over_any_background() {
         let mode = image.color();
         save_image(&path, image.clone());
         let square = image.crop_imm(2, 0, 40, 40).into_rgb8();
-        let small = image::imageops::resize(&square, 32, 32, image::imageops::FilterType::Triangle);
-        let planes: Vec<u8> = (0..3).flat_map(|channel| small.pixels().map(move |pixel| pixel.0[channel])).collect();
-        for background in ["white", "black", "#123456"] {
-            assert_eq!(decoded(&path, background), planes, "{mode:?} over {background}");
+        for (side, background) in
+            [(32, "white"), (32, "black"), (32, "#123456"), (16, "white"), (50, "white"), (128, "black")]
+        {
+            let small = image::imageops::resize(&square, side, side, image::imageops::FilterType::Triangle);
+            let planes: Vec<u8> =
+                (0..3).flat_map(|channel| small.pixels().map(move |pixel| pixel.0[channel])).collect();
+            assert_eq!(decoded_to(&path, background, side as usize), planes, "{mode:?} over {background}, {side}");
         }
     }
 }
@@ -211,7 +220,10 @@ fn other_formats_are_read_and_must_be_whole() {
         let bytes = fs::read(&path).unwrap();
         for length in [bytes.len() / 2, bytes.len() * 9 / 10] {
             fs::write(&path, &bytes[..length]).unwrap();
-            assert!(decode(&path, Background::default(), &mut [0; IMAGE]).is_err(), "{length} bytes of {format:?}");
+            assert!(
+                decode(&path, Background::default(), SIDE, &mut [0; IMAGE]).is_err(),
+                "{length} bytes of {format:?}"
+            );
         }
     }
     fs::write(&path, "").unwrap();
