@@ -1,5 +1,5 @@
-//! What follows a convolution, with the buffers of a batch: batch norm → ReLU → 2×2 max-pooling, any of them absent
-//! ([`tail`] has the kernels).
+//! What follows a convolution, with the buffers of a batch: batch norm → ReLU → 2×2 max-pooling, any of them absent; or
+//! batch norm → residual sum → ReLU ([`tail`] has the kernels).
 //!
 //! In training, batch norm must see the whole batch before its first output, so a convolution leaves y and its moments.
 //! The next convolution makes `out` of them, each image just before it reads it, so that it is in the cache
@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::chain::{Group, Pass};
 use super::kernels::padded;
-use super::lanes::grow;
+use super::lanes::{chunks_or_none, grow};
 use super::norm::Norm;
 use super::tail::{self, Tail};
 use super::update::Sink;
@@ -23,6 +23,8 @@ pub struct Activation {
     /// Index of γ's tensor.
     pub norm: Option<usize>,
     norms: Vec<Norm>,
+    /// Whether another operation's output is added after the norm.
+    sums: bool,
     /// y of the batch; per image its moments, which the backward pass replaces by the sums for the tail's gradient; and
     /// the x's that pooling chose.
     pub y: Vec<f32>,
@@ -43,7 +45,7 @@ pub struct Activation {
 /// The sizes of an [`Activation`]'s buffers for one image, in values.
 #[derive(Clone, Copy)]
 pub struct Sizes {
-    /// Of y.
+    /// Of y, like the side.
     channels: usize,
     side: usize,
     tail: Tail,
@@ -54,8 +56,9 @@ impl Sizes {
         self.side * self.side * padded(self.channels)
     }
 
+    /// Nothing where y itself is the source.
     pub fn source(self) -> usize {
-        self.y() / (self.tail.stride() * self.tail.stride())
+        if self.tail.pool { self.side / 2 * (self.side / 2) * padded(self.channels) } else { 0 }
     }
 
     /// Border included.
@@ -77,6 +80,10 @@ pub struct Tails<'a> {
     /// One for each group.
     norms: &'a [Norm],
     groups: &'a [Group],
+    /// Whether something is added after the norm, so that [`tail::release`] takes what follows out of the gradient.
+    sums: bool,
+    /// What is added after the norm, of all images.
+    added: Option<&'a [f32]>,
 }
 
 /// An [`Activation`]'s buffers, each with all images of the batch, to be read and written image by image.
@@ -96,23 +103,45 @@ impl Tails<'_> {
         &self.norms[group.expect("an image of the batch")]
     }
 
-    /// From y to the output and to `source`, for the images from `first` on.
+    /// From y to the output and, where the tail pools, to `source`, for the images from `first` on.
     pub fn forward(&self, first: usize, y: &[f32], out: &mut [f32], source: &mut [f32]) {
         let Sizes { tail, side, .. } = self.sizes;
-        let results = out.chunks_exact_mut(self.sizes.out()).zip(source.chunks_exact_mut(self.sizes.source()));
-        for (i, (y, (out, source))) in y.chunks_exact(self.sizes.y()).zip(results).enumerate() {
-            tail::forward(tail, self.norm(first + i), side, y, out, source);
+        let (out_len, source_len) = (self.sizes.out(), self.sizes.source());
+        for (i, (y, out)) in y.chunks_exact(self.sizes.y()).zip(out.chunks_exact_mut(out_len)).enumerate() {
+            let norm = self.norm(first + i);
+            match self.added {
+                Some(added) => {
+                    tail::forward_sum(tail.relu, norm, side, y, &added[(first + i) * out_len..][..out_len], out);
+                }
+                None => tail::forward(tail, norm, side, y, out, &mut source[i * source_len..][..source_len]),
+            }
         }
     }
 
-    /// The sums of the gradient g = ∂L/∂out.
-    pub fn gradient_sums(&self, i: usize, source: &[f32], g: &[f32], sums: &mut [f32]) {
-        tail::gradient_sums(self.sizes.tail, self.norm(i), self.sizes.side, source, g, sums);
+    /// The tail whose gradient is still to be taken.
+    fn left(&self) -> Tail {
+        if self.sums { Tail::default() } else { self.sizes.tail }
+    }
+
+    /// Takes ReLU out of the gradient g of a residual sum `out`, as [`Activation::release`] does: for its sums.
+    pub fn mask(&self, out: &[f32], g: &mut [f32]) {
+        if self.sums {
+            tail::release(self.sizes.tail.relu, out, g, &mut [], false);
+        }
+    }
+
+    /// The sums of the gradient g = ∂L/∂out of image `i`, from all images' y, or sources where the tail pools.
+    pub fn gradient_sums(&self, i: usize, y: &[f32], source: &[f32], g: &[f32], sums: &mut [f32]) {
+        let (of, len) = match self.sizes.tail.pool {
+            true => (source, self.sizes.source()),
+            false => (y, self.sizes.y()),
+        };
+        tail::gradient_sums(self.left(), self.norm(i), self.sizes.side, &of[i * len..][..len], g, sums);
     }
 
     /// From g = ∂L/∂out to ∂L/∂y.
     pub fn backward(&self, i: usize, y: &[f32], g: &[f32], g_y: &mut [f32]) {
-        tail::backward(self.sizes.tail, self.norm(i), self.sizes.side, y, g, g_y);
+        tail::backward(self.left(), self.norm(i), self.sizes.side, y, g, g_y);
     }
 }
 
@@ -123,6 +152,7 @@ impl Activation {
             sizes: Sizes { channels, side, tail: Tail::default() },
             norm: None,
             norms: vec![],
+            sums: false,
             y: vec![],
             moments: vec![],
             source: vec![],
@@ -137,7 +167,12 @@ impl Activation {
 
     /// Adds batch norm with its first tensor.
     pub fn add_norm(&mut self, tensor: usize) -> bool {
-        self.norm.replace(tensor).is_none() && !self.sizes.tail.relu && !self.sizes.tail.pool
+        self.norm.replace(tensor).is_none() && !self.sizes.tail.relu && !self.sizes.tail.pool && !self.sums
+    }
+
+    /// Another operation's output, of the same shape, is to be added.
+    pub fn add_sum(&mut self) -> bool {
+        !std::mem::replace(&mut self.sums, true) && !self.sizes.tail.relu && !self.sizes.tail.pool
     }
 
     pub fn add_relu(&mut self) -> bool {
@@ -145,12 +180,7 @@ impl Activation {
     }
 
     pub fn add_pool(&mut self) -> bool {
-        self.sizes.side.is_multiple_of(2) && !std::mem::replace(&mut self.sizes.tail.pool, true)
-    }
-
-    /// Channels and side of the output.
-    pub fn shape(&self) -> (usize, usize) {
-        (self.sizes.channels, self.sizes.side / self.sizes.tail.stride())
+        !std::mem::replace(&mut self.sizes.tail.pool, true) && !self.sums && self.sizes.side > 1
     }
 
     /// Sizes the buffers for a batch.
@@ -204,10 +234,10 @@ impl Activation {
         }
     }
 
-    fn buffers(&mut self) -> Buffers<'_> {
+    fn buffers<'a>(&'a mut self, added: Option<&'a [f32]>) -> Buffers<'a> {
         let (n, sizes) = (self.n(), self.sizes);
         Buffers {
-            tails: Tails { sizes, norms: &self.norms, groups: &self.groups },
+            tails: Tails { sizes, norms: &self.norms, groups: &self.groups, sums: self.sums, added },
             y: self.y.get(..n * sizes.y()).unwrap_or_default(),
             source: &mut self.source[..n * sizes.source()],
             out: &mut self.out[..n * sizes.out()],
@@ -218,32 +248,52 @@ impl Activation {
 
     /// The batch's tail.
     pub fn tails(&self) -> Tails<'_> {
-        Tails { sizes: self.sizes, norms: &self.norms, groups: &self.groups }
+        let Activation { sizes, norms, groups, sums, .. } = self;
+        Tails { sizes: *sizes, norms, groups, sums: *sums, added: None }
     }
 
-    /// For the caller that now makes `out` and `source` of every image.
-    pub fn finishing(&mut self) -> Buffers<'_> {
+    /// Whether `out` has been made.
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// For the caller that now makes `out` and `source` of every image; `added` is what a residual sum adds.
+    pub fn finishing<'a>(&'a mut self, added: Option<&'a [f32]>) -> Buffers<'a> {
         self.finished = true;
-        self.buffers()
+        self.buffers(added)
     }
 
-    /// For the caller that now makes `g` and its sums of every image.
-    pub fn summing(&mut self) -> Buffers<'_> {
-        self.summed = true;
-        self.buffers()
+    /// For the caller that now makes `g` of every image and, if it is `last` to add to it, its sums.
+    pub fn summing(&mut self, last: bool) -> Buffers<'_> {
+        self.summed = last;
+        self.buffers(None)
     }
 
     /// Makes `out`, unless that is done.
-    pub fn finish(&mut self) -> &[f32] {
+    pub fn finish(&mut self, added: Option<&[f32]>) -> &[f32] {
         let sizes = self.sizes;
         if !self.finished {
-            let Buffers { tails, y, source, out, .. } = self.finishing();
-            let images = out.par_chunks_exact_mut(sizes.out()).zip(source.par_chunks_exact_mut(sizes.source()));
+            let Buffers { tails, y, source, out, .. } = self.finishing(added);
+            let count = out.len() / sizes.out();
+            let sources = chunks_or_none(source, sizes.source().max(1), count);
+            let images = out.par_chunks_exact_mut(sizes.out()).zip(sources);
             images.zip(y.par_chunks_exact(sizes.y())).enumerate().for_each(|(i, ((out, source), y))| {
-                tails.forward(i, y, out, source);
+                tails.forward(i, y, out, source.unwrap_or_default());
             });
         }
         &self.out
+    }
+
+    /// Takes ReLU out of the gradient `g` of a residual sum, which goes `into` what was added, too, where that learns: added
+    /// to what is there or not.
+    pub fn release(&mut self, into: Option<(&mut [f32], bool)>) {
+        let (relu, len, n) = (self.sizes.tail.relu, self.sizes.out(), self.n());
+        let (into, accumulate) =
+            into.map_or((&mut [][..], false), |(into, accumulate)| (&mut into[..n * len], accumulate));
+        let images = self.g[..n * len].par_chunks_exact_mut(len).zip(self.out.par_chunks_exact(len));
+        images.zip(chunks_or_none(into, len, n)).for_each(|((g, out), into)| {
+            tail::release(relu, out, g, into.unwrap_or_default(), accumulate);
+        });
     }
 
     /// Batch norm's gradients from `g`, and what [`Tails::backward`] needs of them.
@@ -251,10 +301,10 @@ impl Activation {
         let Some(tensor) = self.norm else { return };
         let sizes = self.sizes;
         if !std::mem::take(&mut self.summed) {
-            let Buffers { tails, source, g, sums, .. } = self.buffers();
-            let images = source.par_chunks_exact(sizes.source()).zip(g.par_chunks_exact(sizes.out()));
-            sums.par_chunks_exact_mut(sizes.moments()).zip(images).enumerate().for_each(|(i, (sums, (source, g)))| {
-                tails.gradient_sums(i, source, g, sums);
+            let Buffers { tails, y, source, g, sums, .. } = self.buffers(None);
+            let (source, images) = (&*source, g.par_chunks_exact(sizes.out()));
+            sums.par_chunks_exact_mut(sizes.moments()).zip(images).enumerate().for_each(|(i, (sums, g))| {
+                tails.gradient_sums(i, y, source, g, sums);
             });
         }
         for (norm, group) in self.norms.iter_mut().zip(&self.groups) {

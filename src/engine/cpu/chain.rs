@@ -5,11 +5,11 @@ use std::ops::Range;
 use super::conv::{Conv, Input};
 use super::flatten::{Flatten, Layout};
 use super::linear::Linear;
+use super::plan::plan;
 use super::update::Sink;
-use crate::data::CHANNELS;
 use crate::engine::DropoutKey;
-use crate::error::{Error, Result};
-use crate::network::{Array, Block, Layer, Mode};
+use crate::error::Result;
+use crate::network::{Array, Block, Mode, Shape};
 
 /// One forward pass.
 pub struct Pass<'a> {
@@ -53,104 +53,86 @@ pub enum Op {
     Linear(Box<Linear>),
 }
 
-/// The shape of what one operation hands to the next.
-#[derive(Clone, Copy)]
-enum Shape {
-    /// Images of that side as they come in.
-    Input(usize),
-    Image {
-        channels: usize,
-        side: usize,
-    },
-    Features,
+/// One operation of a chain.
+pub struct Node {
+    op: Op,
+    frozen: Option<Mode>,
+    /// Whose output it takes; none for the chain's input.
+    input: Option<usize>,
+    /// Whose output a residual sum adds to its own.
+    added: Option<usize>,
+    /// The last one, in a backward pass, that adds to the gradient of its output.
+    last_user: Option<usize>,
+    /// Whether in this backward pass there is such a gradient.
+    has_gradient: bool,
 }
 
 /// The operations of consecutive blocks. A frozen block's operations get no gradient, nor does anything before them.
 pub struct Chain {
-    ops: Vec<(Op, Option<Mode>)>,
+    nodes: Vec<Node>,
     /// The blocks by name, each with the number of operations up to its end.
     pub ends: Vec<(&'static str, usize)>,
 }
 
 impl Chain {
-    /// `side`: of the images that the blocks take, if they do; `tensor`: the index of their first tensor.
+    /// `tensor`: the index of the blocks' first tensor.
     ///
     /// # Errors
-    /// [`Error::Usage`] for an order of layers that the engine does not know: after a convolution it takes batch norm,
-    /// ReLU and pooling, after a linear layer batch norm, ReLU and dropout, in that order, each at most once.
-    pub fn new(blocks: &[Block], side: Option<usize>, mut tensor: usize) -> Result<Chain> {
-        let mut ops: Vec<(Op, Option<Mode>)> = Vec::new();
-        let mut ends = Vec::new();
-        let mut shape = side.map_or(Shape::Features, Shape::Input);
-        for block in blocks {
-            for (prefix, layer) in &block.layers {
-                let last = ops.last_mut().map(|(op, _)| op);
-                let added = match (layer, last) {
-                    (Layer::BatchNorm { .. }, Some(Op::Conv(conv))) => conv.after.add_norm(tensor),
-                    (Layer::Relu, Some(Op::Conv(conv))) => conv.after.add_relu(),
-                    (Layer::MaxPool2, Some(Op::Conv(conv))) => conv.after.add_pool(),
-                    (Layer::BatchNorm { .. }, Some(Op::Linear(linear))) => linear.add_norm(tensor),
-                    (Layer::Relu, Some(Op::Linear(linear))) => linear.add_relu(),
-                    (Layer::Dropout { p }, Some(Op::Linear(linear))) => linear.add_dropout(*p),
-                    (layer, _) => match Op::new(layer, shape, tensor) {
-                        Some(op) => {
-                            ops.push((op, block.frozen));
-                            true
-                        }
-                        None => false,
-                    },
-                };
-                if !added {
-                    let message = format!("{prefix}: the CPU engine has no {layer:?} at this place of {}", block.name);
-                    return Err(Error::Usage(message));
-                }
-                shape = match ops.last() {
-                    Some((Op::Conv(conv), _)) => {
-                        let (channels, side) = conv.after.shape();
-                        Shape::Image { channels, side }
-                    }
-                    _ => Shape::Features,
-                };
-                tensor += layer.tensors().len();
-            }
-            ends.push((block.name, ops.len()));
-        }
-        match ops.last() {
-            Some((Op::Flatten(_) | Op::Linear(_), _)) => Ok(Chain { ops, ends }),
-            _ => Err(Error::Usage("the CPU engine needs a network that ends in features".to_owned())),
-        }
+    /// [`Error::Usage`](crate::Error::Usage) for layers that do not fit together, and for an order that the engine does not know ([`plan`]).
+    pub fn new(blocks: &[Block], input: Shape, tensor: usize) -> Result<Chain> {
+        plan(blocks, input, tensor)
     }
 
     /// The input alone: features of that width, without a gradient.
     pub fn of_input(width: usize) -> Chain {
-        let ops = vec![(Op::Flatten(Flatten::new(Layout::Input, width)), Some(Mode::Eval))];
-        Chain { ops, ends: vec![] }
+        let op = Op::Flatten(Flatten::new(Layout::Input, width));
+        Chain { nodes: vec![Node::new(op, Some(Mode::Eval), None)], ends: vec![] }
+    }
+
+    pub(super) fn of(nodes: Vec<Node>, ends: Vec<(&'static str, usize)>) -> Chain {
+        let mut nodes = nodes;
+        for i in (0..nodes.len()).rev() {
+            if let Some(input) = nodes[i].input {
+                nodes[input].last_user = Some(i);
+            }
+        }
+        Chain { nodes, ends }
     }
 
     /// Whether the last of the first `ops` operations gets a gradient.
     pub fn learns(&self, ops: usize) -> bool {
-        self.ops[..ops].last().is_some_and(|(_, frozen)| frozen.is_none())
+        self.nodes[..ops].last().is_some_and(|node| node.frozen.is_none())
     }
 
     /// Features per example that the first `ops` operations give; 0 where they end in images.
     pub fn features(&self, ops: usize) -> usize {
-        self.ops[..ops].last().map_or(0, |(op, _)| op.features())
+        self.nodes[..ops].last().map_or(0, |node| node.op.features())
     }
 
     /// Number of operations.
     pub fn len(&self) -> usize {
-        self.ops.len()
+        self.nodes.len()
     }
 
     /// Runs `x` through the first `ops` operations.
     pub fn forward(&mut self, ops: usize, x: &[f32], pass: &mut Pass) {
         for i in 0..ops {
-            let (before, rest) = self.ops.split_at_mut(i);
-            let x = before.last_mut().map_or(Input::Values(x), |(op, _)| op.output());
-            let (op, frozen) = &mut rest[0];
+            let (before, rest) = self.nodes.split_at_mut(i);
+            let Node { op, frozen, input, added, .. } = &mut rest[0];
             let train = pass.train;
             pass.train &= *frozen != Some(Mode::Eval);
-            op.forward(x, pass);
+            match input {
+                None => op.forward(Input::Values(x), None, pass),
+                // It makes the output of the one before, image by image.
+                Some(input) if pass.train => op.forward(unfinished(before, *input), None, pass),
+                Some(input) => {
+                    finish(before, *input);
+                    op.forward(Input::Values(before[*input].op.out()), added.map(|added| before[added].op.out()), pass);
+                }
+            }
+            if let Some(added) = added {
+                finish(before, *added);
+            }
             pass.train = train;
         }
     }
@@ -168,17 +150,26 @@ impl Chain {
         mut more: impl FnMut(usize, &mut [f32]),
     ) {
         let n = groups.last().map_or(0, |group| group.examples.end);
+        self.nodes.iter_mut().for_each(|node| node.has_gradient = false);
         for i in (0..ops).rev() {
-            let (before, rest) = self.ops.split_at_mut(i);
-            let (op, None) = &mut rest[0] else { return };
+            let (before, rest) = self.nodes.split_at_mut(i);
+            let Node { op, frozen: None, input, added, .. } = &mut rest[0] else { return };
             let len = op.features() * n;
             more(i + 1, &mut op.end().1[..len]);
-            if let (Op::Conv(conv), Some((Op::Conv(before), None))) = (&mut *op, before.last_mut()) {
-                conv.backward_into(&mut before.after, n, sink);
+            if let (Op::Conv(conv), Some(added)) = (&mut *op, *added) {
+                let Node { op, frozen, has_gradient, .. } = &mut before[added];
+                conv.after.release(frozen.is_none().then(|| (op.end().1, std::mem::replace(has_gradient, true))));
+            }
+            let source = input.map(|input| &mut before[input]);
+            if let (Op::Conv(conv), Some(Node { op: Op::Conv(before), frozen: None, last_user, has_gradient, .. })) =
+                (&mut *op, source)
+            {
+                let accumulate = std::mem::replace(has_gradient, true);
+                conv.backward_into(&mut before.after, accumulate, *last_user == Some(i), n, sink);
                 continue;
             }
-            let (x, dx, accumulate) = match before.last_mut() {
-                Some((op, frozen)) => {
+            let (x, dx, accumulate) = match input.map(|input| &mut before[input]) {
+                Some(Node { op, frozen, .. }) => {
                     let (out, g) = op.end();
                     (&*out, frozen.is_none().then_some(g), false)
                 }
@@ -193,13 +184,13 @@ impl Chain {
 
     /// The output of the first `ops` operations for `n` examples, [features, n].
     pub fn out(&self, ops: usize, n: usize) -> &[f32] {
-        let (op, _) = &self.ops[ops - 1];
+        let op = &self.nodes[ops - 1].op;
         &op.out()[..op.features() * n]
     }
 
     /// The output of the first `ops` operations for `n` examples, [features, n], and its gradient.
     pub fn end(&mut self, ops: usize, n: usize) -> (&mut [f32], &mut [f32]) {
-        let (op, _) = &mut self.ops[ops - 1];
+        let op = &mut self.nodes[ops - 1].op;
         let len = op.features() * n;
         let (out, g) = op.end();
         let g_len = len.min(g.len());
@@ -207,38 +198,51 @@ impl Chain {
     }
 }
 
-impl Op {
-    /// The operation that `layer` begins.
-    fn new(layer: &Layer, shape: Shape, tensor: usize) -> Option<Op> {
-        Some(match (layer, shape) {
-            (&Layer::Conv { inputs: CHANNELS, outputs, kernel: 3, stride: 1, bias: true }, Shape::Input(side)) => {
-                Op::Conv(Box::new(Conv::new(CHANNELS, outputs, side, tensor, true)))
-            }
-            (&Layer::Conv { inputs, outputs, kernel: 3, stride: 1, bias: true }, Shape::Image { channels, side })
-                if inputs == channels && side.is_multiple_of(2) =>
-            {
-                Op::Conv(Box::new(Conv::new(inputs, outputs, side, tensor, false)))
-            }
-            (Layer::Flatten, Shape::Input(side)) => Op::Flatten(Flatten::new(Layout::Input, CHANNELS * side * side)),
-            (Layer::Flatten, Shape::Image { channels, side }) => {
-                Op::Flatten(Flatten::new(Layout::Padded { channels, side }, channels * side * side))
-            }
-            (&Layer::Linear { inputs, outputs }, Shape::Features) => {
-                Op::Linear(Box::new(Linear::new(inputs, outputs, tensor)))
-            }
-            _ => return None,
-        })
+/// The output of a node as the input of one after it, perhaps still to be made.
+fn unfinished(nodes: &mut [Node], at: usize) -> Input<'_> {
+    let (before, rest) = nodes.split_at_mut(at);
+    let Node { op, added, .. } = &mut rest[0];
+    if !op.is_finished()
+        && let Op::Conv(conv) = op
+    {
+        return Input::After(&mut conv.after, added.map(|added| before[added].op.out()));
+    }
+    Input::Values(op.out())
+}
+
+/// Makes the output of a node, unless that is done.
+fn finish(nodes: &mut [Node], at: usize) {
+    unfinished(nodes, at).values();
+}
+
+impl Node {
+    pub fn new(op: Op, frozen: Option<Mode>, input: Option<usize>) -> Node {
+        Node { op, frozen, input, added: None, last_user: None, has_gradient: false }
     }
 
-    pub fn forward(&mut self, x: Input, pass: &mut Pass) {
+    pub fn op(&mut self) -> &mut Op {
+        &mut self.op
+    }
+
+    /// The output of node `added` is added to this one's, unless it cannot take that.
+    pub fn add(&mut self, added: usize) -> bool {
+        self.added = Some(added);
+        let Op::Conv(conv) = &mut self.op else { return false };
+        conv.after.add_sum()
+    }
+}
+
+impl Op {
+    /// `added`: what a residual sum adds to the output, where that is to be made at once.
+    pub fn forward(&mut self, x: Input, added: Option<&[f32]>, pass: &mut Pass) {
         match self {
-            Op::Conv(conv) => conv.forward(x, pass),
+            Op::Conv(conv) => conv.forward(x, added, pass),
             Op::Flatten(flatten) => flatten.forward(x.values(), pass.n, pass.train),
             Op::Linear(linear) => linear.forward(x.values(), pass),
         }
     }
 
-    /// As [`Chain::backward`]; a convolution never has to accumulate.
+    /// As [`Chain::backward`]; a convolution does not accumulate here ([`Conv::backward_into`] does).
     pub fn backward(&mut self, x: &[f32], dx: Option<&mut [f32]>, accumulate: bool, groups: &[Group], sink: &mut Sink) {
         let n = groups.last().map_or(0, |group| group.examples.end);
         match self {
@@ -260,13 +264,10 @@ impl Op {
         }
     }
 
-    /// The output, as the input of the next operation.
-    pub fn output(&mut self) -> Input<'_> {
-        match self {
-            Op::Conv(conv) => Input::After(&mut conv.after),
-            Op::Flatten(flatten) => Input::Values(&flatten.out),
-            Op::Linear(linear) => Input::Values(&linear.out),
-        }
+    /// Whether the output has been made: a convolution may leave that to whoever reads it.
+    fn is_finished(&self) -> bool {
+        let Op::Conv(conv) = self else { return true };
+        conv.after.is_finished()
     }
 
     fn out(&self) -> &[f32] {

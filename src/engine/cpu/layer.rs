@@ -2,6 +2,7 @@
 
 use super::chain::{Group, Op, Pass};
 use super::conv::{Conv, Input};
+use super::kernels::Sizes;
 use super::linear::Linear;
 use super::update::{Sink, Slots};
 use crate::data::SIDE;
@@ -35,7 +36,8 @@ impl LayerBench {
 
     /// For `n` images of `side` × `side` pixels; a side of 32 makes it the network's first layer.
     pub fn conv(inputs: usize, outputs: usize, side: usize, n: usize) -> LayerBench {
-        let mut conv = Conv::new(inputs, outputs, side, 0, side == SIDE);
+        let sizes = Sizes { inputs, outputs, kernel: 3, stride: 1, side };
+        let mut conv = Conv::new(sizes, true, 0, side == SIDE);
         assert!(conv.after.add_norm(2) && conv.after.add_relu() && conv.after.add_pool(), "in order");
         let x_len = conv.in_len();
         // Per pixel 9 products of channels, or by Winograd 16 for each tile of 4 pixels.
@@ -61,8 +63,10 @@ impl LayerBench {
     pub fn forward(&mut self) {
         let (n, groups, weights) = (self.n, &self.groups, &mut self.weights[..]);
         let mut pass = Pass { n, groups, train: true, weights };
-        self.op.forward(Input::Values(&self.x), &mut pass);
-        self.op.output().values();
+        self.op.forward(Input::Values(&self.x), None, &mut pass);
+        if let Op::Conv(conv) = &mut self.op {
+            conv.after.finish(None);
+        }
     }
 
     /// After a forward pass. `learns`: whether ∂L/∂x is needed.

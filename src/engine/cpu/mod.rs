@@ -37,16 +37,21 @@ mod lanes;
 pub mod layer;
 mod linear;
 mod norm;
+mod plan;
+mod planes;
 pub mod product;
 pub(crate) mod rows;
 mod slabs;
 mod tail;
+mod taps;
+mod tiles;
 mod update;
 mod winograd;
 
+use crate::data::CHANNELS;
 use crate::engine::{AVERAGE, Engine, Gradients, Input, Loss, Rates, Statistics, exchanged, no_average};
 use crate::error::{Error, Result};
-use crate::network::{Array, Block, Network, Spec, Weights};
+use crate::network::{Array, Block, Network, Shape, Spec, Weights};
 use crate::optimizer::{Rule, State};
 use chain::{Chain, Group, Pass};
 use update::{ByTensor, Sink, Slots, approach};
@@ -89,16 +94,17 @@ impl Model {
         }
         let slots = specs.iter().map(|spec| rule.slots().iter().filter_map(|slot| find(state, slot, spec)).collect());
         let mut tensor = 0;
-        let mut chain = |blocks: &[Block], side: Option<usize>| {
-            let chain = Chain::new(blocks, side, tensor);
+        let mut chain = |blocks: &[Block], input: Shape| {
+            let chain = Chain::new(blocks, input, tensor);
             tensor += blocks.iter().flat_map(Block::tensors).count();
             chain
         };
         let trunk = match network.trunk.is_empty() {
             true => Chain::of_input(network.input_len()),
-            false => chain(&network.trunk, Some(network.side))?,
+            false => chain(&network.trunk, Shape::Images { channels: CHANNELS, side: network.side })?,
         };
-        let heads = network.heads.iter().map(|block| Ok((block.name, chain(std::slice::from_ref(block), None)?)));
+        let features = Shape::Features(trunk.features(trunk.len()));
+        let heads = network.heads.iter().map(|block| Ok((block.name, chain(std::slice::from_ref(block), features)?)));
         Ok(Model {
             heads: heads.collect::<Result<_>>()?,
             input_len: network.input_len(),

@@ -15,6 +15,8 @@ use crate::simd::simd;
 pub const BLOCK: usize = 64;
 /// Columns of B in a panel.
 pub const PANEL: usize = 32;
+/// Columns of a narrow matrix: one of exactly so many has no padding.
+pub const HALF: usize = PANEL / 2;
 /// Values in a cache line.
 const LINE: usize = 16;
 /// Rows of the highest tile.
@@ -31,7 +33,7 @@ pub struct Left<'a> {
     pub col: usize,
 }
 
-/// B in panels of [`PANEL`] columns, the last one padded: element (k, j) is
+/// B in panels of [`PANEL`] columns, the last one padded unless B has [`HALF`] columns: element (k, j) is
 /// `values[j / PANEL * panel + k * row + j % PANEL]`.
 #[derive(Clone, Copy)]
 pub struct Right<'a> {
@@ -49,7 +51,7 @@ impl<'a> Right<'a> {
         Right { values, row: PANEL, panel: k * PANEL }
     }
 
-    /// A row-major matrix whose rows are `width` long, a multiple of [`PANEL`].
+    /// A row-major matrix whose rows are `width` long: a multiple of [`PANEL`], or [`HALF`].
     pub fn rows(values: &'a [f32], width: usize) -> Right<'a> {
         Right { values, row: width, panel: PANEL }
     }
@@ -101,7 +103,8 @@ fn check(c: &[f32], stride: usize, a: Left, b: Right, [m, k, n]: [usize; 3]) {
     assert!(m > 0 && k > 0 && n > 0, "an empty product");
     check_c(c, stride, m, n);
     assert!(reaches(a.values.len(), [(m - 1, a.row), (k - 1, a.col), (1, 1)]), "A is too short");
-    assert!(reaches(b.values.len(), [((n - 1) / PANEL, b.panel), (k - 1, b.row), (PANEL, 1)]), "B is too short");
+    let last = if n == HALF { HALF } else { PANEL };
+    assert!(reaches(b.values.len(), [((n - 1) / PANEL, b.panel), (k - 1, b.row), (last, 1)]), "B is too short");
 }
 
 /// Whether `len` values are at least Σ count · size over the pairs (count, size); no if that overflows.
@@ -121,19 +124,19 @@ simd! {
         ahead: [&[f32]; 3],
     ) {
         multiversion::target::match_target! {
-            "x86_64+avx512f" => all_tiles::<8, 2, 16>(c, stride, a, b, sizes, accumulate, ahead),
-            "x86_64+avx2" => all_tiles::<6, 2, 8>(c, stride, a, b, sizes, accumulate, ahead),
-            _ => all_tiles::<6, 4, 4>(c, stride, a, b, sizes, accumulate, ahead),
+            "x86_64+avx512f" => all_tiles::<8, 2, 16, 1>(c, stride, a, b, sizes, accumulate, ahead),
+            "x86_64+avx2" => all_tiles::<6, 2, 8, 2>(c, stride, a, b, sizes, accumulate, ahead),
+            _ => all_tiles::<6, 4, 4, 4>(c, stride, a, b, sizes, accumulate, ahead),
         }
     }
 }
 
-/// Loops over blocks of k, panels, and tiles of up to `ROWS` rows, `V` × `L` columns at a time.
+/// Loops over blocks of k, panels, and tiles of up to `ROWS` rows, `V` × `L` columns at a time, or of a narrow matrix `H` × `L`.
 ///
 /// # Panics
 /// As [`product`], and for sizes of 0.
 #[inline(always)]
-fn all_tiles<const ROWS: usize, const V: usize, const L: usize>(
+fn all_tiles<const ROWS: usize, const V: usize, const L: usize, const H: usize>(
     c: &mut [f32],
     stride: usize,
     a: Left,
@@ -167,13 +170,22 @@ fn all_tiles<const ROWS: usize, const V: usize, const L: usize>(
                 if columns == PANEL {
                     // SAFETY: `check` found that A reaches row m − 1, column k − 1, of which top + rows − 1 and start +
                     // terms − 1 are none beyond, and B row k − 1 of the last panel with all its columns.
-                    unsafe { tile_of::<V, L>(rows, terms, a_rows, a.row, a.col, b_panel, b.row, out, stride, add) };
+                    unsafe {
+                        tile_of::<V, L, PANEL>(rows, terms, a_rows, a.row, a.col, b_panel, b.row, out, stride, add);
+                    }
+                } else if n == HALF {
+                    // SAFETY: as above; of so narrow a B `check` found these columns.
+                    unsafe {
+                        tile_of::<H, L, HALF>(rows, terms, a_rows, a.row, a.col, b_panel, b.row, out, stride, add);
+                    }
                 } else {
                     // The sums of the padding must not go into C.
                     let mut whole = [0.0; MAX_ROWS * PANEL];
                     let whole = &mut whole[..];
                     // SAFETY: as above; B holds the padding, too.
-                    unsafe { tile_of::<V, L>(rows, terms, a_rows, a.row, a.col, b_panel, b.row, whole, PANEL, false) };
+                    unsafe {
+                        tile_of::<V, L, PANEL>(rows, terms, a_rows, a.row, a.col, b_panel, b.row, whole, PANEL, false);
+                    }
                     for (row, sums) in out.chunks_mut(stride).zip(whole.chunks_exact(PANEL)).take(rows) {
                         for (c, sum) in row.iter_mut().zip(&sums[..columns]) {
                             *c = if add { *c + sum } else { *sum };
@@ -206,17 +218,17 @@ fn fetch(values: &[f32]) {
     }
 }
 
-/// A tile of `rows` rows by [`PANEL`] columns, by a function compiled for that number of rows.
+/// A tile of `rows` rows by `WIDTH` columns, by a function compiled for that number of rows.
 ///
 /// # Safety
 /// A must hold `rows` rows of `terms` > 0 terms, `a[(rows − 1) · a_row + (terms − 1) · a_col]` the last of them; B that many
-/// rows of [`PANEL`] values, the last one from `b[(terms − 1) · b_row]` on.
+/// rows of `WIDTH` values, the last one from `b[(terms − 1) · b_row]` on.
 ///
 /// # Panics
 /// If C does not hold the tile, or `rows` is not 1 to [`MAX_ROWS`].
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "the arguments of a BLAS kernel")]
-unsafe fn tile_of<const V: usize, const L: usize>(
+unsafe fn tile_of<const V: usize, const L: usize, const WIDTH: usize>(
     rows: usize,
     terms: usize,
     a: &[f32],
@@ -228,9 +240,9 @@ unsafe fn tile_of<const V: usize, const L: usize>(
     stride: usize,
     add: bool,
 ) {
-    const { assert!(PANEL.is_multiple_of(V * L)) };
-    assert!(c.len() >= (rows - 1) * stride + PANEL);
-    for first in (0..PANEL).step_by(V * L) {
+    const { assert!(WIDTH.is_multiple_of(V * L)) };
+    assert!(c.len() >= (rows - 1) * stride + WIDTH);
+    for first in (0..WIDTH).step_by(V * L) {
         let (b, c) = (&b[first..], &mut c[first..]);
         // SAFETY: the caller's promise for A and B: V · L columns from `first` on end in the panel, of which they divide the
         // width. C was checked just now.
@@ -361,7 +373,7 @@ mod tests {
     /// Those of every instruction set, on any CPU.
     #[test]
     fn every_shape_of_tile_adds_in_the_same_order() {
-        let more = [[8, 65, 32], [7, 64, 64]];
+        let more = [[8, 65, 32], [7, 64, 64], [9, 65, 16]];
         for &sizes in SMALL.iter().chain(more.iter().filter(|_| !cfg!(miri))) {
             let [m, k, n] = sizes;
             let mut stream = Stream::new(0, Purpose::Init, k as u32, m as u32);
@@ -375,9 +387,9 @@ mod tests {
                 bits(&c)
             };
             let expected = bits(&oracle(&a, &b, sizes, None));
-            assert_eq!(sums(all_tiles::<8, 2, 16>), expected, "AVX-512, {sizes:?}");
-            assert_eq!(sums(all_tiles::<6, 2, 8>), expected, "AVX2, {sizes:?}");
-            assert_eq!(sums(all_tiles::<6, 4, 4>), expected, "other, {sizes:?}");
+            assert_eq!(sums(all_tiles::<8, 2, 16, 1>), expected, "AVX-512, {sizes:?}");
+            assert_eq!(sums(all_tiles::<6, 2, 8, 2>), expected, "AVX2, {sizes:?}");
+            assert_eq!(sums(all_tiles::<6, 4, 4, 4>), expected, "other, {sizes:?}");
         }
     }
 
@@ -392,7 +404,7 @@ mod tests {
         let tiles = |c: usize, a: usize, b: usize, sizes: [usize; 3]| {
             let a = Left { values: &values[..a], row: 3, col: 1 };
             let b = Right::packed(&values[..b], 3);
-            all_tiles::<6, 4, 4>(&mut vec![0.0; c], PANEL, a, b, sizes, false, [&[]; 3]);
+            all_tiles::<6, 4, 4, 4>(&mut vec![0.0; c], PANEL, a, b, sizes, false, [&[]; 3]);
         };
         let whole = 3 * PANEL;
         tiles(2 * PANEL, 6, whole, [2, 3, PANEL]);
@@ -405,7 +417,7 @@ mod tests {
         let tile = |rows: usize| {
             let (a, mut c) = ([1.0; MAX_ROWS + 1], [0.0; (MAX_ROWS + 1) * PANEL]);
             // SAFETY: one term of up to MAX_ROWS + 1 rows and one of PANEL columns are there.
-            unsafe { tile_of::<4, 4>(rows, 1, &a, 1, 1, &values, PANEL, &mut c, PANEL, false) };
+            unsafe { tile_of::<4, 4, PANEL>(rows, 1, &a, 1, 1, &values, PANEL, &mut c, PANEL, false) };
             c.iter().filter(|&&sum| sum == 1.0).count()
         };
         assert_eq!([tile(1), tile(MAX_ROWS)], [PANEL, MAX_ROWS * PANEL]);
@@ -418,7 +430,7 @@ mod tests {
         let mut draw = |len: usize| -> Vec<f32> { (0..len).map(|_| stream.normal()).collect() };
         let (a, b, before) = (draw(m * k), draw(k * n), draw(m * n));
         let (a_t, panels) = (transpose(&a, m, k), packed(&b, k, n));
-        let width = n.next_multiple_of(PANEL);
+        let width = if n == HALF { HALF } else { n.next_multiple_of(PANEL) };
         let wide: Vec<f32> =
             (0..k * width).map(|at| if at % width < n { b[at / width * n + at % width] } else { 0.0 }).collect();
         let lefts = [Left { values: &a, row: k, col: 1 }, Left { values: &a_t, row: 1, col: m }];
@@ -445,7 +457,7 @@ mod tests {
             return SMALL.iter().for_each(|&[m, k, n]| check_sums(m, k, n));
         }
         for m in [1, 2, 7, 8, 9, 65] {
-            for n in [1, 3, 32, 33] {
+            for n in [1, 3, 16, 32, 33] {
                 for k in [1, 2, 63, 64, 65, 256, 257, 513] {
                     check_sums(m, k, n);
                 }

@@ -1,8 +1,12 @@
 //! What follows a convolution, in one pass over each image: batch norm → ReLU → 2×2 max-pooling, any of them absent.
 //!
-//! The forward pass keeps, for each output, the x that it came from (`source`): the first maximum of its window. In the
-//! backward pass the sums for batch norm's gradient then cost a quarter of a pass, since only the chosen pixels have a
-//! gradient; ∂L/∂x of all pixels is computed where the convolution's own gradient needs it, by choosing again.
+//! Where it pools, the forward pass keeps, for each output, the x that it came from (`source`): the first maximum of its
+//! window. In the backward pass the sums for batch norm's gradient then cost a quarter of a pass, since only the chosen
+//! pixels have a gradient; ∂L/∂x of all pixels is computed where the convolution's own gradient needs it, by choosing again.
+//! Without pooling x itself is the source.
+//!
+//! In a residual sum, another layer's output is added after the norm ([`forward_sum`]). Its gradient is that of the sum,
+//! which [`release`] masks by ReLU at once; what is left of the tail is the norm.
 //!
 //! x is [side, side, channels]; the output has a border of zeros, for the convolution that follows.
 
@@ -93,12 +97,45 @@ simd! {
                     *y = if *y <= floor { floor } else { *y };
                 }
                 out[((row + 1) * (after + 2) + column + 1) * per_pixel + c] = y;
-                source[at * per_pixel + c] = source_x;
+                if tail.pool {
+                    source[at * per_pixel + c] = source_x;
+                }
             }
         }
     }
 
-    /// Σ g and Σ g·(x − μ) over the pixels of one image, [2, channels]; the border of g = ∂L/∂out is ignored.
+    /// From x and what is `added`, [side + 2, side + 2, channels] like `out`, to `out`; without pooling.
+    pub fn forward_sum(relu: bool, norm: &Norm, side: usize, x: &[f32], added: &[f32], out: &mut [f32]) {
+        let (norm, x, added, out) = (NormLanes::of(norm), lanes(x), lanes(added), lanes_mut(out));
+        let (per_pixel, floor) = (norm.mean.len(), Tail { relu, pool: false }.floor());
+        for row in 0..side {
+            for column in 0..side {
+                let (from, to) = (row * side + column, (row + 1) * (side + 2) + column + 1);
+                for c in 0..per_pixel {
+                    let mut y = add(norm.apply(c, x[from * per_pixel + c]), added[to * per_pixel + c]);
+                    for y in &mut y {
+                        *y = if *y <= floor { floor } else { *y };
+                    }
+                    out[to * per_pixel + c] = y;
+                }
+            }
+        }
+    }
+
+    /// The gradient g of a residual sum `out` becomes that before its ReLU, and goes into `into` or, with `accumulate`, is
+    /// added to it.
+    pub fn release(relu: bool, out: &[f32], g: &mut [f32], into: &mut [f32], accumulate: bool) {
+        for (g, out) in g.iter_mut().zip(out) {
+            *g = if relu & (*out <= 0.0) { 0.0 } else { *g };
+        }
+        match accumulate {
+            true => into.iter_mut().zip(g).for_each(|(into, g)| *into += *g),
+            false => into.iter_mut().zip(g).for_each(|(into, g)| *into = *g),
+        }
+    }
+
+    /// Σ g and Σ g·(x − μ) over the pixels of one image, [2, channels], from each output's source; the border of g = ∂L/∂out
+    /// is ignored.
     pub fn gradient_sums(tail: Tail, norm: &Norm, side: usize, source: &[f32], g: &[f32], sums: &mut [f32]) {
         let (norm, source, g, sums) = (NormLanes::of(norm), lanes(source), lanes(g), lanes_mut(sums));
         let (per_pixel, floor, after) = (norm.mean.len(), tail.floor(), side / tail.stride());
@@ -152,6 +189,14 @@ simd! {
                     let x = x[corner + at];
                     dx[corner + at] = mul(alpha, sub(sub(of_pixel, mean_g), mul(sub(x, mean), pull)));
                 }
+            }
+        }
+        // The last row and column of an odd side are in no window.
+        let end = after * tail.stride();
+        for at in (0..side * side).filter(|at| end < side && (at / side >= end || at % side >= end)) {
+            for c in 0..per_pixel {
+                let x = sub(x[at * per_pixel + c], norm.mean[c]);
+                dx[at * per_pixel + c] = mul(norm.alpha[c], sub(sub([0.0; LANES], mean_g[c]), mul(x, pull[c])));
             }
         }
     }

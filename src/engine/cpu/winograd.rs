@@ -23,6 +23,8 @@
 //! Images are channels last; V and M are [16, tiles, channels], kernels [9, inputs, outputs]. A cache line separates
 //! the 16 matrices of V and M: a transform touches the same place of each, and they would all be in one cache set.
 
+use std::ops::Range;
+
 use super::lanes::{LANES, Lanes, add, lanes, lanes_mut, mul, sub};
 use super::product::PANEL;
 use crate::simd::simd;
@@ -102,32 +104,50 @@ macro_rules! both {
 }
 
 simd! {
-    /// V of one image x [side + 2, side + 2, channels], with its border of zeros, into the tiles from `first` on of
-    /// `tiles`.
-    pub fn transform_input(x: &[f32], side: usize, channels: usize, v: &mut [f32], tiles: usize, first: usize) {
+    /// V of the tiles `of` one image x [side + 2, side + 2, channels], with its border of zeros, into those from `first` on
+    /// of `tiles`.
+    pub fn transform_input(
+        x: &[f32],
+        side: usize,
+        channels: usize,
+        v: &mut [f32],
+        tiles: usize,
+        of: Range<usize>,
+        first: usize,
+    ) {
         let (x, v) = (lanes(x), lanes_mut(v));
         let (per_pixel, wide, half) = (channels / LANES, side + 2, side / 2);
         let matrix = matrix_len(tiles, channels) / LANES;
-        for tile in 0..half * half {
+        let start = of.start;
+        for tile in of {
             let corner = tile / half * 2 * wide + tile % half * 2;
             for c in 0..per_pixel {
                 let t = both!(b_t, 4 => 4, |i, j| x[(corner + i * wide + j) * per_pixel + c]);
                 for at in 0..16 {
-                    v[at * matrix + (first + tile) * per_pixel + c] = t[at / 4][at % 4];
+                    v[at * matrix + (first + tile - start) * per_pixel + c] = t[at / 4][at % 4];
                 }
             }
         }
     }
 
-    /// y = Aᵀ·M·A + bias of one image, [side, side, channels].
-    pub fn transform_output(m: &[f32], tiles: usize, first: usize, bias: &[f32], side: usize, y: &mut [f32]) {
+    /// y = Aᵀ·M·A + bias of the tiles `of` one image, [side, side, channels].
+    pub fn transform_output(
+        m: &[f32],
+        tiles: usize,
+        of: Range<usize>,
+        first: usize,
+        bias: &[f32],
+        side: usize,
+        y: &mut [f32],
+    ) {
         let (m, y, bias) = (lanes(m), lanes_mut(y), lanes(bias));
         let (per_pixel, half) = (bias.len(), side / 2);
         let matrix = matrix_len(tiles, per_pixel * LANES) / LANES;
-        for tile in 0..half * half {
+        let start = of.start;
+        for tile in of {
             let corner = tile / half * 2 * side + tile % half * 2;
             for c in 0..per_pixel {
-                let out = both!(a_t, 4 => 2, |i, j| m[(i * 4 + j) * matrix + (first + tile) * per_pixel + c]);
+                let out = both!(a_t, 4 => 2, |i, j| m[(i * 4 + j) * matrix + (first + tile - start) * per_pixel + c]);
                 for at in 0..4 {
                     y[(corner + at / 2 * side + at % 2) * per_pixel + c] = add(out[at / 2][at % 2], bias[c]);
                 }
@@ -135,32 +155,49 @@ simd! {
         }
     }
 
-    /// ∂L/∂M = A·g·Aᵀ of one image, from g = ∂L/∂y.
-    pub fn transform_gradient(g: &[f32], side: usize, channels: usize, m: &mut [f32], tiles: usize, first: usize) {
+    /// ∂L/∂M = A·g·Aᵀ of the tiles `of` one image, from g = ∂L/∂y.
+    pub fn transform_gradient(
+        g: &[f32],
+        side: usize,
+        channels: usize,
+        m: &mut [f32],
+        tiles: usize,
+        of: Range<usize>,
+        first: usize,
+    ) {
         let (g, m) = (lanes(g), lanes_mut(m));
         let (per_pixel, half) = (channels / LANES, side / 2);
         let matrix = matrix_len(tiles, channels) / LANES;
-        for tile in 0..half * half {
+        let start = of.start;
+        for tile in of {
             let corner = tile / half * 2 * side + tile % half * 2;
             for c in 0..per_pixel {
                 let t = both!(a, 2 => 4, |i, j| g[(corner + i * side + j) * per_pixel + c]);
                 for at in 0..16 {
-                    m[at * matrix + (first + tile) * per_pixel + c] = t[at / 4][at % 4];
+                    m[at * matrix + (first + tile - start) * per_pixel + c] = t[at / 4][at % 4];
                 }
             }
         }
     }
 
-    /// ∂L/∂x = Σ over tiles of B·∂L/∂V·Bᵀ of one image, with the border: [side + 2, side + 2, channels].
-    pub fn fold_gradient(v: &[f32], tiles: usize, first: usize, side: usize, channels: usize, dx: &mut [f32]) {
-        dx.fill(0.0);
+    /// Adds Σ over the tiles `of` one image of B·∂L/∂V·Bᵀ to ∂L/∂x, with the border: [side + 2, side + 2, channels].
+    pub fn fold_gradient(
+        v: &[f32],
+        tiles: usize,
+        of: Range<usize>,
+        first: usize,
+        side: usize,
+        channels: usize,
+        dx: &mut [f32],
+    ) {
         let (v, dx) = (lanes(v), lanes_mut(dx));
         let (per_pixel, wide, half) = (channels / LANES, side + 2, side / 2);
         let matrix = matrix_len(tiles, channels) / LANES;
-        for tile in 0..half * half {
+        let start = of.start;
+        for tile in of {
             let corner = tile / half * 2 * wide + tile % half * 2;
             for c in 0..per_pixel {
-                let d = both!(b, 4 => 4, |i, j| v[(i * 4 + j) * matrix + (first + tile) * per_pixel + c]);
+                let d = both!(b, 4 => 4, |i, j| v[(i * 4 + j) * matrix + (first + tile - start) * per_pixel + c]);
                 for at in 0..16 {
                     let to = &mut dx[(corner + at / 4 * wide + at % 4) * per_pixel + c];
                     *to = add(*to, d[at / 4][at % 4]);
@@ -172,7 +209,7 @@ simd! {
     /// U = G·w·Gᵀ, from kernels [9, rows, width] to 16 matrices [rows, width] in packed panels.
     pub fn transform_kernels(taps: &[f32], rows: usize, width: usize, u: &mut [f32]) {
         let (taps, u) = (lanes(taps), lanes_mut(u));
-        let (per_row, panel) = (width / LANES, PANEL / LANES);
+        let (per_row, panel) = (width / LANES, PANEL.min(width) / LANES);
         for row in 0..rows {
             for c in 0..per_row {
                 let t = both!(g, 3 => 4, |i, j| taps[((i * 3 + j) * rows + row) * per_row + c]);

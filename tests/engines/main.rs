@@ -1,7 +1,9 @@
 //! One suite for both engines: they agree with each other, with numeric derivatives, and with themselves on any number
 //! of threads.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod graphs;
 
 use candle_core::Device;
 use common::{Task, noise};
@@ -40,12 +42,18 @@ fn tiny(layers: &[Layer], features: usize) -> (Network, Weights) {
     let linear = Layer::Linear { inputs: features, outputs: 5 };
     let head = Block { name: "head", layers: vec![("head".to_owned(), linear)], frozen: None };
     let network = Network { side: SIDE, trunk: vec![body], heads: vec![head] };
-    let mut weights = Weights::init(&network, 1);
+    let weights = disturbed(&network);
+    (network, weights)
+}
+
+/// Random weights, none of which has a special value.
+fn disturbed(network: &Network) -> Weights {
+    let mut weights = Weights::init(network, 1);
     for (i, array) in weights.arrays.iter_mut().enumerate().filter(|(_, a)| !a.name.contains("running")) {
         let noise = noise(array.values.len(), i as u32);
         array.values.iter_mut().zip(noise).for_each(|(v, e)| *v += 0.05 * e);
     }
-    (network, weights)
+    weights
 }
 
 /// Compares the engine's gradient with central differences of the loss, which is summed in double precision, for some
