@@ -10,17 +10,33 @@ use crate::network::Array;
 /// The update rule of one stage.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rule {
-    /// g ← g + weight_decay·w; v ← momentum·v + g (v = g at first); w ← w − lr·v (`torch.optim.SGD` without dampening
-    /// and Nesterov).
+    /// g ← g + weight_decay·w; v ← momentum·v + g (v = g at first); w ← w − lr·v, or with Nesterov's momentum
+    /// w ← w − lr·(g + momentum·v) (`torch.optim.SGD` without dampening).
     Sgd {
         /// The share of the previous velocity that is kept.
         momentum: f32,
         /// λ in g + λ·w.
         weight_decay: f32,
+        /// Nesterov's momentum, as Sutskever, Martens, Dahl and Hinton have it ("On the importance of initialization and
+        /// momentum in deep learning", 2013).
+        nesterov: bool,
+        /// What weight decay is on; λ is 0 elsewhere.
+        decayed: Decayed,
     },
     /// Kingma and Ba, "Adam", 2015, algorithm 1, with [`BETA1`], [`BETA2`] and [`EPS`]. t counts the optimizer's steps,
     /// in PyTorch the parameter's: the same where every step updates the same parameters.
     Adam,
+}
+
+/// The parameters that weight decay is on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decayed {
+    /// All of them.
+    #[default]
+    All,
+    /// Those of two or more dimensions: weights of convolutions and linear layers, no biases, nor batch norm's γ and β.
+    Weights,
 }
 
 /// An update rule by name.
@@ -41,6 +57,11 @@ pub const BETA2: f64 = 0.999;
 pub const EPS: f64 = 1e-8;
 
 impl Rule {
+    /// [`Rule::Sgd`] without Nesterov's momentum, decay on all parameters.
+    pub const fn sgd(momentum: f32, weight_decay: f32) -> Rule {
+        Rule::Sgd { momentum, weight_decay, nesterov: false, decayed: Decayed::All }
+    }
+
     /// Names of the state arrays that the rule keeps beside each parameter, as PyTorch calls them.
     pub fn slots(self) -> &'static [&'static str] {
         match self {
@@ -123,7 +144,7 @@ mod tests {
     /// The keys of `optimizer.state[parameter]` in PyTorch, but for Adam's `step`: checkpoints are written with them.
     #[test]
     fn state_has_the_names_of_pytorch() {
-        assert_eq!(Rule::Sgd { momentum: 0.9, weight_decay: 0.0 }.slots(), ["momentum_buffer"]);
+        assert_eq!(Rule::sgd(0.9, 0.0).slots(), ["momentum_buffer"]);
         assert_eq!(Rule::Adam.slots(), ["exp_avg", "exp_avg_sq"]);
     }
 

@@ -54,7 +54,7 @@ fn a_steady_step_allocates_nothing() {
     let supervised = Task::of_head(&"classification_head", &images[..20 * IMAGE], &labels);
     let views = [&images[..20 * IMAGE], &images[20 * IMAGE..]];
     let simsiam = Task::Siamese { views, predictor: true, stop_gradient: true };
-    let sgd = Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 };
+    let sgd = Rule::sgd(0.9, 5e-4);
     let heads = &["rotation_head", "shear_head", "color_head"];
     let pretext = Task::Classify { images: &images[..20 * IMAGE], heads, labels: vec![&turns[..]; 3] };
     let runs = [

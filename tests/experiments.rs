@@ -34,6 +34,8 @@ fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
         // These are exact in single precision.
         keys.push(perhaps("momentum", (0..64u32).prop_map(|i| json!(f64::from(i) / 64.0))));
         keys.push(perhaps("weight_decay", (0..64u32).prop_map(|i| json!(f64::from(i) / 1024.0))));
+        keys.push(perhaps("nesterov", any::<bool>().prop_map(Value::from)));
+        keys.push(perhaps("decayed", one_of(&[json!("all"), json!("weights")])));
     }
     if WITHOUT_LABELS.contains(&method) {
         keys.push(perhaps("knn_every", (1..9u32).prop_map(Value::from)));
@@ -69,7 +71,11 @@ fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
         let given = stage.get("optimizer").and_then(Value::as_str);
         let on_views = WITHOUT_LABELS[1..].contains(&method);
         if given.unwrap_or(if on_views { "sgd" } else { "adam" }) == "adam" {
-            stage.retain(|key, _| key != "momentum" && key != "weight_decay");
+            stage.retain(|key, _| !["momentum", "weight_decay", "nesterov", "decayed"].contains(&key.as_str()));
+        }
+        // Nesterov's needs one.
+        if stage.get("momentum").is_some_and(|momentum| *momentum == json!(0.0)) {
+            stage.remove("nesterov");
         }
         stage
     };

@@ -12,7 +12,7 @@ use fewlabel::optimizer::{Rule, State};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-const RULE: Rule = Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 };
+const RULE: Rule = Rule::sgd(0.9, 5e-4);
 const OUTPUTS: [&str; 4] = ["backbone", "projector", "predictor", "second"];
 
 fn engines(network: &Network, weights: &Weights) -> [Box<dyn Engine>; 2] {

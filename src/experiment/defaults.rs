@@ -11,6 +11,7 @@ use super::{
 use crate::data::SIDE;
 use crate::data::folder::Background;
 use crate::method::{self, Kind, Learner, Settings};
+use crate::optimizer::Decayed;
 use crate::suggest::did_you_mean;
 
 /// A mistake that no single value shows, and where it is in the file: keys and `name: …`, the outermost first.
@@ -151,6 +152,8 @@ impl Stage {
         if sgd {
             self.momentum.get_or_insert(Share(0.9));
             self.weight_decay.get_or_insert(Share(5e-4));
+            self.nesterov = self.nesterov.filter(|&nesterov| nesterov);
+            self.decayed = self.decayed.filter(|&decayed| decayed != Decayed::default());
         }
     }
 
@@ -207,6 +210,8 @@ impl Stage {
             ("knn_every", self.knn_every.is_some() && uses_labels, methods(|kind| !kind.uses_labels)),
             ("momentum", self.momentum.is_some() && !sgd, "optimizer: sgd".to_owned()),
             ("weight_decay", self.weight_decay.is_some() && !sgd, "optimizer: sgd".to_owned()),
+            ("nesterov", self.nesterov.is_some() && !sgd, "optimizer: sgd".to_owned()),
+            ("decayed", self.decayed.is_some() && !sgd, "optimizer: sgd".to_owned()),
         ];
         if let Some((key, _, of)) = unused.into_iter().find(|(_, wrong, _)| *wrong) {
             return fail(Some(key), format!("`{key}` is only for {of}"));
@@ -218,6 +223,9 @@ impl Stage {
         }
         if let Some([low, high]) = self.claim.filter(|[low, high]| low.0 > high.0) {
             return fail(Some("claim"), format!("claim: {} is above {}", low.0, high.0));
+        }
+        if self.nesterov == Some(true) && self.momentum.is_some_and(|momentum| momentum.0 == 0.0) {
+            return fail(Some("nesterov"), "nesterov: there is no momentum".to_owned());
         }
         if let Some((warmup, epochs)) = self.warmup.zip(self.epochs).filter(|(warmup, epochs)| warmup.0 >= epochs.0) {
             let message = format!("warmup: {} of {} epochs leaves none for the schedule", warmup.0, epochs.0);

@@ -11,7 +11,7 @@ use super::{BatchSize, Count, Epochs, Experiment, Name, OptimizerName, Percent, 
 use crate::evaluate::Knn;
 use crate::method::{self, Kind, Method, Settings};
 use crate::network::Network;
-use crate::optimizer::{Rule, Schedule};
+use crate::optimizer::{Decayed, Rule, Schedule};
 use crate::train::{Monitor, Recipe, Test};
 
 /// A stage. What is left out gets the method's defaults; a key that the method or the optimizer does not use is an error.
@@ -42,9 +42,15 @@ pub struct Stage {
     /// Of `sgd`; 0.9 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub momentum: Option<Share>,
-    /// Of `sgd`, on every parameter; 5e-4 by default.
+    /// Of `sgd`; 5e-4 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight_decay: Option<Share>,
+    /// Of `sgd`: whether momentum is Nesterov's; left out if not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nesterov: Option<bool>,
+    /// Of `sgd`: what weight decay is on; left out if on every parameter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decayed: Option<Decayed>,
     /// Of the learning rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
@@ -77,6 +83,8 @@ struct Common {
     lr: Option<Rate>,
     momentum: Option<Share>,
     weight_decay: Option<Share>,
+    nesterov: Option<bool>,
+    decayed: Option<Decayed>,
     schedule: Option<Schedule>,
     warmup: Option<Epochs>,
     knn_every: Option<Epochs>,
@@ -96,6 +104,8 @@ const COMMON: [&[&str]; 2] = [
         "lr",
         "momentum",
         "weight_decay",
+        "nesterov",
+        "decayed",
         "schedule",
         "warmup",
     ],
@@ -134,7 +144,7 @@ impl<'de> Visitor<'de> for StageVisitor {
         let mut settings = Settings::new();
         let common = Common::deserialize(MapAccessDeserializer::new(Sorted { map, settings: &mut settings }))?;
         let Common { name, method, from, labels, epochs, batch, optimizer, lr, momentum, weight_decay, .. } = common;
-        let Common { schedule, warmup, knn_every, claim, .. } = common;
+        let Common { nesterov, decayed, schedule, warmup, knn_every, claim, .. } = common;
         Ok(Stage {
             name,
             method,
@@ -146,6 +156,8 @@ impl<'de> Visitor<'de> for StageVisitor {
             lr,
             momentum,
             weight_decay,
+            nesterov,
+            decayed,
             schedule,
             warmup,
             settings,
@@ -243,6 +255,8 @@ impl Stage {
             Some(OptimizerName::Sgd) => Rule::Sgd {
                 momentum: self.momentum.map_or(0.0, |v| v.0),
                 weight_decay: self.weight_decay.map_or(0.0, |v| v.0),
+                nesterov: self.nesterov.unwrap_or_default(),
+                decayed: self.decayed.unwrap_or_default(),
             },
             _ => Rule::Adam,
         }

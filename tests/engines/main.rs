@@ -10,13 +10,14 @@ use common::{Task, noise};
 use fewlabel::data::{IMAGE, SIDE};
 use fewlabel::engine::{DropoutKey, Engine, Gradients, Input, Rates, cpu, reference};
 use fewlabel::network::{Array, Block, Layer, Mode, Network, Probe, Weights, Widths};
-use fewlabel::optimizer::{Rule, State};
+use fewlabel::optimizer::{Decayed, Rule, State};
 use fewlabel::rng::{Purpose, Stream};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
 const KEY: DropoutKey = DropoutKey { seed: 3, epoch: 2, first: 10 };
-const SGD: Rule = Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 };
+const SGD: Rule = Rule::sgd(0.9, 5e-4);
+const NESTEROV: Rule = Rule::Sgd { momentum: 0.9, weight_decay: 0.1, nesterov: true, decayed: Decayed::Weights };
 
 type Open = fn(Network, Weights, Rule) -> Box<dyn Engine>;
 
@@ -280,7 +281,8 @@ proptest! {
         };
         let weights = Weights::init(&network, 9);
         let [ours, theirs] = ENGINES.map(|(_, open)| {
-            let mut model = open(network.clone(), weights.clone(), SGD);
+            let rule = if stop_gradient { SGD } else { NESTEROV };
+            let mut model = open(network.clone(), weights.clone(), rule);
             let (loss, outputs, gradients) = task.gradients(&mut *model, KEY);
             task.step(&mut *model, KEY, Rates { heads: head_rate, ..Rates::from(0.01) }, &mut Default::default()).unwrap();
             let mut names = heads.to_vec();
@@ -346,7 +348,7 @@ fn weights_and_state_are_all_there_is_to_resume_from() {
     let network = Network::supervised(&widths);
     let weights = Weights::init(&network, 2);
     for (engine, open) in engines {
-        for rule in [Rule::Adam, SGD] {
+        for rule in [Rule::Adam, SGD, NESTEROV] {
             let steps = |model: &mut dyn Engine, first: u32, n: u32| {
                 for step in first..first + n {
                     task.step(model, DropoutKey { epoch: step, ..KEY }, 0.01.into(), &mut Default::default()).unwrap();

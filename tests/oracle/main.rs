@@ -11,9 +11,9 @@ use candle_core::Device;
 use common::{Task, noise};
 use feature::{Linear, Rows, cosines, cross_entropy};
 use fewlabel::data::IMAGE;
-use fewlabel::engine::{DropoutKey, Input, open};
+use fewlabel::engine::{DropoutKey, Input, Rates, Statistics, open};
 use fewlabel::network::{Network, Weights, Widths};
-use fewlabel::optimizer::{Rule, State};
+use fewlabel::optimizer::{Decayed, Rule, State};
 use fewlabel::rng::{Purpose, Stream};
 use image::{Conv, Maps};
 use sums::{Group, Tensors, groups};
@@ -102,17 +102,26 @@ fn projections(x: Rows, groups: &[Group], weights: &mut Tensors) -> Vec<Linear> 
     linears
 }
 
-/// `torch.optim`'s rules in single precision; `slots` are zeros at first.
-fn update(rule: Rule, t: u32, weights: &mut Tensors, gradients: &Tensors, slots: &mut [Tensors; 2]) {
+/// `torch.optim`'s rules in single precision; `slots` are zeros at first, `vectors` the names of tensors of one dimension.
+fn update(
+    rule: Rule,
+    t: u32,
+    weights: &mut Tensors,
+    gradients: &Tensors,
+    slots: &mut [Tensors; 2],
+    vectors: &[String],
+) {
     for (name, gradient) in gradients {
         let weight = weights.get_mut(name).unwrap();
         let [first, second] =
             slots.each_mut().map(|slot| slot.entry(name.clone()).or_insert_with(|| vec![0.0; gradient.len()]));
         for (((w, g), m), s) in weight.iter_mut().zip(gradient).zip(first).zip(second) {
             match rule {
-                Rule::Sgd { momentum, weight_decay } => {
-                    *m = momentum * *m + (g + weight_decay * *w);
-                    *w -= LR as f32 * *m;
+                Rule::Sgd { momentum, weight_decay, nesterov, decayed } => {
+                    let is_decayed = decayed == Decayed::All || !vectors.contains(name);
+                    let g = if is_decayed { g + weight_decay * *w } else { *g };
+                    *m = momentum * *m + g;
+                    *w -= LR as f32 * if nesterov { g + momentum * *m } else { *m };
                 }
                 Rule::Adam => {
                     let correction = |beta: f64| 1.0 - libm::pow(beta, t.into());
@@ -126,22 +135,31 @@ fn update(rule: Rule, t: u32, weights: &mut Tensors, gradients: &Tensors, slots:
     }
 }
 
-/// `STEPS` steps of the engine and of the loops, compared after each.
+/// `STEPS` steps of the engine and of the loops, compared after each: loss, weights, and their average.
 fn compare(network: &Network, rule: Rule, task: &Task, mut loops: impl FnMut(u32, &mut Tensors) -> (f64, Tensors)) {
     let start = Weights::init(network, 3);
     let mut ours: Tensors = start.arrays.iter().map(|array| (array.name.clone(), array.values.clone())).collect();
-    let mut slots = [Tensors::new(), Tensors::new()];
+    let (mut slots, mut average) = ([Tensors::new(), Tensors::new()], ours.clone());
+    let vectors: Vec<String> = network.tensors().filter(|spec| spec.shape.len() == 1).map(|spec| spec.name).collect();
     let mut model = open(&Device::Cpu, network.clone(), start, rule, &State::default()).unwrap();
+    model.keep_average(Statistics::Averaged, &State::default()).unwrap();
     for step in 0..STEPS {
-        let loss = task.step(&mut *model, key(step), LR.into(), &mut Default::default()).unwrap();
+        let rates = Rates { average: 0.9, ..LR.into() };
+        let loss = task.step(&mut *model, key(step), rates, &mut Default::default()).unwrap();
         let (expected, gradients) = loops(step, &mut ours);
-        update(rule, step + 1, &mut ours, &gradients, &mut slots);
+        update(rule, step + 1, &mut ours, &gradients, &mut slots, &vectors);
+        for (name, average) in &mut average {
+            average.iter_mut().zip(&ours[name]).for_each(|(a, w)| *a += (1.0f64 - 0.9) as f32 * (w - *a));
+        }
         assert_eq!(loss.to_bits(), expected.to_bits(), "loss of step {step}");
-        for array in model.weights().unwrap().arrays {
-            let differs = |(a, b): (&f32, &f32)| a.to_bits() != b.to_bits();
-            let at = array.values.iter().zip(&ours[&array.name]).position(differs);
-            let pair = at.map(|at| (at, array.values[at], ours[&array.name][at]));
-            assert_eq!(pair, None, "step {step}, {}", array.name);
+        for (what, expected) in [("weights", &ours), ("average", &average)] {
+            for array in model.weights().unwrap().arrays {
+                let differs = |(a, b): (&f32, &f32)| a.to_bits() != b.to_bits();
+                let at = array.values.iter().zip(&expected[&array.name]).position(differs);
+                let pair = at.map(|at| (at, array.values[at], expected[&array.name][at]));
+                assert_eq!(pair, None, "step {step}, {what}, {}", array.name);
+            }
+            model.exchange_average().unwrap();
         }
     }
 }
@@ -165,8 +183,10 @@ fn simsiam_has_the_bits_of_plain_loops() {
     let views = noise(18 * IMAGE, 2);
     let halves = [&views[..9 * IMAGE], &views[9 * IMAGE..]];
     let task = Task::Siamese { views: halves, predictor: true, stop_gradient: true };
-    let rule = Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 };
-    compare(&Network::simsiam(&widths), rule, &task, |_, weights| simsiam(&views, weights));
+    let nesterov = Rule::Sgd { momentum: 0.9, weight_decay: 0.1, nesterov: true, decayed: Decayed::Weights };
+    for rule in [Rule::sgd(0.9, 5e-4), nesterov] {
+        compare(&Network::simsiam(&widths), rule, &task, |_, weights| simsiam(&views, weights));
+    }
 }
 
 /// Inputs of any length, one of them in eval mode; an output in the middle of the trunk, one at its end and one behind it, each
@@ -202,7 +222,7 @@ fn inputs_in_both_modes_have_the_bits_of_plain_loops() {
     add(&mut g, given(1, 80));
     backbone_back(layers, &g, &ours, &mut expected);
 
-    let rule = Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 };
+    let rule = Rule::sgd(0.9, 5e-4);
     let mut model = open(&Device::Cpu, network, start, rule, &State::default()).unwrap();
     let part = |group: &Group| &images[group.examples.start * IMAGE..group.examples.end * IMAGE];
     let inputs: Vec<Input> =

@@ -88,7 +88,7 @@ pub fn pretext(kind: Kind, fixture: &Fixture) {
 pub fn simsiam(kind: Kind, fixture: &Fixture) {
     let views = [fixture.f32s("view1"), fixture.f32s("view2")];
     let task = Task::Siamese { views: [&views[0], &views[1]], predictor: true, stop_gradient: true };
-    let rule = Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 };
+    let rule = Rule::sgd(0.9, 5e-4);
     train(kind, fixture, &task, rule, 0.05 * 64.0 / 256.0, Schedule::Cosine, &["z", "p"]);
 }
 

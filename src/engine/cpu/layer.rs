@@ -71,7 +71,7 @@ impl LayerBench {
 
     /// After a forward pass. `learns`: whether ∂L/∂x is needed.
     pub fn backward(&mut self, learns: bool) {
-        let rule = Rule::Sgd { momentum: 0.9, weight_decay: 5e-4 };
+        let rule = Rule::sgd(0.9, 5e-4);
         let (weights, slots) = (&mut self.weights[..], &mut self.slots);
         let mut sink = Sink { weights, slots, rule, lr: 0.0, t: 1, kept: None };
         let dx = learns.then_some(&mut self.dx[..]);

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::lanes::{chunks_or_none, rest};
 use crate::network::Array;
-use crate::optimizer::{BETA1, BETA2, EPS, Rule, adam_corrections};
+use crate::optimizer::{BETA1, BETA2, Decayed, EPS, Rule, adam_corrections};
 use crate::simd::simd;
 
 /// Gradients by tensor index.
@@ -40,7 +40,8 @@ impl Sink<'_> {
 
     /// A tensor in chunks of `size` values, each to be given its gradient, in any order and at any time.
     pub fn chunks(&mut self, tensor: usize, size: usize) -> impl IndexedParallelIterator<Item = Chunk<'_>> {
-        let weight = &mut self.weights[tensor].values;
+        let Array { shape, values: weight, .. } = &mut self.weights[tensor];
+        let dimensions = shape.len();
         let (len, count) = (weight.len(), weight.len().div_ceil(size));
         let kept = self.kept.as_mut().map_or(&mut [][..], |kept| {
             let gradient = kept.entry(tensor).or_default();
@@ -54,7 +55,11 @@ impl Sink<'_> {
         let mut slots = slots.iter_mut().map(|slot| &mut slot[..]);
         let [first, second] = [(); 2].map(|()| chunks_or_none(slots.next().unwrap_or_default(), size, count));
         let update = match self.rule {
-            Rule::Sgd { momentum, weight_decay } => Update::Sgd([self.lr as f32, momentum, weight_decay]),
+            Rule::Sgd { momentum, weight_decay, nesterov, decayed } => {
+                let decays = decayed == Decayed::All || dimensions > 1;
+                let rates = [self.lr as f32, momentum, if decays { weight_decay } else { 0.0 }];
+                if nesterov { Update::Nesterov(rates) } else { Update::Sgd(rates) }
+            }
             Rule::Adam => {
                 let (rate, root) = adam_corrections(self.lr, self.t);
                 Update::Adam([rate as f32, root as f32])
@@ -76,6 +81,7 @@ pub fn approach(average: &mut [f32], weights: &[f32], new: f32) {
 #[derive(Clone, Copy)]
 enum Update {
     Sgd([f32; 3]),
+    Nesterov([f32; 3]),
     Adam([f32; 2]),
 }
 
@@ -105,6 +111,7 @@ impl Chunk<'_> {
         let weight = &mut self.weight[at.clone()];
         match (self.update, &mut self.slots) {
             (Update::Sgd(rates), [Some(velocity), None]) => sgd(weight, gradient, &mut velocity[at], rates),
+            (Update::Nesterov(rates), [Some(velocity), None]) => nesterov(weight, gradient, &mut velocity[at], rates),
             (Update::Adam(rates), [Some(mean), Some(square)]) => {
                 adam(weight, gradient, &mut mean[at.clone()], &mut square[at], rates);
             }
@@ -124,6 +131,15 @@ simd! {
             // Starting from 0, the first velocity is the gradient itself.
             *v = momentum * *v + (g + weight_decay * *w);
             *w -= lr * *v;
+        }
+    }
+
+    fn nesterov(weight: &mut [f32], gradient: &[f32], velocity: &mut [f32], rates: [f32; 3]) {
+        let [lr, momentum, weight_decay] = rates;
+        for ((w, g), v) in weight.iter_mut().zip(gradient).zip(velocity) {
+            let g = g + weight_decay * *w;
+            *v = momentum * *v + g;
+            *w -= lr * (g + momentum * *v);
         }
     }
 

@@ -6,7 +6,7 @@ use candle_core::{Device, Result, Tensor};
 
 use super::{Moved, to_array};
 use crate::network::Array;
-use crate::optimizer::{BETA1, BETA2, EPS, Rule, State, adam_corrections};
+use crate::optimizer::{BETA1, BETA2, Decayed, EPS, Rule, State, adam_corrections};
 
 /// A rule and its state on the parameters' device.
 pub struct Optimizer {
@@ -39,13 +39,20 @@ impl Optimizer {
             let slots = self.slots.get(name).map(Vec::as_slice);
             let weight = parameter.as_tensor();
             let (weight, slots) = match self.rule {
-                Rule::Sgd { momentum, weight_decay } => {
-                    let gradient = (gradient + (weight * f64::from(weight_decay))?)?;
-                    let velocity = match slots {
-                        Some([velocity]) => ((velocity * f64::from(momentum))? + gradient)?,
-                        _ => gradient,
+                Rule::Sgd { momentum, weight_decay, nesterov, decayed } => {
+                    let gradient = match decayed {
+                        Decayed::Weights if weight.rank() < 2 => gradient.clone(),
+                        _ => (gradient + (weight * f64::from(weight_decay))?)?,
                     };
-                    ((weight - (&velocity * lr)?)?, vec![velocity])
+                    let velocity = match slots {
+                        Some([velocity]) => ((velocity * f64::from(momentum))? + &gradient)?,
+                        _ => gradient.clone(),
+                    };
+                    let step = match nesterov {
+                        true => (gradient + (&velocity * f64::from(momentum))?)?,
+                        false => velocity.clone(),
+                    };
+                    ((weight - (step * lr)?)?, vec![velocity])
                 }
                 Rule::Adam => {
                     let zero = gradient.zeros_like()?;
