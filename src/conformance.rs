@@ -9,10 +9,10 @@ use std::collections::BTreeSet;
 use candle_core::Device;
 
 use crate::data::{Data, synthetic};
-use crate::engine::{Engine, Gradients, Input, Loss, Rates, Statistics, cpu, reference};
+use crate::engine::{AVERAGE, Engine, Gradients, Input, Loss, Rates, Statistics, cpu, reference};
 use crate::error::Result;
 use crate::experiment::Experiment;
-use crate::method::{Draw, Source};
+use crate::method::{Draw, Source, Step};
 use crate::network::{Array, Weights};
 use crate::optimizer::State;
 use crate::train::{Examples, Observer, Progress, Recipe, Trained, train};
@@ -100,7 +100,8 @@ impl Stage {
         let draw = Draw { seed: self.recipe.seed, epoch, first: 0, evaluates: false };
         batch.fill(&Source::Images(&self.data.train), indices, draw);
         let mut sums = vec![0.0; self.recipe.method.heads().len() + self.recipe.method.measures().len()];
-        let step = batch.step(&mut watch, Rates::from(0.0), &mut sums);
+        let at = Step { rates: Rates::from(0.0), done: 0, all: 1 };
+        let step = batch.step(&mut watch, at, &mut sums);
         step.unwrap_or_else(|error| panic!("{}: {error}", self.yaml));
         watch.seen
     }
@@ -108,10 +109,17 @@ impl Stage {
     fn engine(&self, weights: &Weights, which: usize) -> Box<dyn Engine> {
         let Recipe { network, rule, .. } = &self.recipe;
         let (network, state) = (network.clone(), State::default());
-        match which {
+        let mut engine: Box<dyn Engine> = match which {
             0 => Box::new(cpu::Model::new(network, weights.clone(), *rule, &state).expect("a network of layers")),
             _ => Box::new(reference::Model::new(network, weights, *rule, &state, &Device::Cpu).expect("a network")),
+        };
+        if let Some(statistics) = self.recipe.averages() {
+            // A constant: it stays where training starts, wherever the weights are.
+            let named = |array: Array| Array { name: format!("{AVERAGE}/{}", array.name), ..array };
+            let state = State { steps: 0, arrays: self.start().arrays.into_iter().map(named).collect() };
+            engine.keep_average(statistics, &state).expect("an average");
         }
+        engine
     }
 
     fn check_gradients(&self) {

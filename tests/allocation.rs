@@ -95,7 +95,9 @@ fn a_steady_training_loop_allocates_nothing() {
         network: {channels: [3, 4, 5], hidden: 9, projector: 20, predictor: 7},
         stages: [{name: a, method: supervised, epochs: 1, batch: 8}, {name: b, method: pretext, epochs: 1, batch: 8},
                  {name: c, method: simsiam, epochs: 1, batch: 8}, {name: d, method: simclr, epochs: 1, batch: 8},
-                 {name: e, method: barlow_twins, epochs: 1, batch: 8}, {name: f, method: vicreg, epochs: 1, batch: 8}]}";
+                 {name: e, method: barlow_twins, epochs: 1, batch: 8}, {name: f, method: vicreg, epochs: 1, batch: 8},
+                 {name: g, method: byol, epochs: 1, batch: 8, nesterov: true},
+                 {name: h, method: supervised, epochs: 1, batch: 8, average: 0.9}]}";
     let experiment = Experiment::parse("t.yaml".as_ref(), yaml).unwrap();
     let data = synthetic(1600, 10, 0);
     for stage in &experiment.stages {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 fn supervised_conforms() {
     check("method: supervised");
     check("method: finetune");
+    check("method: supervised, average: 0.9");
 }
 
 #[test]
@@ -21,6 +22,8 @@ fn pretext_conforms() {
 fn probe_conforms() {
     check("method: probe, frozen_norm: train");
     check("method: probe, frozen_norm: eval, probe: linear");
+    check("method: probe, frozen_norm: train, average: 0.5");
+    check("method: probe, frozen_norm: eval, average: 0.5");
 }
 
 #[test]
@@ -33,6 +36,12 @@ fn simsiam_conforms() {
 fn simclr_conforms() {
     check("method: simclr, embedding: 11");
     check("method: simclr, temperature: 0.1");
+}
+
+#[test]
+fn byol_conforms() {
+    check("method: byol, embedding: 11");
+    check("method: byol, target_momentum: 0.5, nesterov: true, decayed: weights");
 }
 
 #[test]

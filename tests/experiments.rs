@@ -17,7 +17,7 @@ fn one_of(values: &[Value]) -> BoxedStrategy<Value> {
 }
 
 /// The methods that take no labels: all but the first compare views.
-const WITHOUT_LABELS: [&str; 5] = ["pretext", "simsiam", "simclr", "barlow_twins", "vicreg"];
+const WITHOUT_LABELS: [&str; 6] = ["pretext", "simsiam", "simclr", "byol", "barlow_twins", "vicreg"];
 
 /// Keys that a stage of the method may have beside its name and source.
 fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
@@ -25,6 +25,10 @@ fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
     if method != "knn" {
         keys.push(perhaps("epochs", (2..100u32).prop_map(Value::from)));
         keys.push(perhaps("warmup", Just(json!(1))));
+        // With a teacher there is no other average.
+        if method != "byol" {
+            keys.push(perhaps("average", (0..64u32).prop_map(|i| json!(f64::from(i) / 64.0))));
+        }
         // Left out, it is the study's, larger than the few labels here.
         keys.push((2..16u32).prop_map(|batch| Some(("batch".to_owned(), json!(batch)))).boxed());
         keys.push(perhaps("lr", (1e-6..1.0f64).prop_map(Value::from)));
@@ -51,6 +55,10 @@ fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
     }
     if method == "simclr" {
         keys.push(perhaps("temperature", (1..64u32).prop_map(|i| json!(f64::from(i) / 64.0))));
+        keys.push(perhaps("embedding", (2..200u32).prop_map(Value::from)));
+    }
+    if method == "byol" {
+        keys.push(perhaps("target_momentum", (0..65u32).prop_map(|i| json!(f64::from(i) / 64.0))));
         keys.push(perhaps("embedding", (2..200u32).prop_map(Value::from)));
     }
     if method == "barlow_twins" {

@@ -207,6 +207,7 @@ impl Stage {
             ("lr", self.lr.is_some() && !trains, "a method that trains".to_owned()),
             ("schedule", self.schedule.is_some() && !trains, "a method that trains".to_owned()),
             ("warmup", self.warmup.is_some() && !trains, "a method that trains".to_owned()),
+            ("average", self.average.is_some() && !trains, "a method that trains".to_owned()),
             ("knn_every", self.knn_every.is_some() && uses_labels, methods(|kind| !kind.uses_labels)),
             ("momentum", self.momentum.is_some() && !sgd, "optimizer: sgd".to_owned()),
             ("weight_decay", self.weight_decay.is_some() && !sgd, "optimizer: sgd".to_owned()),
@@ -223,6 +224,10 @@ impl Stage {
         }
         if let Some([low, high]) = self.claim.filter(|[low, high]| low.0 > high.0) {
             return fail(Some("claim"), format!("claim: {} is above {}", low.0, high.0));
+        }
+        if self.average.is_some() && self.learner().is_some_and(|method| method.has_teacher()) {
+            let message = format!("average: {} keeps an average of its own, which teaches it", self.method.name);
+            return fail(Some("average"), message);
         }
         if self.nesterov == Some(true) && self.momentum.is_some_and(|momentum| momentum.0 == 0.0) {
             return fail(Some("nesterov"), "nesterov: there is no momentum".to_owned());

@@ -31,7 +31,7 @@ impl Experiment {
         Err(Error::Unfit { at: vec!["stages".to_owned(), format!("name: {}", stage.name)], message })
     }
 
-    /// About how many bytes the stage takes: data set, weights with gradients and two moments, what a batch leaves for
+    /// About how many bytes the stage takes: data set, weights with gradients, two moments and an average, what a batch leaves for
     /// the backward pass, and the features of a kNN classifier, a monitor, or a probe on a backbone that never changes.
     fn memory(&self, stage: &Stage) -> u64 {
         let widths = self.widths();
@@ -50,7 +50,8 @@ impl Experiment {
         };
         let features = copies * (self.images(self.count(stage)) + test) * widths.features();
         let images = (train + test) * CHANNELS * widths.side * widths.side;
-        4 * weights + 4 * (batch * activations + features) as u64 + images as u64
+        let averages = self.recipe(stage).is_some_and(|recipe| recipe.averages().is_some());
+        (4 + u64::from(averages)) * weights + 4 * (batch * activations + features) as u64 + images as u64
     }
 }
 

@@ -46,7 +46,9 @@ pub use run::{CHECKPOINT_EVERY, Options, run};
 pub(crate) use run::{Loaded, load_data};
 pub use stage::Stage;
 pub(crate) use stage::{KNN, keys as stage_keys};
-pub use value::{BatchSize, Channels, Classes, Epochs, Images, Name, Percent, Rate, Seed, Seeds, Share, Side, Width};
+pub use value::{
+    BatchSize, Channels, Classes, Decay, Epochs, Images, Name, Percent, Rate, Seed, Seeds, Share, Side, Width,
+};
 
 /// An experiment, as in its YAML file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

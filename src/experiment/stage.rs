@@ -7,7 +7,7 @@ use serde::de::{DeserializeSeed, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::{BatchSize, Count, Epochs, Experiment, Name, OptimizerName, Percent, Rate, Share};
+use super::{BatchSize, Count, Decay, Epochs, Experiment, Name, OptimizerName, Percent, Rate, Share};
 use crate::evaluate::Knn;
 use crate::method::{self, Kind, Method, Settings};
 use crate::network::Network;
@@ -57,6 +57,10 @@ pub struct Stage {
     /// Epochs in which the learning rate grows to `lr`, before the schedule begins; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup: Option<Epochs>,
+    /// d of the average of the network that is evaluated in its stead and becomes the stage's weights: after each step
+    /// average ← d·average + (1 − d)·network, running statistics included. No average by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub average: Option<Decay>,
     /// The method's own keys.
     #[serde(flatten)]
     pub settings: Settings,
@@ -87,6 +91,7 @@ struct Common {
     decayed: Option<Decayed>,
     schedule: Option<Schedule>,
     warmup: Option<Epochs>,
+    average: Option<Decay>,
     knn_every: Option<Epochs>,
     claim: Option<[Percent; 2]>,
 }
@@ -108,6 +113,7 @@ const COMMON: [&[&str]; 2] = [
         "decayed",
         "schedule",
         "warmup",
+        "average",
     ],
     &["knn_every", "claim"],
 ];
@@ -144,7 +150,7 @@ impl<'de> Visitor<'de> for StageVisitor {
         let mut settings = Settings::new();
         let common = Common::deserialize(MapAccessDeserializer::new(Sorted { map, settings: &mut settings }))?;
         let Common { name, method, from, labels, epochs, batch, optimizer, lr, momentum, weight_decay, .. } = common;
-        let Common { nesterov, decayed, schedule, warmup, knn_every, claim, .. } = common;
+        let Common { nesterov, decayed, schedule, warmup, average, knn_every, claim, .. } = common;
         Ok(Stage {
             name,
             method,
@@ -160,6 +166,7 @@ impl<'de> Visitor<'de> for StageVisitor {
             decayed,
             schedule,
             warmup,
+            average,
             settings,
             knn_every,
             claim,
@@ -289,6 +296,7 @@ impl Experiment {
             lr: stage.lr.expect("filled in").0,
             schedule,
             head_schedule: method.head_schedule().unwrap_or(schedule),
+            average: stage.average.map(|decay| decay.0),
             warmup: stage.warmup.map_or(0, |epochs| epochs.0),
             epochs: stage.epochs.expect("filled in").0,
             batch: stage.batch.expect("filled in").0,

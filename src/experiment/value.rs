@@ -93,6 +93,10 @@ number!(
     Share, f32, "a number from 0 to below 1", |v| (0.0..1.0).contains(&(v as f32)) && (v == 0.0 || v as f32 > 0.0)
 );
 number!(
+    /// The share of a moving average that stays in a step.
+    Decay, f64, "a number from 0 to below 1", |v| (0.0..1.0).contains(&v)
+);
+number!(
     /// A number of seeds.
     Seeds, u32, "a whole number of seeds from 1 to 1000", |v| whole(v, 1.0, 1000.0)
 );

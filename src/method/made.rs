@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::{Batch, Draw, Source};
-use crate::engine::{Engine, Input, Rates};
+use super::{Batch, Draw, Source, Step};
+use crate::engine::{Engine, Input};
 use crate::error::Result;
 use crate::evaluate::correct;
 use crate::loss::cross_entropy;
@@ -49,7 +49,7 @@ impl<F: Fn(&Source, u32, Draw, &mut [f32]) -> [u16; K] + Send + Sync, const K: u
         }
     }
 
-    fn step(&mut self, model: &mut dyn Engine, lr: Rates, sums: &mut [f64]) -> Result<f64> {
+    fn step(&mut self, model: &mut dyn Engine, at: Step, sums: &mut [f64]) -> Result<f64> {
         let labels = &self.labels;
         let mut loss = |outputs: &[Vec<f32>], gradients: &mut [Vec<f32>]| {
             let mut total = 0.0;
@@ -59,7 +59,7 @@ impl<F: Fn(&Source, u32, Draw, &mut [f32]) -> [u16; K] + Send + Sync, const K: u
             }
             Ok(total)
         };
-        model.step(&[Input::train(&self.input, self.draw.dropout())], &self.heads, &mut loss, lr)
+        model.step(&[Input::train(&self.input, self.draw.dropout())], &self.heads, &mut loss, at.rates)
     }
 
     fn input(&self) -> &[f32] {

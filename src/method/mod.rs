@@ -4,6 +4,7 @@
 //! else is the same for all: the training loop, checkpoints, manifests, reports, transfer to other stages.
 
 pub mod barlow_twins;
+pub mod byol;
 pub mod classify;
 mod made;
 pub mod pretext;
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 pub use barlow_twins::BarlowTwins;
+pub use byol::Byol;
 pub use classify::Classify;
 pub use made::made;
 pub use pretext::PretextTasks;
@@ -28,7 +30,7 @@ pub use simclr::SimClr;
 pub use simsiam::SimSiam;
 pub use source::Source;
 pub use vicreg::VicReg;
-pub use views::two_views;
+pub use views::{taught_views, two_views};
 
 use crate::engine::{DropoutKey, Engine, Rates};
 use crate::error::Result;
@@ -69,6 +71,12 @@ pub trait Method: Debug + Send + Sync {
 
     /// Whether its loss is lowest where all outputs are alike: a run then warns when their spread goes.
     fn can_collapse(&self) -> bool {
+        false
+    }
+
+    /// Whether it learns from a teacher: an average of the network with running statistics of its own
+    /// ([`Statistics::Own`](crate::engine::Statistics::Own)), to which [`Batch::step`] gives its decay.
+    fn has_teacher(&self) -> bool {
         false
     }
 
@@ -117,12 +125,12 @@ pub trait Batch: Send {
     /// Draws the examples `indices`. Random values are keyed by `draw`, and by the image's index or its place in the batch.
     fn fill(&mut self, from: &Source, indices: &[u32], draw: Draw);
 
-    /// One training step on the examples: the loss. Adds to `sums`, of each head the number of right answers, then of each
+    /// The training step `at` on the examples: the loss. Adds to `sums`, of each head the number of right answers, then of each
     /// measure its mean times the number of examples.
     ///
     /// # Errors
     /// The engine's.
-    fn step(&mut self, model: &mut dyn Engine, lr: Rates, sums: &mut [f64]) -> Result<f64>;
+    fn step(&mut self, model: &mut dyn Engine, at: Step, sums: &mut [f64]) -> Result<f64>;
 
     /// The network's input, by which an evaluation judges the heads.
     fn input(&self) -> &[f32] {
@@ -133,6 +141,17 @@ pub trait Batch: Send {
     fn labels(&self) -> &[Vec<u16>] {
         &[]
     }
+}
+
+/// A training step of a stage.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// What the stage's schedules give for it.
+    pub rates: Rates,
+    /// Steps before it.
+    pub done: u64,
+    /// Steps of the whole stage, at least 1.
+    pub all: u64,
 }
 
 /// Where a batch is in a stage: the key of its random values.

@@ -6,7 +6,7 @@ use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::{Method, barlow_twins, classify, pretext, probe, simclr, simsiam, vicreg};
+use super::{Method, barlow_twins, byol, classify, pretext, probe, simclr, simsiam, vicreg};
 use crate::error::{Error, Result};
 use crate::optimizer::{OptimizerName, Schedule};
 
@@ -98,11 +98,12 @@ static KNN: Kind = Kind {
 };
 
 /// In the order in which messages list them.
-static BUILT_IN: [&Kind; 9] = [
+static BUILT_IN: [&Kind; 10] = [
     &classify::SUPERVISED,
     &pretext::PRETEXT,
     &simsiam::SIMSIAM,
     &simclr::SIMCLR,
+    &byol::BYOL,
     &barlow_twins::BARLOW_TWINS,
     &vicreg::VICREG,
     &classify::FINETUNE,

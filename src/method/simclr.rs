@@ -11,9 +11,6 @@ use super::{Batch, Method, two_views};
 use crate::loss::{NtXent, nt_xent};
 use crate::network::{Layer, Network, PROJECTOR, Widths};
 
-/// As of the other widths.
-const MAX_WIDTH: usize = 8_192;
-
 /// As experiments name it.
 pub static SIMCLR: Kind = Kind {
     name: "simclr",
@@ -70,11 +67,17 @@ impl Method for SimClr {
             let message = format!("temperature: {} is no number from 0.001 to 100", self.temperature);
             return Err(Fault::new("temperature", message));
         }
-        match (2..=MAX_WIDTH).contains(&self.embedding) {
-            true => Ok(()),
-            false => {
-                Err(Fault::new("embedding", format!("embedding: {} is no width from 2 to {MAX_WIDTH}", self.embedding)))
-            }
-        }
+        check_embedding(self.embedding)
+    }
+}
+
+/// As of the other widths.
+const MAX_WIDTH: usize = 8_192;
+
+/// Whether it is a width that a projector's output can have.
+pub(super) fn check_embedding(embedding: usize) -> Result<(), Fault> {
+    match (2..=MAX_WIDTH).contains(&embedding) {
+        true => Ok(()),
+        false => Err(Fault::new("embedding", format!("embedding: {embedding} is no width from 2 to {MAX_WIDTH}"))),
     }
 }

@@ -61,6 +61,13 @@ impl Default for SimSiam {
 /// 2,048). A prediction with cosine c explains c² of a unit vector: below this threshold, less than one per cent.
 const LEAST_COSINE: f64 = 0.1;
 
+/// The evidence in an epoch's negative cosine that predictions and other views are unrelated.
+pub(super) fn unrelated(metrics: &BTreeMap<String, f64>) -> Option<String> {
+    let loss = *metrics.get("train_loss")?;
+    let is_near_0 = -loss < LEAST_COSINE;
+    is_near_0.then(|| format!("loss {loss:.4}, where views that agree have -1, and unrelated ones 0"))
+}
+
 impl Method for SimSiam {
     fn network(&self, widths: &Widths) -> Network {
         let mut network = Network::simsiam(widths);
@@ -99,9 +106,7 @@ impl Method for SimSiam {
     }
 
     fn hardly_learnt(&self, metrics: &BTreeMap<String, f64>) -> Option<String> {
-        let loss = *metrics.get("train_loss")?;
-        let is_near_0 = -loss < LEAST_COSINE;
-        is_near_0.then(|| format!("loss {loss:.4}, where views that agree have -1, and unrelated ones 0"))
+        unrelated(metrics)
     }
 
     fn check(&self) -> std::result::Result<(), Fault> {

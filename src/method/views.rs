@@ -1,8 +1,8 @@
 //! Batches of two views of each image, for methods that compare their outputs.
 
-use super::{Batch, Draw, Source};
+use super::{Batch, Draw, Source, Step};
 use crate::augment::view_batch;
-use crate::engine::{Engine, Input, Rates};
+use crate::engine::{Engine, Input};
 use crate::error::Result;
 use crate::evaluate::output_std;
 use crate::rng::Purpose;
@@ -15,12 +15,36 @@ pub fn two_views(
     together: bool,
     loss: impl FnMut(&[Vec<f32>], &mut [Vec<f32>], usize) -> f64 + Send + 'static,
 ) -> Box<dyn Batch> {
-    Box::new(TwoViews { outputs, together, loss, draw: Draw::default(), images: vec![], moments: vec![], rows: 0 })
+    let mut loss = loss;
+    batch(outputs, together, None, move |outputs, _, gradients, n| loss(outputs, gradients, n))
+}
+
+/// The same with a teacher ([`Method::has_teacher`](super::Method::has_teacher)), through which both views go as well, in train
+/// mode: `loss` gets its output `target`, a constant, after the others. After the step the teacher moves by `decay`
+/// ([`Rates::average`](crate::engine::Rates)).
+pub fn taught_views(
+    outputs: &'static [&'static str],
+    target: &'static str,
+    decay: impl Fn(Step) -> f64 + Send + 'static,
+    loss: impl FnMut(&[Vec<f32>], &[f32], &mut [Vec<f32>], usize) -> f64 + Send + 'static,
+) -> Box<dyn Batch> {
+    let teacher = Teacher { target, decay: Box::new(decay), output: vec![] };
+    batch(outputs, false, Some(teacher), loss)
+}
+
+fn batch(
+    outputs: &'static [&'static str],
+    together: bool,
+    teacher: Option<Teacher>,
+    loss: impl FnMut(&[Vec<f32>], &[f32], &mut [Vec<f32>], usize) -> f64 + Send + 'static,
+) -> Box<dyn Batch> {
+    Box::new(TwoViews { outputs, together, teacher, loss, draw: Draw::default(), images: vec![], moments: vec![], rows: 0 })
 }
 
 struct TwoViews<L> {
     outputs: &'static [&'static str],
     together: bool,
+    teacher: Option<Teacher>,
     loss: L,
     draw: Draw,
     /// Both views, one after the other.
@@ -30,7 +54,22 @@ struct TwoViews<L> {
     rows: usize,
 }
 
-impl<L: FnMut(&[Vec<f32>], &mut [Vec<f32>], usize) -> f64 + Send> Batch for TwoViews<L> {
+struct Teacher {
+    target: &'static str,
+    decay: Box<dyn Fn(Step) -> f64 + Send>,
+    /// What it gives for both views, in memory that is kept.
+    output: Vec<f32>,
+}
+
+impl Teacher {
+    fn teach(&mut self, model: &mut dyn Engine, inputs: &[Input]) -> Result<()> {
+        model.exchange_average()?;
+        self.output.clone_from(&model.forward(inputs, &[self.target])?[0]);
+        model.exchange_average()
+    }
+}
+
+impl<L: FnMut(&[Vec<f32>], &[f32], &mut [Vec<f32>], usize) -> f64 + Send> Batch for TwoViews<L> {
     fn fill(&mut self, from: &Source, indices: &[u32], draw: Draw) {
         self.draw = draw;
         self.rows = 2 * indices.len();
@@ -41,18 +80,25 @@ impl<L: FnMut(&[Vec<f32>], &mut [Vec<f32>], usize) -> f64 + Send> Batch for TwoV
         }
     }
 
-    fn step(&mut self, model: &mut dyn Engine, lr: Rates, sums: &mut [f64]) -> Result<f64> {
-        let TwoViews { outputs, together, loss, draw, images, moments, rows } = self;
-        let (rows, key) = (*rows, draw.dropout());
+    fn step(&mut self, model: &mut dyn Engine, at: Step, sums: &mut [f64]) -> Result<f64> {
+        let TwoViews { outputs, together, teacher, loss, draw, images, moments, rows } = self;
+        let (rows, key, mut rates) = (*rows, draw.dropout(), at.rates);
         let (first, second) = images.split_at(images.len() / 2);
+        let [both, each] = [&[Input::train(images, key)][..], &[Input::train(first, key), Input::train(second, key)]];
+        let inputs = if *together { both } else { each };
+        let target = match teacher {
+            Some(teacher) => {
+                teacher.teach(model, inputs)?;
+                rates.average = (teacher.decay)(at);
+                &teacher.output[..]
+            }
+            None => &[],
+        };
         let mut measured = |outputs: &[Vec<f32>], gradients: &mut [Vec<f32>]| {
             let z = &outputs[0];
             sums[0] += output_std(&z[..z.len() / 2], rows / 2, moments) * (rows / 2) as f64;
-            Ok(loss(outputs, gradients, rows))
+            Ok(loss(outputs, target, gradients, rows))
         };
-        match together {
-            true => model.step(&[Input::train(images, key)], outputs, &mut measured, lr),
-            false => model.step(&[Input::train(first, key), Input::train(second, key)], outputs, &mut measured, lr),
-        }
+        model.step(inputs, outputs, &mut measured, rates)
     }
 }

@@ -55,10 +55,11 @@ impl Progress {
         [format!("{}\n", files::sha256(&body)).into_bytes(), body]
     }
 
-    /// The longest checkpoint of a stage, in bytes: weights, the best epoch's and the optimizer's slots, and a generous
-    /// kilobyte for each epoch's record.
+    /// The longest checkpoint of a stage, in bytes: weights, the best epoch's, the optimizer's slots and an average, and a
+    /// generous kilobyte for each epoch's record.
     pub fn most_bytes(recipe: &Recipe) -> u64 {
-        (2 + recipe.rule.slots().len() as u64) * (recipe.network.bytes() + METADATA) + u64::from(recipe.epochs) * 1024
+        let copies = 2 + recipe.rule.slots().len() + usize::from(recipe.averages().is_some());
+        copies as u64 * (recipe.network.bytes() + METADATA) + u64::from(recipe.epochs) * 1024
     }
 
     /// Reads a checkpoint of `owner` for `network`, or says what is wrong with it.

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Recipe;
 use super::inputs::{EVAL_BATCH, Inputs};
-use crate::engine::{Engine, Input, Rates};
+use crate::engine::{Engine, Input};
 use crate::error::Result;
 use crate::evaluate;
-use crate::method::{Batch, Draw, Method, Source};
+use crate::method::{Batch, Draw, Method, Source, Step};
 
 /// Sums over the images of an epoch's steps so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -83,17 +83,17 @@ impl Recipe {
         batch.fill(from, indices, Draw { seed: self.seed, epoch, first: first as u32, evaluates: false });
     }
 
-    /// One training step on `batch`, of `images` images. Adds to the sums of its epoch and gives the loss.
+    /// The training step `at` on `batch`, of `images` images. Adds to the sums of its epoch and gives the loss.
     pub(super) fn step(
         &self,
         model: &mut dyn Engine,
-        lr: Rates,
+        at: Step,
         batch: &mut dyn Batch,
         images: usize,
         sums: &mut Sums,
     ) -> Result<f64> {
         sums.values.resize(self.method.heads().len() + self.method.measures().len(), 0.0);
-        let loss = batch.step(model, lr, &mut sums.values)?;
+        let loss = batch.step(model, at, &mut sums.values)?;
         sums.images += images as f64;
         sums.loss += loss * images as f64;
         Ok(loss)

@@ -2,7 +2,8 @@
 //! training wrote it.
 
 use super::{Examples, Progress, Recipe};
-use crate::network::Block;
+use crate::engine::AVERAGE;
+use crate::network::{Block, Mode};
 
 impl Progress {
     /// Says what in this progress no training by `recipe` on `examples` would have left: epoch and step, records, best
@@ -41,26 +42,27 @@ impl Progress {
         self.history.iter().filter_map(validated).reduce(best).map(|(epoch, top1)| (epoch, top1.to_bits()))
     }
 
-    /// Whether there is a state of every parameter that is trained, of its shape, and of nothing else; before the first
-    /// step there is none.
+    /// Whether there is a state of every parameter that is trained, an average of every tensor if one is kept, of their
+    /// shapes, and nothing else; before the first step there is none.
     fn check_slots(&self, recipe: &Recipe, has_begun: bool) -> Result<(), String> {
         let mut left: Vec<_> = self.optimizer.arrays.iter().collect();
         let trained = trained_blocks(recipe).flat_map(Block::tensors).filter(|spec| spec.role.is_parameter());
-        for spec in trained.filter(|_| has_begun) {
-            for slot in recipe.rule.slots() {
-                let name = format!("{slot}/{}", spec.name);
-                match left.iter().position(|array| array.name == name) {
-                    None => return Err(format!("lacks the optimizer's {name}")),
-                    Some(at) => {
-                        let array = left.swap_remove(at);
-                        if array.shape != spec.shape {
-                            return Err(format!(
-                                "has an optimizer's {name} of shape {:?}, not {:?}",
-                                array.shape, spec.shape
-                            ));
-                        }
-                    }
-                }
+        let slots = trained.flat_map(|spec| recipe.rule.slots().iter().map(move |slot| (*slot, spec.clone())));
+        // On features only the heads are there.
+        let in_engine = recipe.network.blocks().skip(match recipe.network.is_frozen(Mode::Eval) {
+            true => recipe.network.trunk.len(),
+            false => 0,
+        });
+        let averaged = in_engine.flat_map(Block::tensors).filter(|_| recipe.averages().is_some());
+        let averages = averaged.map(|spec| (AVERAGE, spec));
+        for (slot, spec) in slots.chain(averages).filter(|_| has_begun) {
+            let name = format!("{slot}/{}", spec.name);
+            let Some(at) = left.iter().position(|array| array.name == name) else {
+                return Err(format!("lacks the optimizer's {name}"));
+            };
+            let array = left.swap_remove(at);
+            if array.shape != spec.shape {
+                return Err(format!("has an optimizer's {name} of shape {:?}, not {:?}", array.shape, spec.shape));
             }
         }
         match left.first() {
@@ -129,9 +131,12 @@ mod tests {
             ("method: pretext", 0.25, 4),
             ("method: simsiam", 0.0, 3),
             ("method: simsiam, predictor: false", 0.0, 3),
+            ("method: byol", 0.0, 3),
+            ("method: supervised, average: 0.9", 0.25, 2),
             ("method: finetune, from: random", 0.0, 3),
             ("method: probe, from: random, frozen_norm: train", 0.0, 3),
             ("method: probe, from: random, frozen_norm: eval, probe: linear", 0.25, 2),
+            ("method: probe, from: random, frozen_norm: eval, average: 0.9", 0.0, 3),
         ] {
             let (recipe, examples, all) = trained(stage, validation);
             // The start, every step of two epochs, and the end of the first.
@@ -172,6 +177,17 @@ mod tests {
             p.optimizer.arrays.push(Array { name: "momentum_buffer/x\n".to_owned(), shape: vec![], values: vec![] });
         };
         refused(more, r"has an optimizer's momentum_buffer/x\n that nothing uses");
+        let (averaging, same_examples, averaged) = trained("method: supervised, average: 0.9", 0.25);
+        for (name, why) in [
+            ("average/backbone.1.running_mean", "lacks the optimizer's average/backbone.1.running_mean"),
+            ("average/fc.weight", "lacks the optimizer's average/fc.weight"),
+        ] {
+            let mut progress = averaged[4].clone();
+            progress.optimizer.arrays.retain(|array| array.name != name);
+            assert_eq!(progress.fits(&averaging, &same_examples), Err(why.to_owned()));
+        }
+        let without = averaged[4].fits(&recipe, &examples).unwrap_err();
+        assert!(without.contains("optimizer's average/") && without.ends_with("that nothing uses"), "{without}");
         let mut early = all[0].clone();
         early.optimizer.arrays.clone_from(&good.optimizer.arrays);
         assert!(early.fits(&recipe, &examples).is_err(), "a state before the first step");

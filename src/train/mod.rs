@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use crate::data::{Data, epoch_order};
 use crate::engine::{self, Engine, Rates};
 use crate::error::{Error, Result};
-use crate::method::Batch;
+use crate::method::{Batch, Step};
 use crate::network::{Array, Mode, Network, Weights};
 use crate::optimizer::State;
 use candle_core::Device;
@@ -121,7 +121,7 @@ pub struct Trained {
     pub history: Vec<Record>,
     /// The single test of the chosen epoch; `None` where every epoch is tested, or where the method has no accuracy.
     pub chosen: Option<Record>,
-    /// Of the chosen epoch, else of the last.
+    /// Of the chosen epoch, else of the last; their average where the recipe has one.
     pub weights: Weights,
 }
 
@@ -194,6 +194,9 @@ fn train_epochs(
     } else {
         sources.map(|(data, indices)| Inputs::images(data, indices))
     };
+    if let Some(statistics) = recipe.averages() {
+        model.keep_average(statistics, &optimizer)?;
+    }
     drop(optimizer);
     let weights_of = |model: &dyn Engine| -> Result<Weights> {
         let weights = model.weights()?;
@@ -206,6 +209,7 @@ fn train_epochs(
         progress.optimizer = model.state()?;
         Ok(())
     };
+    let exchange = |model: &mut dyn Engine| if recipe.average.is_some() { model.exchange_average() } else { Ok(()) };
     let steps = recipe.steps(examples.train.len());
     let [all_steps, warmup] = [recipe.epochs, recipe.warmup].map(|epochs| u64::from(epochs) * steps as u64);
     let [mut batch, mut next] = [(); 2].map(|()| recipe.method.batch());
@@ -231,13 +235,13 @@ fn train_epochs(
             let done = u64::from(progress.epoch) * steps as u64 + progress.step as u64;
             let [trunk, heads] =
                 [recipe.schedule, recipe.head_schedule].map(|s| s.rate_after(warmup, recipe.lr, done, all_steps));
+            let rates = Rates { trunk, heads, average: recipe.average.unwrap_or(1.0) };
+            let at = Step { rates, done, all: all_steps };
             let Progress { step, sums, .. } = &mut progress;
             let images = recipe.batch.min(order.len() - *step * recipe.batch);
             // A core that the step leaves idle makes the next batch; neither reads what the other writes.
-            let (loss, ()) = rayon::join(
-                || recipe.step(&mut *model, Rates { trunk, heads, average: 1.0 }, &mut *batch, images, sums),
-                || fill(&mut *next, *step + 1),
-            );
+            let (loss, ()) =
+                rayon::join(|| recipe.step(&mut *model, at, &mut *batch, images, sums), || fill(&mut *next, *step + 1));
             std::mem::swap(&mut batch, &mut next);
             let loss = loss?;
             if !loss.is_finite() {
@@ -255,6 +259,8 @@ fn train_epochs(
                 return Err(Error::Interrupted("run it again into the same folder to resume".to_owned()));
             }
         }
+        // What is judged is what becomes the result.
+        exchange(&mut *model)?;
         let mut metrics = std::mem::take(&mut progress.sums).means(&*recipe.method);
         metrics.extend(match recipe.test {
             Test::EveryEpoch => recipe.evaluate(&mut *model, &test, "test", epoch)?,
@@ -278,6 +284,7 @@ fn train_epochs(
         {
             progress.best = Some(Best { epoch: epoch + 1, top1, weights: weights_of(&*model)? });
         }
+        exchange(&mut *model)?;
         let record = Record { epoch: progress.epoch + 1, metrics };
         let at = position(&progress);
         progress.history.push(record);
@@ -289,7 +296,8 @@ fn train_epochs(
             progress.take_tensors();
         }
     }
-    snapshot(&mut progress, &*model)?;
+    exchange(&mut *model)?;
+    progress.weights = weights_of(&*model)?;
     Ok(progress)
 }
 

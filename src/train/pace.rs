@@ -10,6 +10,7 @@ use super::{Examples, Recipe, Test};
 use crate::data::Data;
 use crate::engine::{self, Rates};
 use crate::error::Result;
+use crate::method::Step;
 use crate::network::{Mode, Network, Weights};
 use crate::optimizer::State;
 
@@ -43,6 +44,9 @@ pub fn expected_time(recipe: &Recipe, data: &Data, examples: &Examples, device: 
     } else {
         Inputs::images(&data.train, &batch_indices)
     };
+    if let Some(statistics) = recipe.averages() {
+        model.keep_average(statistics, &state)?;
+    }
     let (mut batch, mut sums) = (recipe.method.batch(), Sums::default());
     let mut began = Instant::now();
     for step in 0..=STEPS {
@@ -50,7 +54,8 @@ pub fn expected_time(recipe: &Recipe, data: &Data, examples: &Examples, device: 
             began = Instant::now();
         }
         recipe.fill_training(&mut *batch, &inputs.content, &inputs.indices, 0, 0);
-        recipe.step(&mut *model, Rates::from(recipe.lr), &mut *batch, recipe.batch, &mut sums)?;
+        let at = Step { rates: Rates::from(recipe.lr), done: step as u64, all: STEPS as u64 + 1 };
+        recipe.step(&mut *model, at, &mut *batch, recipe.batch, &mut sums)?;
     }
     let step = began.elapsed().as_secs_f64() / STEPS as f64;
     let (epochs, steps) = (f64::from(recipe.epochs), recipe.steps(examples.train.len()) as f64);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::features;
 use crate::data::Dataset;
-use crate::engine::Engine;
+use crate::engine::{Engine, Statistics};
 use crate::error::Result;
 use crate::evaluate::{self, Knn};
 use crate::files::unique;
@@ -32,6 +32,8 @@ pub struct Recipe {
     pub schedule: Schedule,
     /// The heads'; a constant rate of SimSiam's predictor does a little better (Chen and He, 2021, §4.2, table 1).
     pub head_schedule: Schedule,
+    /// d of the average of the network that is evaluated in its stead and becomes the result, if there is one.
+    pub average: Option<f64>,
     /// Epochs in which both rates grow to theirs; fewer than all.
     pub warmup: u32,
     /// At least 1.
@@ -120,6 +122,14 @@ pub struct Examples {
 }
 
 impl Recipe {
+    /// Of the average that the engine keeps, if any.
+    pub fn averages(&self) -> Option<Statistics> {
+        match self.method.has_teacher() {
+            true => Some(Statistics::Own),
+            false => self.average.map(|_| Statistics::Averaged),
+        }
+    }
+
     /// Steps of an epoch over `n` images, with or without an incomplete last batch, as the method says.
     pub fn steps(&self, n: usize) -> usize {
         if self.method.drops_last() { n / self.batch } else { n.div_ceil(self.batch) }

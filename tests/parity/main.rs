@@ -8,6 +8,7 @@ mod augment;
 mod common;
 mod fixture;
 mod losses;
+mod methods;
 mod networks;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -55,13 +56,15 @@ fn meets_every_fixture(kind: Kind) {
         "pretext" => networks::pretext(kind, fixture),
         "simsiam" => networks::simsiam(kind, fixture),
         "probe" => networks::probe(kind, fixture),
+        "byol" => methods::byol(kind, fixture),
+        "residual" => methods::residual(kind, fixture),
         other => panic!("{}: no test for the case {other}", fixture.path.display()),
     };
     let networks = of_networks();
     assert!(!networks.is_empty(), "no fixture found");
     if std::env::var_os("PARITY_DIR").is_none() {
         let cases: std::collections::BTreeSet<&str> = networks.iter().map(|fixture| &*fixture.case).collect();
-        assert!(cases.into_iter().eq(["pretext", "probe", "simsiam", "supervised"]), "a fixture is missing");
+        assert!(cases.into_iter().eq(["byol", "pretext", "probe", "simsiam", "supervised"]), "a fixture is missing");
     }
     // After all of them, not at the first failure; each has been printed.
     let met = |fixture: &&Fixture| catch_unwind(AssertUnwindSafe(|| check(fixture))).is_ok();

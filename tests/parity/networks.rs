@@ -2,6 +2,7 @@
 
 use candle_core::Device;
 use fewlabel::engine::{DropoutKey, Engine, Gradients, Input, cpu, reference};
+use fewlabel::method::{Byol, Method};
 use fewlabel::network::{Array, Mode, Network, PRETEXT_HEADS, Probe, Weights, Widths};
 use fewlabel::optimizer::{Rule, Schedule, State};
 
@@ -9,7 +10,7 @@ use crate::common::Task;
 use crate::fixture::{Fixture, magnitude, rms};
 
 /// The fixtures have no dropout, so any key will do.
-const KEY: DropoutKey = DropoutKey { seed: 0, epoch: 0, first: 0 };
+pub const KEY: DropoutKey = DropoutKey { seed: 0, epoch: 0, first: 0 };
 
 /// Their true gradient is zero, since the batch norm that follows removes any shift; what is computed is rounding.
 const SHIFTS_BEFORE_NORM: [&str; 8] = [
@@ -38,6 +39,11 @@ pub fn describe(fixture: &Fixture) -> Network {
             let [projector, predictor] = ["projector.0.weight", "predictor.0.weight"].map(|name| shape(name)[0]);
             Network::simsiam(&Widths { projector, predictor, ..widths })
         }
+        "byol" => {
+            let embedding = shape("projector.3.weight")[0];
+            let byol = Byol { embedding, ..Byol::default() };
+            byol.network(&Widths { projector: shape("projector.0.weight")[0], ..widths })
+        }
         other => panic!("no network for {other}"),
     }
 }
@@ -59,7 +65,7 @@ pub enum Kind {
     Reference,
 }
 
-fn model(kind: Kind, fixture: &Fixture, network: Network, rule: Rule) -> Box<dyn Engine> {
+pub fn model(kind: Kind, fixture: &Fixture, network: Network, rule: Rule) -> Box<dyn Engine> {
     let weights = weights(fixture, &network, "init/");
     let fresh = State::default();
     match kind {
@@ -121,12 +127,13 @@ fn train(
         let tolerance = if step == 0 { 1e-5 } else { 2e-4 };
         fixture.close(&format!("loss {step}"), &[found as f32], &[loss as f32], tolerance);
     }
-    check_state(fixture, &model.weights().unwrap(), matches!(rule, Rule::Adam));
+    let of_shifts = if matches!(rule, Rule::Adam) { 1.1e-2 } else { 1e-5 };
+    check_state(fixture, "after_5/", &model.weights().unwrap(), 0.02, of_shifts);
     model
 }
 
 /// Every stored gradient, and no other, within 1e-4 of its tensor's largest magnitude.
-fn check_gradients(fixture: &Fixture, prefix: &str, ours: &Gradients) {
+pub fn check_gradients(fixture: &Fixture, prefix: &str, ours: &Gradients) {
     let mut names: Vec<_> = ours.iter().map(|array| array.name.as_str()).collect();
     names.sort();
     let expected: Vec<_> = fixture.below(prefix).map(|(name, _)| name).collect();
@@ -139,16 +146,20 @@ fn check_gradients(fixture: &Fixture, prefix: &str, ours: &Gradients) {
     }
 }
 
-/// Root-mean-square difference at most 2 % of the root-mean-square change since `init/`.
-fn check_state(fixture: &Fixture, ours: &Weights, adam: bool) {
+/// Root-mean-square difference from what is stored under `prefix` at most that `share` of the root-mean-square change since
+/// `init/`; of shifts before batch norm every difference at most `of_shifts`.
+pub fn check_state(fixture: &Fixture, prefix: &str, ours: &Weights, share: f64, of_shifts: f64) {
     for Array { name, values, .. } in &ours.arrays {
-        let [init, after] = ["init/", "after_5/"].map(|prefix| fixture.f32s(&format!("{prefix}{name}")));
+        let [init, after] = ["init/", prefix].map(|prefix| fixture.f32s(&format!("{prefix}{name}")));
         if is_shift(name) {
-            fixture.close(name, values, &after, if adam { 1.1e-2 } else { 1e-5 });
+            fixture.close(name, values, &after, of_shifts);
         } else {
             let (difference, change) = (rms(values, &after), rms(&init, &after));
             let path = fixture.path.display();
-            assert!(difference <= 0.02 * change, "{path}: {name} is off by {difference:e}, moved by {change:e}");
+            assert!(
+                difference <= share * change,
+                "{path}: {prefix}{name} is off by {difference:e}, moved by {change:e}"
+            );
         }
     }
 }

@@ -185,7 +185,7 @@ impl Model {
         let train = groups.iter().any(|group| group.train.is_some());
         let mut pass = Pass { n, groups, train, weights: &mut weights.arrays };
         trunk.forward(ops, whole(inputs, joined), &mut pass);
-        outputs.resize_with(places.len(), Vec::new);
+        at_least(outputs, places.len());
         for (place, rows) in places.iter().zip(outputs) {
             match place {
                 Place::Trunk(ops) => to_rows(trunk.out(*ops, n), n, rows),
@@ -219,10 +219,11 @@ impl Model {
             return Err(Error::Usage("all inputs are in eval mode: a step needs one in train mode".to_owned()));
         }
         self.run(inputs);
-        self.gradients.resize_with(self.outputs.len(), Vec::new);
-        self.gradients.iter_mut().for_each(Vec::clear);
-        let value = loss(&self.outputs, &mut self.gradients)?;
-        for (name, (output, gradient)) in outputs.iter().zip(self.outputs.iter().zip(&self.gradients)) {
+        at_least(&mut self.gradients, outputs.len());
+        let (found, gradients) = (&self.outputs[..outputs.len()], &mut self.gradients[..outputs.len()]);
+        gradients.iter_mut().for_each(Vec::clear);
+        let value = loss(found, gradients)?;
+        for (name, (output, gradient)) in outputs.iter().zip(found.iter().zip(&*gradients)) {
             if !gradient.is_empty() && gradient.len() != output.len() {
                 let (values, wanted) = (gradient.len(), output.len());
                 return Err(Error::Usage(format!("{name}: a gradient of {values} values for an output of {wanted}")));
@@ -302,6 +303,13 @@ enum Place {
     Head(usize),
 }
 
+/// Grows to `len` matrices; the memory of more stays for other passes.
+fn at_least(matrices: &mut Vec<Vec<f32>>, len: usize) {
+    if matrices.len() < len {
+        matrices.resize_with(len, Vec::new);
+    }
+}
+
 /// All inputs in one: the only one as it is, several as they were `joined`.
 fn whole<'a>(inputs: &[Input<'a>], joined: &'a [f32]) -> &'a [f32] {
     if let [input] = inputs { input.values } else { joined }
@@ -342,7 +350,7 @@ impl Engine for Model {
     fn forward(&mut self, inputs: &[Input], outputs: &[&str]) -> Result<&[Vec<f32>]> {
         self.prepare(inputs, outputs)?;
         self.run(inputs);
-        Ok(&self.outputs)
+        Ok(&self.outputs[..outputs.len()])
     }
 
     fn step(&mut self, inputs: &[Input], outputs: &[&str], loss: &mut Loss, lr: Rates) -> Result<f64> {
