@@ -6,7 +6,8 @@ use crate::text::path_word;
 
 /// What other programs, papers and habits call a key or a value, as [`plain`] writes it, and what it is called here.
 #[rustfmt::skip]
-const SYNONYMS: [(&str, &[&str]); 24] = [
+const SYNONYMS: [(&str, &[&str]); 27] = [
+    ("average", &["ema", "emadecay", "exponentialmovingaverage", "movingaverage"]),
     ("batch", &["batchsize", "bs", "minibatch", "minibatchsize"]),
     ("channels", &["filters", "width", "widths"]),
     ("choose", &["sampling", "selection", "strategy"]),
@@ -21,6 +22,7 @@ const SYNONYMS: [(&str, &[&str]); 24] = [
     ("from", &["backbone", "checkpoint", "init", "pretrained", "source", "weights"]),
     ("knn", &["knearest", "knearestneighbors", "kneighbors", "nearestneighbors"]),
     ("knn_every", &["evalevery", "knneval", "knninterval"]),
+    ("label_smoothing", &["smooth", "smoothing"]),
     ("labels", &["labelcount", "labeled", "labelled", "nlabels", "numlabels"]),
     ("lr", &["baselr", "eta", "initiallr", "learningrate"]),
     ("name", &["id", "title"]),
@@ -29,6 +31,7 @@ const SYNONYMS: [(&str, &[&str]); 24] = [
     ("seeds", &["nseeds", "numseeds", "repeats", "trials"]),
     ("stratified", &["balanced", "classbalanced", "perclass"]),
     ("supervised", &["baseline", "fromscratch", "scratch"]),
+    ("target_momentum", &["basetau", "momentumbase", "tau", "taubase"]),
     ("validation", &["holdout", "val", "valfraction", "validationfraction", "validationsplit", "valsplit"]),
     ("weight_decay", &["decay", "l2", "wd"]),
 ];

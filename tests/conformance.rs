@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 fn supervised_conforms() {
     check("method: supervised");
     check("method: finetune");
-    check("method: supervised, average: 0.9");
+    check("method: supervised, average: 0.9, label_smoothing: 0.2");
 }
 
 #[test]

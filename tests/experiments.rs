@@ -38,8 +38,9 @@ fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
         // These are exact in single precision.
         keys.push(perhaps("momentum", (0..64u32).prop_map(|i| json!(f64::from(i) / 64.0))));
         keys.push(perhaps("weight_decay", (0..64u32).prop_map(|i| json!(f64::from(i) / 1024.0))));
-        keys.push(perhaps("nesterov", any::<bool>().prop_map(Value::from)));
-        keys.push(perhaps("decayed", one_of(&[json!("all"), json!("weights")])));
+        // Their defaults are left out.
+        keys.push(perhaps("nesterov", Just(json!(true))));
+        keys.push(perhaps("decayed", Just(json!("weights"))));
     }
     if WITHOUT_LABELS.contains(&method) {
         keys.push(perhaps("knn_every", (1..9u32).prop_map(Value::from)));
@@ -68,6 +69,9 @@ fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
         for key in ["invariance", "variance", "covariance"] {
             keys.push(perhaps(key, (1..100u32).prop_map(|i| json!(f64::from(i)))));
         }
+    }
+    if ["supervised", "finetune", "probe"].contains(&method) {
+        keys.push(perhaps("label_smoothing", (1..64u32).prop_map(|i| json!(f64::from(i) / 64.0))));
     }
     if method == "probe" {
         keys.push(perhaps("probe", one_of(&[json!("mlp"), json!("linear")])));

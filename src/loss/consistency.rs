@@ -1,6 +1,6 @@
 //! FixMatch's loss of unlabelled images; the gradient of a counted row is that of cross-entropy, (softmax − one-hot)/n.
 
-use super::cross_entropy::softmax;
+use super::cross_entropy::{row, softmax};
 
 /// FixMatch's loss of unlabelled images (Sohn et al., "FixMatch: simplifying semi-supervised learning with consistency and
 /// confidence", 2020, equation 4): the mean over all images of the cross-entropy of the strong view's logits with the class that
@@ -23,12 +23,7 @@ pub fn consistency(weak: &[f32], strong: &[f32], n: usize, threshold: f64, gradi
             continue;
         }
         counted += 1.0;
-        let (exp, sum, ln_sum) = softmax(strong);
-        loss += ln_sum - f64::from(strong[class]);
-        for (c, (g, x)) in gradient.iter_mut().zip(strong).enumerate() {
-            let hot = f64::from(u8::from(c == class));
-            *g = ((exp(*x) / sum - hot) / n as f64) as f32;
-        }
+        loss += row(strong, |c| f64::from(u8::from(c == class)), 1.0, n, gradient);
     }
     (loss / n as f64, counted / n as f64)
 }

@@ -121,7 +121,62 @@ impl Method for Byol {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
+    use crate::data::synthetic;
+    use crate::experiment::Experiment;
+    use crate::network::Weights;
+    use crate::train::{Observer, Progress, train};
+
+    /// Its parameters move as `target_momentum` says, its running statistics with its own passes.
+    #[test]
+    fn the_target_is_an_average_with_statistics_of_its_own() {
+        for (momentum, moves) in [(1.0, false), (0.5, true)] {
+            check_target(momentum, moves);
+        }
+    }
+
+    fn check_target(target_momentum: f64, parameters_move: bool) {
+        let yaml = format!(
+            "{{name: t, dataset: {{name: synthetic, train: 40, test: 10}}, labels: {{count: 10, choose: first}}, network:
+            {{channels: [2, 3, 4], projector: 8}}, stages: [{{name: a, method: byol, target_momentum: {target_momentum},
+            epochs: 1, batch: 10}}]}}"
+        );
+        let experiment = Experiment::parse("t.yaml".as_ref(), &yaml).unwrap();
+        let (stage, data) = (&experiment.stages[0], synthetic(40, 10, 0));
+        let (recipe, examples) = (experiment.recipe(stage).unwrap(), experiment.examples(stage, &data).unwrap());
+        let start = Weights::init(&recipe.network, 0);
+        let mut last = Last::default();
+        train(&recipe, &data, &examples, Progress::start(start.clone()), &Device::Cpu, &mut last).unwrap();
+        let progress = last.0.expect("a step");
+        for array in start.arrays {
+            let name = format!("average/{}", array.name);
+            let average = progress.optimizer.arrays.iter().find(|average| average.name == name).unwrap();
+            let online = progress.weights.get(&array.name).unwrap();
+            // The target has no use for its predictor.
+            let moves = match array.name.contains("running") {
+                true => !array.name.starts_with("predictor"),
+                false => parameters_move && online.values != array.values,
+            };
+            assert_eq!(average.values != array.values, moves, "{name}");
+            assert!(average.values != online.values || array.name.ends_with("bias"), "{name}");
+        }
+    }
+
+    #[derive(Default)]
+    struct Last(Option<Progress>);
+
+    impl Observer for Last {
+        fn checkpoint_due(&mut self) -> bool {
+            true
+        }
+
+        fn save(&mut self, progress: &Progress) -> crate::Result<()> {
+            self.0 = Some(progress.clone());
+            Ok(())
+        }
+    }
 
     #[test]
     fn the_target_moves_ever_more_slowly() {

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::registry::{Defaults, Kind, Learner, learner};
-use super::{Batch, Head, Method, made};
+use super::made::smoothed;
+use super::registry::{Defaults, Fault, Kind, Learner, learner};
+use super::{Batch, Head, Method};
 use crate::network::{CLASSIFICATION_HEAD, Network, Widths};
 
 /// The study's baseline.
@@ -15,7 +16,7 @@ pub static SUPERVISED: Kind = Kind {
     transfers: false,
     learner: Some(Learner {
         defaults: Defaults::adam(50, 128),
-        keys: &[],
+        keys: &["label_smoothing"],
         loss: "cross-entropy",
         about_loss: "The mean cross-entropy, in nats.",
         read: learner::<Classify>,
@@ -31,7 +32,7 @@ pub static FINETUNE: Kind = Kind {
     transfers: true,
     learner: Some(Learner {
         defaults: Defaults::adam(30, 64),
-        keys: &[],
+        keys: &["label_smoothing"],
         loss: "cross-entropy",
         about_loss: "The mean cross-entropy, in nats.",
         read: learner::<Classify>,
@@ -40,8 +41,13 @@ pub static FINETUNE: Kind = Kind {
 
 /// Cross-entropy on the labels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Classify {}
+#[serde(deny_unknown_fields, default)]
+pub struct Classify {
+    /// ε of [`smoothed_cross_entropy`](crate::loss::smoothed_cross_entropy) in training; test and validation losses have the
+    /// labels as they are. Left out if 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub label_smoothing: f64,
+}
 
 const HEADS: [Head; 1] = [Head { block: CLASSIFICATION_HEAD, prefix: "", classes: None }];
 
@@ -51,18 +57,38 @@ impl Method for Classify {
     }
 
     fn batch(&self) -> Box<dyn Batch> {
-        labelled(CLASSIFICATION_HEAD)
+        labelled(CLASSIFICATION_HEAD, self.label_smoothing)
     }
 
     fn heads(&self) -> &[Head] {
         &HEADS
     }
+
+    fn check(&self) -> Result<(), Fault> {
+        check_smoothing(self.label_smoothing)
+    }
 }
 
-/// Examples as they are, and their labels for one head.
-pub(super) fn labelled(head: &'static str) -> Box<dyn Batch> {
-    made([head], |from, index, _, out| {
+/// Examples as they are, and their labels for one head, smoothed.
+pub(super) fn labelled(head: &'static str, smoothing: f64) -> Box<dyn Batch> {
+    smoothed([head], smoothing, |from, index, _, out| {
         from.input(index, out);
         [from.label(index)]
     })
+}
+
+/// Whether labels keep a part of their weight.
+pub(super) fn check_smoothing(smoothing: f64) -> Result<(), Fault> {
+    match (0.0..1.0).contains(&smoothing) {
+        true => Ok(()),
+        false => {
+            let message = format!("label_smoothing: {smoothing} is no number from 0 to below 1");
+            Err(Fault::new("label_smoothing", message))
+        }
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+pub(super) fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }

@@ -6,7 +6,7 @@ use super::{Batch, Draw, Source, Step};
 use crate::engine::{Engine, Input};
 use crate::error::Result;
 use crate::evaluate::correct;
-use crate::loss::cross_entropy;
+use crate::loss::smoothed_cross_entropy;
 
 /// A batch that is trained by the sum over `heads` of the cross-entropy with their labels. `make` writes the network's input for
 /// the example of that index and gives its label for each head; it is called from several threads, in any order.
@@ -14,8 +14,18 @@ pub fn made<const K: usize>(
     heads: [&'static str; K],
     make: impl Fn(&Source, u32, Draw, &mut [f32]) -> [u16; K] + Send + Sync + 'static,
 ) -> Box<dyn Batch> {
+    smoothed(heads, 0.0, make)
+}
+
+/// The same with smoothed labels ([`smoothed_cross_entropy`]).
+pub(super) fn smoothed<const K: usize>(
+    heads: [&'static str; K],
+    smoothing: f64,
+    make: impl Fn(&Source, u32, Draw, &mut [f32]) -> [u16; K] + Send + Sync + 'static,
+) -> Box<dyn Batch> {
     Box::new(Made {
         heads,
+        smoothing,
         make,
         draw: Draw::default(),
         input: vec![],
@@ -26,6 +36,7 @@ pub fn made<const K: usize>(
 
 struct Made<F, const K: usize> {
     heads: [&'static str; K],
+    smoothing: f64,
     make: F,
     draw: Draw,
     input: Vec<f32>,
@@ -50,11 +61,11 @@ impl<F: Fn(&Source, u32, Draw, &mut [f32]) -> [u16; K] + Send + Sync, const K: u
     }
 
     fn step(&mut self, model: &mut dyn Engine, at: Step, sums: &mut [f64]) -> Result<f64> {
-        let labels = &self.labels;
+        let (labels, smoothing) = (&self.labels, self.smoothing);
         let mut loss = |outputs: &[Vec<f32>], gradients: &mut [Vec<f32>]| {
             let mut total = 0.0;
             for (((logits, labels), gradient), sum) in outputs.iter().zip(labels).zip(gradients).zip(&mut *sums) {
-                total += cross_entropy(logits, labels, gradient)?;
+                total += smoothed_cross_entropy(logits, labels, smoothing, gradient)?;
                 *sum += f64::from(correct(logits, labels));
             }
             Ok(total)

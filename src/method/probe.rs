@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::classify::labelled;
-use super::registry::{Defaults, Kind, Learner, learner};
+use super::classify::{check_smoothing, is_zero, labelled};
+use super::registry::{Defaults, Fault, Kind, Learner, learner};
 use super::{Batch, Head, Method};
 use crate::network::{CLASSIFIER, Mode, Network, Probe, Widths};
 
@@ -16,7 +16,7 @@ pub static PROBE: Kind = Kind {
     transfers: true,
     learner: Some(Learner {
         defaults: Defaults::adam(50, 64),
-        keys: &["probe", "frozen_norm"],
+        keys: &["probe", "frozen_norm", "label_smoothing"],
         loss: "cross-entropy",
         about_loss: "The mean cross-entropy, in nats.",
         read: learner::<LinearProbe>,
@@ -32,11 +32,14 @@ pub struct LinearProbe {
     /// The frozen backbone's batch norm normalises by the batch's statistics and updates the running ones (`train`, as in
     /// the study's code), or normalises by the running ones (`eval`).
     pub frozen_norm: Mode,
+    /// As of [`Classify`](super::Classify).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub label_smoothing: f64,
 }
 
 impl Default for LinearProbe {
     fn default() -> LinearProbe {
-        LinearProbe { probe: Probe::Mlp, frozen_norm: Mode::Train }
+        LinearProbe { probe: Probe::Mlp, frozen_norm: Mode::Train, label_smoothing: 0.0 }
     }
 }
 
@@ -48,10 +51,14 @@ impl Method for LinearProbe {
     }
 
     fn batch(&self) -> Box<dyn Batch> {
-        labelled(CLASSIFIER)
+        labelled(CLASSIFIER, self.label_smoothing)
     }
 
     fn heads(&self) -> &[Head] {
         &HEADS
+    }
+
+    fn check(&self) -> Result<(), Fault> {
+        check_smoothing(self.label_smoothing)
     }
 }

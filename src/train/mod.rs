@@ -315,6 +315,52 @@ mod tests {
     use crate::data::synthetic;
     use crate::experiment::Experiment;
 
+    /// Two epochs of a stage with these keys, and its recipe.
+    fn trained(keys: &str) -> (Recipe, Trained) {
+        let yaml = format!(
+            "{{name: t, dataset: {{name: synthetic, train: 60, test: 40}}, labels: {{count: 60, choose: first}}, network:
+            {{channels: [2, 3, 4], hidden: 8}}, stages: [{{name: a, {keys}, epochs: 2, batch: 10}}]}}"
+        );
+        let experiment = Experiment::parse("t.yaml".as_ref(), &yaml).unwrap();
+        let (stage, data) = (&experiment.stages[0], synthetic(60, 40, 0));
+        let (recipe, examples) = (experiment.recipe(stage).unwrap(), experiment.examples(stage, &data).unwrap());
+        let start = Progress::start(Weights::init(&recipe.network, 0));
+        let trained = train(&recipe, &data, &examples, start, &Device::Cpu, &mut ()).unwrap();
+        (recipe, trained)
+    }
+
+    #[test]
+    fn the_average_is_what_is_tested_and_what_the_stage_gives() {
+        for method in ["method: supervised", "method: probe, from: random, frozen_norm: eval"] {
+            let (_, without) = trained(method);
+            let (_, of_nothing) = trained(&format!("{method}, average: 0"));
+            assert!(of_nothing == without, "{method}: it is the network itself");
+            let (recipe, averaged) = trained(&format!("{method}, average: 0.9"));
+            assert!(averaged.weights != without.weights, "{method}");
+            let (last, of_network) = (&averaged.history[1].metrics, &without.history[1].metrics);
+            assert_eq!(last["train_loss"], of_network["train_loss"], "{method}: the network is the same");
+            assert_ne!(last["test_loss"], of_network["test_loss"], "{method}");
+            let network = recipe.network.clone();
+            let state = State::default();
+            let mut model = engine::open(&Device::Cpu, network, averaged.weights, recipe.rule, &state).unwrap();
+            let (data, all) = (synthetic(60, 40, 0), (0..40).collect::<Vec<u32>>());
+            let again = recipe.evaluate(&mut *model, &Inputs::images(&data.test, &all), "test", 1).unwrap();
+            assert!(again.iter().all(|(name, value)| last[name] == *value), "{method}: {again:?}, not {last:?}");
+        }
+    }
+
+    #[test]
+    fn smoothed_labels_are_trained_on_and_not_tested_by() {
+        let at_first = "method: supervised, lr: 1e-30";
+        let losses = |keys: &str| {
+            let (_, trained) = trained(&format!("{at_first}{keys}"));
+            ["train_loss", "test_loss"].map(|name| trained.history[0].metrics[name])
+        };
+        let ([train, test], [smoothed, same]) = (losses(""), losses(", label_smoothing: 0.5"));
+        assert_eq!(same, test);
+        assert!(smoothed != train && (smoothed - train).abs() < 0.2, "{smoothed}, {train}: of random weights");
+    }
+
     /// SimSiam measures nothing after its last update, but weights that have diverged must be noticed.
     #[test]
     fn weights_that_are_no_numbers_are_no_result() {

@@ -17,7 +17,7 @@
 //! buffers, which grow to the largest batch and stay: a steady step allocates nothing. Going forward, an operation
 //! leaves in them what its backward pass needs; going backward, it turns ∂L/∂y into ∂L/∂x and hands each gradient to
 //! an `update::Sink`, which moves the weights at once. Several inputs go through as one batch, in which batch norm takes
-//! each on its own.
+//! each on its own. An average of the weights, where one is kept, moves after the step, in one pass over both.
 //!
 //! Between products, a step is bound by memory: a batch's images do not fit into the cache. So the next convolution
 //! applies what follows the previous one, image by image while it is in the cache, and products prefetch what comes
