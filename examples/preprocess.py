@@ -2,7 +2,7 @@
 
 The picture is turned upright as its EXIF data say, composited over a background where it is transparent, cut to the square in
 its middle, and resized with a triangle filter as wide as the scale ("bilinear" with antialiasing). The arithmetic is
-fewlabel's, sum by sum, so the levels are equal, but for what decoders round: JPEG's differ by up to 3 levels, and of
+fewlabel's, sum by sum, so the levels are equal, but for what decoders round: JPEG's differ by up to 3 levels at 32 × 32, and of
 16-bit colours Pillow keeps the upper 8 bits where fewlabel rounds.
 """
 

@@ -11,7 +11,7 @@
 //! | --- | --- |
 //! | [`error`], [`files`], [`text`] | the error type; bounded reads, atomic writes; pieces of messages |
 //! | [`rng`] | random streams: every draw is a function of (seed, purpose, epoch, index) |
-//! | [`data`] | CIFAR-10, the synthetic set, labelled subsets, epoch orders |
+//! | [`data`] | CIFAR-10 and CIFAR-100, folders of images, the synthetic set, a program's own; labelled subsets, epoch orders |
 //! | [`augment`] | SimSiam's views and the pretext tasks' images, on `u8` pixels |
 //! | [`network`] | networks as descriptions, their weights, initialisation |
 //! | [`optimizer`] | update rules, schedules, optimizer state |
@@ -26,7 +26,7 @@
 //! | [`umap`] | maps of features |
 //! | [`report`] | figures and the HTML report |
 //! | [`check`] | a read-only look over a run directory: every hash, every relation between its files |
-//! | [`cli`] | the command line, for programs that add methods |
+//! | [`cli`] | the command line, for programs that add methods or data sets |
 //! | [`conformance`] | what every method must hold, as one call for a test |
 //!
 //! [`engine::cpu`] states the numeric contract. A run in a few lines:

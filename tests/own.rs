@@ -1,9 +1,11 @@
-//! What a program of one's own adds is used like what is built in: examples/own_method.rs from run to report.
+//! What a program of one's own adds is used like what is built in: examples/own_method.rs and own_data.rs from run to
+//! report.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use fewlabel::data::{self, Kind};
 use fewlabel::experiment::Manifest;
 
 const EXPERIMENT: &str = "
@@ -40,32 +42,50 @@ fn good(folder: &Path, name: &str, args: &[&str]) -> String {
     out
 }
 
-#[test]
-fn an_own_method_has_the_whole_command_line() {
-    let place = tempfile::tempdir().unwrap();
-    let folder = place.path();
-    std::fs::write(folder.join("own.yaml"), EXPERIMENT).unwrap();
-    good(folder, "own_method", &["run", "own.yaml", "--out", "whole", "--quiet"]);
-    let result = |run: &str| Manifest::of_folder(&folder.join(run)).unwrap_err().to_string();
-
-    // Killed once its first epoch is written, and resumed.
+/// Runs `own.yaml` into `whole`, and into `killed`, which is killed once the first epoch of `stage` is written, and resumed:
+/// the same result.
+fn run_and_resume(folder: &Path, name: &str, stage: &str) -> serde_json::Value {
+    good(folder, name, &["run", "own.yaml", "--out", "whole", "--quiet"]);
     let args = ["run", "own.yaml", "--out", "killed", "--quiet", "--checkpoint-every", "0"];
-    let mut running = command(folder, "own_method", &args).stdout(Stdio::null()).spawn().unwrap();
-    let (history, began) = (folder.join("killed/rotation/history.json"), Instant::now());
-    while !history.exists() {
+    let mut running = command(folder, name, &args).stdout(Stdio::null()).spawn().unwrap();
+    let (stage, began) = (folder.join("killed").join(stage), Instant::now());
+    while !stage.join("history.json").exists() {
         assert!(began.elapsed() < Duration::from_secs(120), "no epoch is over");
         std::thread::sleep(Duration::from_millis(2));
     }
     running.kill().unwrap();
     running.wait().unwrap();
-    assert!(folder.join("killed/rotation/checkpoint").exists(), "it was finished before it was killed");
-    good(folder, "own_method", &args);
+    assert!(stage.join("checkpoint").exists(), "it was finished before it was killed");
+    good(folder, name, &args);
     let of = |run: &str| -> serde_json::Value {
         let manifest = std::fs::read(folder.join(run).join("manifest.json")).unwrap();
         serde_json::from_slice(&manifest).unwrap()
     };
     assert_eq!(of("killed")["result"], of("whole")["result"]);
-    assert_eq!(of("whole")["experiment"]["stages"][0]["turned"], 0.9f32);
+    of("killed")
+}
+
+/// Whatever looks at the run says what this program lacks.
+fn fewlabel_lacks(folder: &Path, lacks: &str) {
+    for args in
+        [&["verify", "killed/manifest.json"][..], &["report", "killed"], &["check", "killed"], &["run", "own.yaml"]]
+    {
+        let (code, _, message) = run(folder, "fewlabel", args);
+        assert_eq!(code, Some(2), "{args:?}: {message}");
+        assert!(message.contains(lacks), "{args:?}: {message}");
+    }
+    assert!(good(folder, "fewlabel", &["runs", "."]).contains(lacks));
+    let error = Manifest::of_folder(&folder.join("killed")).unwrap_err().to_string();
+    assert!(error.contains(lacks), "{error}");
+}
+
+#[test]
+fn an_own_method_has_the_whole_command_line() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    std::fs::write(folder.join("own.yaml"), EXPERIMENT).unwrap();
+    let manifest = run_and_resume(folder, "own_method", "rotation");
+    assert_eq!(manifest["experiment"]["stages"][0]["turned"], 0.9f32);
 
     let said = good(folder, "own_method", &["verify", "killed/manifest.json"]);
     assert!(said.ends_with("bit-identical: 2 stages of own\n"), "{said}");
@@ -76,14 +96,89 @@ fn an_own_method_has_the_whole_command_line() {
     assert!(folder.join("killed/rotation-tasks.png").exists());
     assert!(good(folder, "own_method", &["runs", "."]).contains("finetune"));
 
-    // A program that lacks it says so.
-    let lacks = "unknown method `rotation`: this program has `supervised`";
-    for args in [&["verify", "killed/manifest.json"][..], &["report", "killed"], &["run", "own.yaml"]] {
-        let (code, _, message) = run(folder, "fewlabel", args);
-        assert_eq!(code, Some(2), "{args:?}: {message}");
-        assert!(message.contains(lacks), "{args:?}: {message}");
+    fewlabel_lacks(folder, "unknown method `rotation`: this program has `supervised`");
+}
+
+/// With images of another side than CIFAR's, in every command.
+#[test]
+fn an_own_data_set_has_the_whole_command_line() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    let printed = good(folder, "own_data", &["data", "--set", "digits"]);
+    assert!(printed.starts_with("# class     train   test\n# 0           200     50\n"), "{printed}");
+    let line = printed.lines().last().unwrap();
+    let published = include_str!("../examples/own_data.yaml");
+    assert!(published.contains(line), "the example's images are these: {line}");
+    let yaml = |dataset: &str| {
+        format!(
+            "name: own\n{dataset}\nlabels: {{count: 200, choose: stratified}}
+network: {{channels: [8, 12, 16], hidden: 32, projector: 16, predictor: 8, dropout: 0}}
+stages:
+  - {{name: pretext, method: pretext, epochs: 3}}
+  - {{name: simsiam, method: simsiam, epochs: 1, knn_every: 1}}
+  - {{name: finetune, method: finetune, from: pretext, epochs: 8, batch: 20}}
+  - {{name: probe, method: probe, from: simsiam, epochs: 1, frozen_norm: eval}}
+  - {{name: knn, method: knn, from: pretext}}
+"
+        )
+    };
+    std::fs::write(folder.join("own.yaml"), yaml(line)).unwrap();
+    let manifest = run_and_resume(folder, "own_data", "pretext");
+    let dataset = &manifest["experiment"]["dataset"];
+    assert_eq!((&dataset["name"], &dataset["side"]), (&"digits".into(), &16.into()));
+    let top1 = manifest["result"]["finetune"]["final"]["test_top1"].as_f64().unwrap();
+    assert!(top1 > 0.5, "{top1}: chance is 0.1");
+
+    let said = good(folder, "own_data", &["verify", "killed/manifest.json"]);
+    assert!(said.ends_with("bit-identical: 5 stages of own\n"), "{said}");
+    good(folder, "own_data", &["check", "killed"]);
+    good(folder, "own_data", &["report", "killed"]);
+    let page = std::fs::read_to_string(folder.join("killed/report.html")).unwrap();
+    assert!(page.contains("The digits of a dot-matrix display: 2000 training images, 200 of them with labels"));
+    assert!(page.contains("data-side=\"16\"") && folder.join("killed/neighbors-simsiam.png").exists());
+    assert!(good(folder, "own_data", &["runs", "."]).contains("finetune"));
+    fewlabel_lacks(folder, "unknown data set `digits`: this program has `cifar10`, `cifar100`, `folder`, `synthetic`");
+
+    // The file's word on the images is checked, where it stands or once they are there.
+    let bad = |name: &str, from: &str, to: &str, expected: &str| {
+        assert!(line.contains(from), "{line}");
+        std::fs::write(folder.join("bad.yaml"), yaml(&line.replace(from, to))).unwrap();
+        let (code, _, message) = run(folder, name, &["run", "bad.yaml"]);
+        assert_eq!(code, Some(2), "{message}");
+        assert!(message.contains(expected), "{message}");
+    };
+    let lacks = "dataset: digits needs `train`, `test`, `classes` and `sha256`; `data --set digits` of this program prints the line";
+    bad("own_data", "classes: 10, ", "", &format!("bad.yaml:2:1: {lacks}"));
+    bad("own_data", "sha256: \"", "sha256: \"0", "these are not the images that the experiment names: SHA-256 ");
+    bad("own_data", "train: 2000", "train: 1990", "has 2000 training and 500 test images of 10 classes");
+    bad(
+        "own_data",
+        ", side: 16",
+        "",
+        "has images of 16 × 16 pixels\n  the experiment says 32: take the `dataset:` line that `data --set digits",
+    );
+    bad("own_data", "side: 16", "background: black", "bad.yaml:2:1: dataset: `background` belongs to name: folder");
+    bad(
+        "own_data",
+        "digits",
+        "digit",
+        "this program has `cifar10`, `cifar100`, `folder`, `synthetic`, `digits`; did you mean `digits`?",
+    );
+    let (code, _, message) = run(folder, "fewlabel", &["data", "--set", "digits"]);
+    assert!(code == Some(2) && message.contains("unknown data set `digits`"), "{message}");
+    let (code, _, message) = run(folder, "own_data", &["data", "--set", "cifar10"]);
+    assert!(code == Some(2) && message.contains("--set is for data sets that a program adds"), "{message}");
+}
+
+#[test]
+fn a_data_set_s_name_is_registered_once_and_not_over_a_built_in_one() {
+    const ONE: Kind = Kind { name: "one", title: "One", load: |folder| Err(fewlabel::Error::data(folder, "", "")) };
+    static KINDS: [Kind; 3] = [ONE, ONE, Kind { name: "synthetic", ..ONE }];
+    assert!(data::register(&KINDS[0]).is_ok() && data::kinds().contains(&&KINDS[0]));
+    for kind in &KINDS[1..] {
+        let message = data::register(kind).unwrap_err().to_string();
+        assert_eq!(message, format!("there is a data set {} already", kind.name));
     }
-    assert!(result("killed").contains(lacks), "{}", result("killed"));
 }
 
 /// With the place in the file, like those of the built-in methods.

@@ -1,4 +1,5 @@
-//! The command line: arguments in, one message and an exit code out. A program that adds methods has the whole of it:
+//! The command line: arguments in, one message and an exit code out. A program that adds methods
+//! ([`crate::method::register`]) or data sets ([`crate::data::register`]) has the whole of it:
 //!
 //! ```no_run
 //! # use fewlabel::method::Kind;
@@ -95,11 +96,14 @@ enum Command {
         /// The shell.
         shell: Shell,
     },
-    /// Check the CIFAR-10 files or, with --folder, your own images.
+    /// Check the CIFAR-10 files or, with --folder or --set, your own images.
     Data {
         /// Your own images, in train/CLASS/ and test/CLASS/: prints the `dataset:` line for an experiment on them.
         #[arg(long, value_name = "DIR", conflicts_with = "data_dir")]
         folder: Option<PathBuf>,
+        /// A data set that this program has added: prints its `dataset:` line.
+        #[arg(long, value_name = "NAME", conflicts_with = "folder")]
+        set: Option<String>,
         /// The colour behind transparent pixels of own images: white, black or '#rrggbb' [default: white].
         #[arg(long, value_name = "COLOR", requires = "folder")]
         background: Option<Background>,
@@ -226,9 +230,11 @@ pub fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "fewlabel", &mut script);
             experiment::print(String::from_utf8_lossy(&script).trim_end())
         }
-        Command::Data { folder: Some(_), command: Some(_), .. } => {
-            Err(Error::Usage("data fetch: --folder is for your own images, which are not fetched".to_owned()))
-        }
+        Command::Data { folder: Some(_), command: Some(_), .. }
+        | Command::Data { set: Some(_), command: Some(_), .. } => Err(Error::Usage(
+            "data fetch: --folder and --set are for your own images, which are not fetched".to_owned(),
+        )),
+        Command::Data { set: Some(name), data_dir, .. } => commands::data::own_set(&name, data_dir.as_deref()),
         Command::Data { folder: Some(folder), background, side, .. } => {
             commands::data::own_images(&folder, background.unwrap_or_default(), side.unwrap_or(SIDE))
         }

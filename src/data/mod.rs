@@ -4,12 +4,15 @@ pub mod cifar10;
 pub mod cifar100;
 pub mod fetch;
 pub mod folder;
+mod registry;
 mod subset;
 mod synthetic;
 
 use sha2::{Digest, Sha256};
 
 use crate::files;
+pub(crate) use registry::{BUILT_IN, PART};
+pub use registry::{Kind, kinds, register};
 pub use subset::{Choose, epoch_order, labelled, proportional, validation};
 pub(crate) use subset::{not_stratified, share_of};
 pub use synthetic::synthetic;

@@ -5,11 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::yaml::{in_words, suggestion};
-use super::{
-    BatchSize, DatasetName, DatasetSpec, Epochs, Experiment, Images, OptimizerName, RANDOM, Rate, Share, Side, Stage,
-};
-use crate::data::SIDE;
-use crate::data::folder::Background;
+use super::{BatchSize, DatasetName, Epochs, Experiment, Images, OptimizerName, RANDOM, Rate, Share, Stage};
 use crate::method::{self, Kind, Learner, Settings};
 use crate::optimizer::Decayed;
 use crate::suggest::did_you_mean;
@@ -43,23 +39,14 @@ const SYNTHETIC: [usize; 2] = [10_000, 2_000];
 impl Experiment {
     /// Fills in every default, and checks values against each other.
     pub(super) fn complete(&mut self) -> Result<(), Conflict> {
+        self.dataset.check_keys()?;
         let name = self.dataset.name;
         let whole = match name {
             DatasetName::Cifar10 | DatasetName::Cifar100 => CIFAR,
             DatasetName::Synthetic => SYNTHETIC,
-            DatasetName::Folder => {
-                self.dataset.check_folder()?;
-                [0, 0]
-            }
+            DatasetName::Folder | DatasetName::Own(_) => [0, 0],
         };
         let is_cifar = matches!(name, DatasetName::Cifar10 | DatasetName::Cifar100);
-        let DatasetSpec { classes, sha256, background, side, .. } = &self.dataset;
-        let is_default = *background == Background::default() && *side == Side(SIDE);
-        let of_folder = classes.is_some() || sha256.is_some() || !is_default;
-        if name != DatasetName::Folder && of_folder {
-            let message = "dataset: `classes`, `sha256`, `background` and `side` belong to name: folder";
-            return Err(Conflict::new(&["dataset"], message));
-        }
         let sizes = [&mut self.dataset.train, &mut self.dataset.test];
         for ((size, whole), key) in sizes.into_iter().zip(whole).zip(["train", "test"]) {
             let given = size.get_or_insert(Images(whole)).0;
@@ -123,18 +110,6 @@ impl Experiment {
             }
         }
         super::plan(&self.stages, &[]).map(|_| ())
-    }
-}
-
-impl DatasetSpec {
-    /// A folder says nothing of itself before it is read.
-    fn check_folder(&self) -> Result<(), Conflict> {
-        if self.train.is_none() || self.test.is_none() || self.classes.is_none() || self.sha256.is_none() {
-            let message = "dataset: a folder needs `train`, `test`, `classes` and `sha256`; `fewlabel data --folder DIR` \
-                           prints the line";
-            return Err(Conflict::new(&["dataset"], message));
-        }
-        Ok(())
     }
 }
 

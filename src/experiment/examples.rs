@@ -29,8 +29,8 @@ impl Experiment {
                 .map_err(|error| count_is(error.to_string()))?,
             _ => (0..data.train.len() as u32).collect(),
         };
-        // In a folder class follows class.
-        if self.labels.choose == Some(Choose::First) && self.dataset.name == DatasetName::Folder {
+        // In a folder class follows class, and in many a data set.
+        if self.labels.choose == Some(Choose::First) && self.dataset.name.is_own() {
             let sizes = data.train.class_sizes(data.classes.len());
             if let Some(classes) = named(data, &sizes, &sizes_of(data, &all)) {
                 let first = all.len();
@@ -39,7 +39,8 @@ impl Experiment {
                     Count::All => "take `labels: {count: all, choose: stratified}`, or `proportional`",
                     _ => "take `choose: stratified` or `proportional`, or `labels: all`",
                 };
-                return Err(count_is(format!("the first {first} images of the folder have no {classes}: {remedy}")));
+                let of = if self.dataset.name == DatasetName::Folder { "folder" } else { "data set" };
+                return Err(count_is(format!("the first {first} images of the {of} have no {classes}: {remedy}")));
             }
         }
         let [labelled, validation] = validation(&data.train, &all, share, seed);

@@ -69,6 +69,7 @@ fn machine() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiment::Side;
 
     fn experiment(data: &str, network: &str, stages: &str) -> Experiment {
         let yaml = format!(
@@ -86,6 +87,11 @@ mod tests {
         let knn = experiment(data, wide, "{name: a, method: knn, from: random}");
         let gb = knn.memory(&knn.stages[0]) / 1_000_000_000;
         assert!((53..56).contains(&gb), "{gb}");
+        // With 64 × 64 pixels four times as many of both: 209.7 GB and 4.9 GB.
+        let mut large = knn.clone();
+        large.dataset.side = Side(64);
+        let gb = large.memory(&large.stages[0]) / 1_000_000_000;
+        assert!((214..217).contains(&gb), "{gb}");
         let watched = experiment(data, wide, "{name: a, method: pretext, knn_every: 2}, {name: b, method: pretext}");
         let [a, b] = [0, 1].map(|i| watched.memory(&watched.stages[i]));
         assert_eq!(a - b, 2 * 4 * 400_000 * 16_384);

@@ -5,6 +5,7 @@
 
 mod classes;
 mod console;
+mod dataset;
 mod defaults;
 mod differs;
 mod examples;
@@ -27,13 +28,13 @@ mod yaml;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::folder::Background;
-use crate::data::{CLASSES, SIDE};
 use crate::files;
 use crate::network::Widths;
 pub use crate::optimizer::OptimizerName;
 pub(crate) use console::duration;
 pub use console::{Output, log, print};
+pub(crate) use dataset::unknown;
+pub use dataset::{DatasetName, DatasetSpec};
 pub use folder::{changed, seal};
 pub use labels::{Count, Labels};
 pub use lock::is_locked;
@@ -93,69 +94,6 @@ pub struct Claim {
     pub better: Name,
     /// The other.
     pub than: Name,
-}
-
-/// The data set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a data set: {name: …}")]
-pub struct DatasetSpec {
-    /// Where they are from.
-    pub name: DatasetName,
-    /// How many training images, the first ones; by default all of CIFAR-10 and CIFAR-100, and 10,000 synthetic ones.
-    /// Required for a folder, where it must be all of them.
-    pub train: Option<Images>,
-    /// How many test images, likewise; by default 2,000 synthetic ones.
-    pub test: Option<Images>,
-    /// The number of classes of a folder, where it is required.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub classes: Option<Classes>,
-    /// SHA-256 of a folder's images as the networks get them ([`crate::data::Data::sha256`]), where it is required: other
-    /// images are refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<String>,
-    /// Of a folder: what is seen through transparent pixels; white unless given.
-    #[serde(default, skip_serializing_if = "is_white")]
-    pub background: Background,
-    /// Height and width of a folder's images as the networks get them; 32 unless given, and for every other data set.
-    #[serde(default = "side_of_cifar", skip_serializing_if = "is_side_of_cifar")]
-    pub side: Side,
-}
-
-fn side_of_cifar() -> Side {
-    Side(SIDE)
-}
-
-fn is_side_of_cifar(side: &Side) -> bool {
-    *side == side_of_cifar()
-}
-
-fn is_white(background: &Background) -> bool {
-    *background == Background::default()
-}
-
-impl DatasetSpec {
-    /// Classes of the data set.
-    pub fn class_count(&self) -> usize {
-        match self.name {
-            DatasetName::Cifar10 | DatasetName::Synthetic => CLASSES,
-            DatasetName::Cifar100 => 100,
-            DatasetName::Folder => self.classes.map_or(CLASSES, |classes| classes.0),
-        }
-    }
-}
-
-/// A data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DatasetName {
-    /// The first 50,000 and the last 10,000 images of CIFAR-10 ([`crate::data::cifar10`]).
-    Cifar10,
-    /// With its 100 fine labels ([`crate::data::cifar100`]).
-    Cifar100,
-    /// One's own images ([`crate::data::folder`]).
-    Folder,
-    /// Drawn from the experiment's seed ([`crate::data::synthetic`]).
-    Synthetic,
 }
 
 /// [`Widths`]; by default the study's.

@@ -12,12 +12,11 @@ use super::console::{Output, duration};
 use super::folder::{Folder, said_of};
 use super::manifest::Manifest;
 use super::reuse::Finished;
-use super::{DatasetName, DatasetSpec, Experiment, Job, table};
-use crate::data::folder::Background;
-use crate::data::{Data, SIDE, cifar10, cifar100, folder, synthetic};
+use super::{DatasetName, Experiment, Job, table};
+use crate::data::{Data, cifar10, cifar100, folder, synthetic};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::text::{count, path_word, shown, visible, word};
+use crate::text::{count, path_word, shown, visible};
 use crate::train::expected_time;
 
 /// What does not change a result: where and how the experiment is run.
@@ -330,43 +329,11 @@ pub(crate) fn load_data(experiment: &Experiment, data_dir: Option<&Path>) -> Res
             experiment.dataset.check(&place, &folder.data)?;
             Ok(Loaded { duplicates: folder.duplicates(), ..Loaded::new(folder.data) })
         }
-    }
-}
-
-impl DatasetSpec {
-    /// Where a folder's `dataset:` line comes from.
-    fn line(&self, place: &Path) -> String {
-        let background = match self.background == Background::default() {
-            true => String::new(),
-            false => format!(" --background {}", word(&self.background.to_string())),
-        };
-        let side = match self.side.0 {
-            SIDE => String::new(),
-            side => format!(" --side {side}"),
-        };
-        format!("take the `dataset:` line that `fewlabel data --folder {}{background}{side}` prints", path_word(place))
-    }
-
-    /// Whether the folder's images are those that the experiment is about.
-    fn check(&self, place: &Path, data: &Data) -> Result<()> {
-        let said = [self.train.map_or(0, |n| n.0), self.test.map_or(0, |n| n.0), self.class_count()];
-        let found = [data.train.len(), data.test.len(), data.classes.len()];
-        if said != found {
-            let [train, test, classes] = found;
-            let problem = format!("has {train} training and {test} test images of {classes} classes");
-            let [train, test, classes] = said;
-            return Err(Error::data(
-                place,
-                problem,
-                format!("the experiment says {train}, {test} and {classes}: {}", self.line(place)),
-            ));
-        }
-        match &self.sha256 {
-            Some(said) if *said != data.sha256() => {
-                let problem = format!("these are not the images that the experiment names: SHA-256 {}", data.sha256());
-                Err(Error::data(place, problem, format!("restore them or their background; else {}", self.line(place))))
-            }
-            _ => Ok(()),
+        DatasetName::Own(kind) => {
+            let place = cifar10::data_folder(data_dir).0;
+            let data = kind.load(&place)?;
+            experiment.dataset.check(&place, &data)?;
+            Ok(Loaded::new(data))
         }
     }
 }

@@ -215,7 +215,9 @@ fn homes() -> [(&'static str, Vec<&'static str>); 4] {
 /// For an unknown key or value, the known one that is meant, or where the key belongs.
 pub(super) fn suggestion(message: &str) -> String {
     let is_key = message.contains("unknown field `");
-    if !is_key && !["unknown variant `", "unknown method `"].iter().any(|kind| message.contains(kind)) {
+    if !is_key
+        && !["unknown variant `", "unknown method `", "unknown data set `"].iter().any(|kind| message.contains(kind))
+    {
         return String::new();
     }
     let mut words = message.split('`').skip(1).step_by(2);

@@ -163,6 +163,7 @@ fn summary(experiment: &Experiment, rows: &[Row]) -> String {
         DatasetName::Cifar100 => "CIFAR-100",
         DatasetName::Folder => "Images of a folder",
         DatasetName::Synthetic => "The synthetic set",
+        DatasetName::Own(kind) => kind.title,
     };
     let [train, test] = [experiment.dataset.train, experiment.dataset.test].map(|n| n.map_or(0, |n| n.0));
     let labels = experiment.images(experiment.labels.count);

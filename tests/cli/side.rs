@@ -34,7 +34,10 @@ fn a_side_is_part_of_the_data_set_s_line_and_must_be_one() {
     }
 
     let bad = |dataset: &str| {
-        let file = place.write("bad.yaml", format!("name: t\n{dataset}\nstages: [{{name: a, method: supervised, epochs: 1, batch: 10}}]"));
+        let file = place.write(
+            "bad.yaml",
+            format!("name: t\n{dataset}\nstages: [{{name: a, method: supervised, epochs: 1, batch: 10}}]"),
+        );
         place.bad(&["run", file.to_str().unwrap(), "--data-dir", "images"], 2)
     };
     for side in ["14", "130", "33", "32.5", "x"] {
@@ -46,11 +49,42 @@ fn a_side_is_part_of_the_data_set_s_line_and_must_be_one() {
     }
     let message = bad("dataset: {name: synthetic, side: 64}");
     assert!(
-        message.contains("bad.yaml:2:1: dataset: `classes`, `sha256`, `background` and `side` belong to"),
+        message.contains("bad.yaml:2:1: dataset: `classes`, `sha256` and `side` belong to name: folder, and to"),
         "{message}"
     );
     // The images of the line, but of another side.
     let message = bad(&large.replace("side: 64", "side: 48").replace("}", "}\nlabels: all"));
     assert!(message.contains("these are not the images that the experiment names"), "{message}");
     assert!(message.contains("`fewlabel data --folder images --side 48`"), "{message}");
+}
+
+/// Every method, and a network on features, at the smallest side, at one that no power of two divides, and at a larger one.
+#[test]
+fn own_images_of_any_side_run_from_beginning_to_end() {
+    for side in ["16", "18", "64"] {
+        let place = Place::new();
+        images(&place);
+        let dataset = place.dataset("images", &["--side", side]);
+        let rest = "
+name: own
+labels: {count: 30, choose: stratified, validation: 0.2}
+network: {channels: [4, 4, 4], hidden: 8, projector: 16, predictor: 4}
+stages:
+  - {name: supervised, method: supervised, epochs: 2, batch: 8}
+  - {name: pretext, method: pretext, epochs: 1, batch: 12}
+  - {name: simsiam, method: simsiam, epochs: 1, batch: 12, knn_every: 1}
+  - {name: linear, method: probe, from: simsiam, probe: linear, frozen_norm: eval, epochs: 2, batch: 8}
+  - {name: knn, method: knn, from: pretext}";
+        let file = place.write("own.yaml", format!("{dataset}{rest}"));
+        let file = file.to_str().unwrap();
+        place.good(&["run", file, "--data-dir", "images", "--quiet"]);
+        assert_eq!(place.manifest("runs/own")["result"]["knn"]["final"]["test_top1"], 1.0, "colour alone tells them");
+        place.good(&["verify", "runs/own/manifest.json", "--data-dir", "images"]);
+        place.good(&["check", "runs/own"]);
+        // Pictures are of the side, and the page cuts its sheet by it.
+        let page = std::fs::read_to_string(place.path("runs/own/report.html")).unwrap();
+        assert!(page.contains(&format!("data-side=\"{side}\"")), "{side}");
+        let views = std::fs::read_to_string(place.path("runs/own/views.svg")).unwrap();
+        assert!(views.contains("width=\"64\" height=\"64\""), "{side}");
+    }
 }

@@ -1,11 +1,11 @@
-//! `fewlabel data`: checks and downloads CIFAR-10, and surveys a folder of your own images.
+//! `fewlabel data`: checks and downloads CIFAR-10, and surveys your own images.
 
 use std::path::Path;
 
 use crate::data::folder::{self, Background, Folder};
-use crate::data::{Data, SIDE, cifar10, fetch};
+use crate::data::{self, BUILT_IN, Data, PART, cifar10, fetch};
 use crate::error::{Error, Result};
-use crate::experiment::print;
+use crate::experiment::{DatasetSpec, print, unknown};
 use crate::text::{count, path_word, shown, visible};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -36,33 +36,44 @@ pub fn check(data_dir: Option<&Path>) -> Result<()> {
 /// What the folder holds, as comments, and the line that makes it a data set: together the beginning of an experiment.
 pub fn own_images(folder: &Path, background: Background, side: usize) -> Result<()> {
     let images = super::in_pool(None, || folder::load(folder, background, side))?;
-    for line in survey(&images) {
-        print(&format!("# {line}"))?;
-    }
-    let Data { train, test, classes } = &images.data;
+    print_all(&survey(&images))?;
+    let Data { train, test, .. } = &images.data;
     for (part, has) in [("train", train.len()), ("test", test.len())] {
-        if !(10..=200_000).contains(&has) {
+        if !(PART[0]..=PART[1]).contains(&has) {
             let problem = format!("holds {has} images; an experiment takes 10 to 200,000");
             return Err(Error::data(&folder.join(part), problem, "add some, or take some away"));
         }
     }
-    let of_ground = match background == Background::default() {
-        true => String::new(),
-        false => format!(", background: \"{background}\""),
-    };
-    let of_side = match side {
-        SIDE => String::new(),
-        side => format!(", side: {side}"),
-    };
-    let (train, test, classes, hash) = (train.len(), test.len(), classes.len(), images.data.sha256());
-    print(&format!(
-        "dataset: {{name: folder, train: {train}, test: {test}, classes: {classes}, sha256: \"{hash}\"{of_ground}{of_side}}}"
-    ))
+    print(&DatasetSpec::line_of("folder", &images.data, background))
 }
 
-/// The number of images of every class, and remarks on them.
-fn survey(images: &Folder) -> Vec<String> {
-    let Folder { data, passed_over, .. } = images;
+/// The same of a data set that this program has added.
+pub fn own_set(name: &str, data_dir: Option<&Path>) -> Result<()> {
+    let kind = data::kinds().into_iter().find(|kind| kind.name == name);
+    let kind = kind.ok_or_else(|| match BUILT_IN.contains(&name) {
+        true => Error::Usage(format!("--set is for data sets that a program adds: write `dataset: {{name: {name}}}`")),
+        false => Error::Usage(unknown(name)),
+    })?;
+    let data = super::in_pool(None, || kind.load(&cifar10::data_folder(data_dir).0))?;
+    let Table { mut lines, labels } = table(&data);
+    lines.push(labels);
+    print_all(&lines)?;
+    print(&DatasetSpec::line_of(name, &data, Background::default()))
+}
+
+fn print_all(comments: &[String]) -> Result<()> {
+    comments.iter().try_for_each(|line| print(&format!("# {line}")))
+}
+
+/// What is told of the images of any data set.
+struct Table {
+    /// The number of images of every class.
+    lines: Vec<String>,
+    /// Which labels an experiment can have.
+    labels: String,
+}
+
+fn table(data: &Data) -> Table {
     let n = data.classes.len();
     let sizes = [data.train.class_sizes(n), data.test.class_sizes(n)];
     let row = |label: usize| (visible(&data.classes[label]).into_owned(), sizes[0][label], sizes[1][label]);
@@ -75,7 +86,17 @@ fn survey(images: &Folder) -> Vec<String> {
     if !untested.is_empty() {
         lines.push(format!("without a test image: {}", untested.join(", ")));
     }
-    for (reason, paths) in passed_over {
+    let stratified = match sizes[0].iter().min().unwrap_or(&0) * n {
+        0..10 => String::new(),
+        most => format!(", {{count: N, choose: stratified}} with N a multiple of {n} up to {most}"),
+    };
+    Table { lines, labels: format!("labels can be: all, {{count: N, choose: proportional}}{stratified}") }
+}
+
+/// The number of images of every class, and remarks on them.
+fn survey(images: &Folder) -> Vec<String> {
+    let Table { mut lines, labels } = table(&images.data);
+    for (reason, paths) in &images.passed_over {
         lines.push(format!("passed over, {}: {}", visible(reason), some(paths)));
     }
     lines.extend(images.duplicates());
@@ -83,11 +104,7 @@ fn survey(images: &Folder) -> Vec<String> {
     if !flat.is_empty() {
         lines.push(format!("of one colour over this background: {}", some(&flat)));
     }
-    let stratified = match sizes[0].iter().min().unwrap_or(&0) * n {
-        0..10 => String::new(),
-        most => format!(", {{count: N, choose: stratified}} with N a multiple of {n} up to {most}"),
-    };
-    lines.push(format!("labels can be: all, {{count: N, choose: proportional}}{stratified}"));
+    lines.push(labels);
     lines
 }
 
