@@ -9,7 +9,8 @@ use std::time::Duration;
 use fewlabel::rng::{Purpose, Stream};
 
 /// Everything that a checkpoint must hold: Adam and SGD, a cosine schedule, running statistics, dropout, the best epoch
-/// so far, a stage that starts from another's weights. Some hundred steps.
+/// so far, a teacher and an average, of a whole network and of a head, a stage that starts from another's weights. Some
+/// hundred steps.
 const EXPERIMENT: &str = "name: killed
 dataset: {name: synthetic, train: 320, test: 40}
 labels: {count: 60, choose: stratified, validation: 0.2}
@@ -17,8 +18,9 @@ network: {channels: [4, 6, 8], hidden: 24, projector: 32, predictor: 8}
 stages:
   - {name: simsiam, method: simsiam, epochs: 6, batch: 16, knn_every: 2}
   - {name: pretext, method: pretext, epochs: 3, batch: 16}
-  - {name: finetune, method: finetune, from: pretext, epochs: 8, batch: 8}
-  - {name: linear, method: probe, from: simsiam, epochs: 8, batch: 8, probe: linear, frozen_norm: eval}
+  - {name: byol, method: byol, epochs: 2, batch: 16, target_momentum: 0.9, nesterov: true}
+  - {name: finetune, method: finetune, from: pretext, epochs: 8, batch: 8, average: 0.9}
+  - {name: linear, method: probe, from: byol, epochs: 8, batch: 8, probe: linear, frozen_norm: eval, average: 0.5}
   - {name: mlp, method: probe, from: simsiam, epochs: 6, batch: 8}
 ";
 
@@ -36,7 +38,7 @@ fn result(folder: &Path, out: &str) -> serde_json::Value {
     serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()["result"].clone()
 }
 
-const STAGES: [&str; 5] = ["simsiam", "pretext", "finetune", "linear", "mlp"];
+const STAGES: [&str; 6] = ["simsiam", "pretext", "byol", "finetune", "linear", "mlp"];
 
 /// Finished stages in the run's manifest; 0 before there is one.
 fn finished_stages(folder: &Path, out: &str) -> usize {

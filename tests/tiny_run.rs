@@ -39,14 +39,22 @@ fn the_strict_result_is_the_same_bits_everywhere() {
 /// The weights that are saved and tested are those of the epoch that the validation images chose.
 #[test]
 fn the_chosen_epoch_is_the_first_best_on_the_validation_images() {
+    check_chosen("");
+    // Of the average.
+    check_chosen(", average: 0.8");
+}
+
+fn check_chosen(more: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let yaml = "
+    let yaml = format!(
+        "
 name: chosen
-dataset: {name: synthetic, train: 300, test: 60}
-labels: {count: 100, choose: stratified, validation: 0.3}
-network: {channels: [4, 6, 8], hidden: 24}
-stages: [{name: baseline, method: supervised, epochs: 12, batch: 10, lr: 3e-3}]";
-    let experiment = Experiment::parse("chosen.yaml".as_ref(), yaml).unwrap();
+dataset: {{name: synthetic, train: 300, test: 60}}
+labels: {{count: 100, choose: stratified, validation: 0.3}}
+network: {{channels: [4, 6, 8], hidden: 24}}
+stages: [{{name: baseline, method: supervised, epochs: 12, batch: 10, lr: 3e-3{more}}}]"
+    );
+    let experiment = Experiment::parse("chosen.yaml".as_ref(), &yaml).unwrap();
     let result = run(&experiment, &Options::new(folder.path())).unwrap().result["baseline"].clone();
     let validation = |record: &fewlabel::train::Record| record.metrics["validation_top1"];
     let best = result.history.iter().map(validation).fold(0.0, f64::max);

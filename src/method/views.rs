@@ -38,7 +38,16 @@ fn batch(
     teacher: Option<Teacher>,
     loss: impl FnMut(&[Vec<f32>], &[f32], &mut [Vec<f32>], usize) -> f64 + Send + 'static,
 ) -> Box<dyn Batch> {
-    Box::new(TwoViews { outputs, together, teacher, loss, draw: Draw::default(), images: vec![], moments: vec![], rows: 0 })
+    Box::new(TwoViews {
+        outputs,
+        together,
+        teacher,
+        loss,
+        draw: Draw::default(),
+        images: vec![],
+        moments: vec![],
+        rows: 0,
+    })
 }
 
 struct TwoViews<L> {
