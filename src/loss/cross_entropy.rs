@@ -30,11 +30,12 @@ pub fn smoothed_cross_entropy(logits: &[f32], labels: &[u16], smoothing: f64, gr
     }
     gradient.resize(logits.len(), 0.0);
     let rows = logits.chunks_exact(classes).zip(gradient.chunks_exact_mut(classes)).zip(labels);
-    let of_row = |((logits, gradient), label): ((&[f32], &mut [f32]), &u16)| {
+    let mut loss = 0.0;
+    for ((logits, gradient), label) in rows {
         let hot = |class: usize| f64::from(u8::from(class == usize::from(*label)));
-        row(logits, |class| (1.0 - smoothing) * hot(class) + smoothing / classes as f64, 1.0, n, gradient)
-    };
-    Ok(rows.map(of_row).sum::<f64>() / n as f64)
+        loss += row(logits, |class| (1.0 - smoothing) * hot(class) + smoothing / classes as f64, 1.0, n, gradient);
+    }
+    Ok(loss / n as f64)
 }
 
 /// The mean over examples of the cross-entropy with `targets`, [n, classes] as the logits are, in nats (PyTorch's `cross_entropy` with
@@ -60,11 +61,12 @@ pub fn soft_cross_entropy(
     let classes = logits.len() / n;
     gradient.resize(logits.len(), 0.0);
     let rows = logits.chunks_exact(classes).zip(gradient.chunks_exact_mut(classes)).zip(targets.chunks_exact(classes));
-    let of_row = |(i, ((logits, gradient), targets)): (usize, ((&[f32], &mut [f32]), &[f32]))| {
+    let mut loss = 0.0;
+    for (i, ((logits, gradient), targets)) in rows.enumerate() {
         let weight = weights.map_or(1.0, |weights| f64::from(weights[i]));
-        row(logits, |class| f64::from(targets[class]), weight, n, gradient)
-    };
-    Ok(rows.enumerate().map(of_row).sum::<f64>() / n as f64)
+        loss += row(logits, |class| f64::from(targets[class]), weight, n, gradient);
+    }
+    Ok(loss / n as f64)
 }
 
 /// The cross-entropy of one row with the target of each class, times `weight`, and its gradient over n.
