@@ -14,7 +14,7 @@ use fewlabel::data::{IMAGE, SIDE, synthetic};
 use fewlabel::engine::cpu::layer::LayerBench;
 use fewlabel::engine::cpu::product::{BLOCK, Left, PANEL, Right, product_ahead};
 use fewlabel::engine::{self, DropoutKey, Engine, Input};
-use fewlabel::network::{CLASSIFICATION_HEAD, Network, PRETEXT_HEADS, Weights, Widths};
+use fewlabel::network::{Block, CLASSIFICATION_HEAD, Network, PRETEXT_HEADS, Weights, Widths, backbone};
 use fewlabel::optimizer::{Rule, State};
 use fewlabel::rng::{Purpose, Stream};
 use fewlabel::umap::Graph;
@@ -40,6 +40,21 @@ fn training(c: &mut Criterion) {
     let mut model = open(Network::supervised(&widths), Rule::Adam);
     group.throughput(Throughput::Elements(128));
     group.bench_function("supervised_b128", |b| b.iter(|| task.step(&mut *model, KEY, 1e-3.into(), &mut scratch)));
+
+    // As `resnet8_b128` and `plain_b128` in benches/peer/pytorch.py: the mean over the pixels, a linear layer, SGD.
+    let [c64, c128, c256] = [64, 128, 256].map(backbone::Step::Conv);
+    let pool = backbone::Step::Pool;
+    let own = [
+        ("resnet8_b128", backbone::resnet(1, 16)),
+        ("plain_b128", backbone::plain(&[c64, pool, c128, pool, c256, pool])),
+    ];
+    for (name, layers) in own {
+        let widths = Widths { backbone: Some(layers), ..Widths::default() };
+        let head = Block::linear(CLASSIFICATION_HEAD, widths.features(), 10, &[]);
+        let network = Network::of(&widths, vec![widths.backbone()], vec![head]);
+        let mut model = open(network, Rule::sgd(0.9, 5e-4));
+        group.bench_function(name, |b| b.iter(|| task.step(&mut *model, KEY, 0.1.into(), &mut scratch)));
+    }
 
     let (mut images, mut draws) = (vec![0.0; 64 * IMAGE], vec![]);
     augment::pretext_batch(&data, &indices[..64], 0, Purpose::Pretext, 0, &mut images, &mut draws);

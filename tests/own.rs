@@ -1,5 +1,5 @@
-//! What a program of one's own adds is used like what is built in: examples/own_method.rs and own_data.rs from run to
-//! report.
+//! What a program of one's own adds is used like what is built in: examples/own_method.rs, own_network.rs and
+//! own_data.rs from run to report.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -97,6 +97,39 @@ fn an_own_method_has_the_whole_command_line() {
     assert!(good(folder, "own_method", &["runs", "."]).contains("finetune"));
 
     fewlabel_lacks(folder, "unknown method `rotation`: this program has `supervised`");
+}
+
+#[test]
+fn an_own_network_has_the_whole_command_line() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    let yaml = "
+name: own
+dataset: {name: synthetic, train: 200, test: 40}
+labels: {count: 80, choose: stratified}
+network: {backbone: {name: bottleneck, widths: [8, 12]}, hidden: 16, projector: 16}
+stages:
+  - {name: vicreg, method: vicreg, epochs: 6, batch: 16}
+  - {name: finetune, method: finetune, from: vicreg, epochs: 2, batch: 16}
+  - {name: knn, method: knn, from: vicreg}
+";
+    std::fs::write(folder.join("own.yaml"), yaml).unwrap();
+    let manifest = run_and_resume(folder, "own_network", "vicreg");
+    let backbone = serde_json::json!({"name": "bottleneck", "widths": [8, 12], "narrow": 4});
+    assert_eq!(manifest["experiment"]["network"]["backbone"], backbone);
+
+    let said = good(folder, "own_network", &["verify", "killed/manifest.json"]);
+    assert!(said.ends_with("bit-identical: 3 stages of own\n"), "{said}");
+    good(folder, "own_network", &["check", "killed"]);
+    good(folder, "own_network", &["report", "killed"]);
+    assert!(folder.join("killed/filters-vicreg.png").exists(), "its first layer");
+    assert!(good(folder, "own_network", &["runs", "."]).contains("finetune"));
+    fewlabel_lacks(folder, "unknown backbone `bottleneck`: this program has `plain`, `resnet`");
+
+    std::fs::write(folder.join("own.yaml"), yaml.replace("[8, 12]", "[8, 13]")).unwrap();
+    let (code, _, message) = run(folder, "own_network", &["run", "own.yaml"]);
+    let expected = "own.yaml:5:12: network.backbone.narrow: 4 does not divide all widths, numbers from 1 to 1024";
+    assert!(code == Some(2) && message.contains(expected), "{message}");
 }
 
 /// With images of another side than CIFAR's, in every command.

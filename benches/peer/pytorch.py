@@ -67,6 +67,45 @@ class SimSiam(nn.Module):
         return distance(p1, z2) / 2 + distance(p2, z1) / 2
 
 
+class BasicBlock(nn.Module):
+    """He et al. 2016, with a 1×1 convolution where the shape changes."""
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        conv = lambda inputs, kernel, stride: nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+        self.body = nn.Sequential(conv(inputs, 3, stride), nn.BatchNorm2d(outputs), nn.ReLU(),
+                                  conv(outputs, 3, 1), nn.BatchNorm2d(outputs))
+        same = stride == 1 and inputs == outputs
+        self.shortcut = nn.Sequential() if same else nn.Sequential(conv(inputs, 1, stride), nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        return F.relu(self.body(x) + self.shortcut(x))
+
+
+def normed(inputs, outputs):
+    return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
+def classifier(*layers, features):
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(features, 10))
+
+
+def by_sgd(model, compiled):
+    x, y = images(128), torch.randint(0, 10, (128,))
+    rule = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)
+    return training(model, rule, lambda: F.cross_entropy(model(x), y), compiled)
+
+
+def resnet8(compiled):
+    blocks = [BasicBlock(16, 16, 1), BasicBlock(16, 32, 2), BasicBlock(32, 64, 2)]
+    return by_sgd(classifier(*normed(3, 16), *blocks, features=64), compiled)
+
+
+def plain(compiled):
+    layers = [layer for widths in ((3, 64), (64, 128), (128, 256)) for layer in (*normed(*widths), nn.MaxPool2d(2))]
+    return by_sgd(classifier(*layers, features=256), compiled)
+
+
 def images(n):
     return torch.rand(n, 3, 32, 32) * 2 - 1
 
@@ -156,6 +195,8 @@ BENCHMARKS = {
     "train_step/supervised_b128": (supervised, 128),
     "train_step/pretext_b64": (pretext, 64),
     "train_step/simsiam_b64": (simsiam, 64),
+    "train_step/resnet8_b128": (resnet8, 128),
+    "train_step/plain_b128": (plain, 128),
     "eval/supervised_b128": (evaluation, 128),
     "augment/simsiam_view": (simsiam_view, 64),
     "augment/pretext": (pretext_image, 64),

@@ -36,6 +36,35 @@ const MOST_STAGES: [usize; 2] = [1_000, 100_000];
 /// Images of the synthetic set by default.
 const SYNTHETIC: [usize; 2] = [10_000, 2_000];
 
+/// Settings that cannot be read.
+pub(super) struct Misread {
+    /// The key and its value, where it is known which.
+    pub at: Vec<String>,
+    pub message: String,
+}
+
+/// What `read` makes of the settings, and all of them in order.
+pub(super) fn read_settings<T>(
+    settings: &Settings,
+    read: fn(Settings) -> serde_json::Result<(T, Settings)>,
+) -> Result<(T, Settings), Misread> {
+    read(settings.clone()).map_err(|whole| {
+        // Which of them it is.
+        let alone = |(key, value): (&String, &Value)| {
+            let error = read(Settings::from_iter([(key.clone(), value.clone())])).err()?;
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            Some((key.clone(), value, error.to_string()))
+        };
+        match settings.iter().find_map(alone) {
+            Some((key, value, error)) => {
+                let message = format!("{key}: {}{}", in_words(&error), suggestion(&error));
+                Misread { at: vec![key, value], message }
+            }
+            None => Misread { at: vec![], message: whole.to_string() },
+        }
+    })
+}
+
 impl Experiment {
     /// Fills in every default, and checks values against each other.
     pub(super) fn complete(&mut self) -> Result<(), Conflict> {
@@ -57,6 +86,7 @@ impl Experiment {
         }
         let train = self.dataset.train.map_or(0, |images| images.0);
         let classes = self.dataset.class_count();
+        self.network.complete(self.dataset.side.0)?;
         self.labels.complete(&self.stages)?;
         let left = self
             .labels
@@ -141,25 +171,14 @@ impl Stage {
             return Err(Conflict::of_stage(&self.name, Some(key), message));
         }
         let Some(Learner { read, .. }) = self.method.learner else { return Ok(()) };
-        match read(self.settings.clone()) {
+        match read_settings(&self.settings, read) {
             Ok((method, complete)) => {
                 self.settings = complete;
                 method.check().map_err(|fault| Conflict::of_stage(&self.name, Some(fault.key), fault.message))
             }
-            Err(whole) => {
-                // Which of them it is.
-                let alone = |(key, value): (&String, &Value)| {
-                    let error = read(Settings::from_iter([(key.clone(), value.clone())])).err()?;
-                    let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                    Some((key.clone(), value, error))
-                };
-                let Some((key, value, error)) = self.settings.iter().find_map(alone) else {
-                    return Err(Conflict::of_stage(&self.name, None, whole));
-                };
-                let error = error.to_string();
-                let message = format!("{key}: {}{}", in_words(&error), suggestion(&error));
-                let mut conflict = Conflict::of_stage(&self.name, Some(&key), message);
-                conflict.at.push(value);
+            Err(Misread { at, message }) => {
+                let mut conflict = Conflict::of_stage(&self.name, None, message);
+                conflict.at.extend(at);
                 Err(conflict)
             }
         }

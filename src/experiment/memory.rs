@@ -36,10 +36,8 @@ impl Experiment {
     fn memory(&self, stage: &Stage) -> u64 {
         let widths = self.widths();
         let weights = self.network(stage).bytes();
-        let sides = [widths.side, widths.side / 2, widths.side / 4];
-        let pixels = sides.iter().zip(widths.channels).map(|(side, channels)| side * side * channels);
         // Per pixel of a convolution: its result, the normalised one, the rectified one and a gradient.
-        let activations = 4 * (pixels.sum::<usize>() + widths.features() + widths.hidden + 4 * widths.projector);
+        let activations = 4 * (widths.activations() + widths.features() + widths.hidden + 4 * widths.projector);
         let views = stage.learner().map_or(1, |method| method.views());
         let batch = stage.batch.map_or(0, |batch| batch.0 * views).max(EVAL_BATCH);
         let [train, test] = [self.dataset.train, self.dataset.test].map(|n| n.map_or(0, |n| n.0));

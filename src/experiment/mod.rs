@@ -3,6 +3,7 @@
 //! An [`Experiment`] is complete: every default is filled in when it is read, it is written into the manifest as it
 //! is, and its SHA-256 names it. What may differ without changing a result (threads, folders, device) is not in it.
 
+mod backbone;
 mod classes;
 mod console;
 mod dataset;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::files;
 use crate::network::Widths;
 pub use crate::optimizer::OptimizerName;
+pub use backbone::BackboneSpec;
 pub(crate) use console::duration;
 pub use console::{Output, log, print};
 pub(crate) use dataset::unknown;
@@ -100,8 +102,12 @@ pub struct Claim {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "widths: {projector: …}")]
 pub struct NetworkSpec {
-    /// [`Widths::channels`].
-    pub channels: [Channels; 3],
+    /// The backbone; by default the study's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backbone: Option<BackboneSpec>,
+    /// [`Widths::channels`], of the study's backbone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channels: Option<[Channels; 3]>,
     /// [`Widths::hidden`].
     pub hidden: Width,
     /// [`Widths::projector`].
@@ -116,7 +122,8 @@ impl Default for NetworkSpec {
     fn default() -> NetworkSpec {
         let widths = Widths::default();
         NetworkSpec {
-            channels: widths.channels.map(Channels),
+            backbone: None,
+            channels: None,
             hidden: Width(widths.hidden),
             projector: Width(widths.projector),
             predictor: Width(widths.predictor),
@@ -128,11 +135,12 @@ impl Default for NetworkSpec {
 impl Experiment {
     /// The sizes of its networks.
     pub fn widths(&self) -> Widths {
-        let NetworkSpec { channels, hidden, projector, predictor, dropout } = &self.network;
+        let NetworkSpec { backbone, channels, hidden, projector, predictor, dropout } = &self.network;
+        let side = self.dataset.side.0;
         Widths {
-            side: self.dataset.side.0,
-            backbone: None,
-            channels: channels.map(|c| c.0),
+            side,
+            backbone: backbone.as_ref().map(|backbone| backbone.layers(side)),
+            channels: channels.map_or(Widths::default().channels, |channels| channels.map(|c| c.0)),
             hidden: hidden.0,
             projector: projector.0,
             predictor: predictor.0,

@@ -207,7 +207,7 @@ fn homes() -> [(&'static str, Vec<&'static str>); 4] {
     [
         ("`dataset`", vec!["train", "test", "classes", "sha256", "background", "side"]),
         ("`labels`", vec!["count", "choose", "validation"]),
-        ("`network`", vec!["channels", "hidden", "projector", "predictor", "dropout"]),
+        ("`network`", vec!["backbone", "channels", "hidden", "projector", "predictor", "dropout"]),
         ("a stage", of_stages.filter(|key| *key != "predictor").collect()),
     ]
 }

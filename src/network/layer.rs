@@ -213,3 +213,17 @@ pub(super) fn output(layers: &[(String, Layer)], input: Shape) -> Result<Shape, 
         layer.output(shape).map_err(|why| format!("{prefix}, {layer:?}, {why}"))
     })
 }
+
+/// Values that the convolutions give for each example of `input`, which the layers take.
+pub(super) fn activations(layers: &[(String, Layer)], input: Shape) -> usize {
+    let of_layer = |shape: &mut Shape, (_, layer): &(String, Layer)| {
+        let before = *shape;
+        *shape = layer.output(before).ok()?;
+        Some(match layer {
+            Layer::Conv { .. } => shape.len(),
+            Layer::Residual { body, shortcut } => activations(body, before) + activations(shortcut, before),
+            _ => 0,
+        })
+    };
+    layers.iter().scan(input, of_layer).sum()
+}

@@ -6,9 +6,11 @@
 
 pub mod backbone;
 mod layer;
+pub mod registry;
 mod weights;
 
 pub use layer::{Layer, Layers, Role, Shape};
+pub use registry::{Backbone, BackboneKind};
 pub use weights::{Array, Weights};
 pub(crate) use weights::{METADATA, deserialize, serialize};
 
@@ -126,6 +128,16 @@ impl Default for Widths {
 }
 
 impl Widths {
+    /// Values that the backbone's convolutions give for each image.
+    pub(crate) fn activations(&self) -> usize {
+        layer::activations(&self.backbone().layers, self.images())
+    }
+
+    /// What the networks take.
+    pub(crate) fn images(&self) -> Shape {
+        Shape::Images { channels: CHANNELS, side: self.side }
+    }
+
     /// The block [`BACKBONE`].
     pub fn backbone(&self) -> Block {
         let layers = self.backbone.clone().unwrap_or_else(|| backbone::study(self.channels));
@@ -137,7 +149,7 @@ impl Widths {
     /// # Panics
     /// For a backbone that does not take such images, or does not end in features. One that was read from a file does.
     pub fn features(&self) -> usize {
-        match self.backbone().output(Shape::Images { channels: CHANNELS, side: self.side }) {
+        match self.backbone().output(self.images()) {
             Ok(Shape::Features(n)) => n,
             Ok(shape) => panic!("the backbone ends in {shape}, not in features"),
             Err(why) => panic!("{why}"),

@@ -131,7 +131,7 @@ pub fn backbones(run: &Run, data: Option<&Data>, say: &mut dyn FnMut(&str)) -> R
         }
     }
     let Some(data) = data else {
-        return Ok(backbones.iter().map(|(name, weights)| filters(name, weights)).collect());
+        return Ok(backbones.iter().filter_map(|(name, weights)| filters(name, weights)).collect());
     };
     let mapped = mapped(data, seed);
     let queries = firsts(&data.test, &mapped, QUERIES);
@@ -140,7 +140,7 @@ pub fn backbones(run: &Run, data: Option<&Data>, say: &mut dyn FnMut(&str)) -> R
     let (mut graphs, mut figures) = (vec![], vec![]);
     for (name, weights) in backbones {
         say(&format!("report: nearest neighbours of {name}"));
-        figures.push(filters(&name, &weights));
+        figures.extend(filters(&name, &weights));
         let mut model = open(network.clone(), weights)?;
         let rows = features(&data.test, &test, &mut *model)?;
         let width = rows.len() / test.len();
@@ -206,16 +206,16 @@ fn titled(name: &str) -> &str {
     if name == RANDOM { "random weights (untrained)" } else { name }
 }
 
-/// The first convolution, [c, 3, 3, 3]: each filter as a picture, gray where it is 0.
-fn filters(name: &str, weights: &Weights) -> Figure {
-    let filters = &weights.arrays[0].values;
+/// The first convolution, [c, 3, 3, 3]: each filter as a picture, gray where it is 0. None of a backbone that begins otherwise.
+fn filters(name: &str, weights: &Weights) -> Option<Figure> {
+    let filters = weights.arrays.first().filter(|array| array.shape[1..] == [CHANNELS, 3, 3])?;
     let picture = |filter: &[f32]| {
         let largest = filter.iter().fold(f32::MIN_POSITIVE, |largest, x| largest.max(x.abs()));
         let planes: Vec<u8> = filter.iter().map(|x| (127.5 + 127.5 * x / largest) as u8).collect();
         Picture::of_planes(&planes, "")
     };
-    let pictures: Vec<Picture> = filters.chunks_exact(CHANNELS * 9).map(picture).collect();
-    Figure {
+    let pictures: Vec<Picture> = filters.values.chunks_exact(CHANNELS * 9).map(picture).collect();
+    Some(Figure {
         id: format!("filters-{name}"),
         title: format!("First-layer filters of {}", titled(name)),
         caption: "The 3 × 3 weights of each filter of the first convolution as red, green and blue, scaled to the \
@@ -226,7 +226,7 @@ fn filters(name: &str, weights: &Weights) -> Figure {
             rows: pictures.chunks(16).map(<[Picture]>::to_vec).collect(),
             size: 30,
         }),
-    }
+    })
 }
 
 /// The layout of the test images `test` as a figure, scaled to [`EXTENT`] with its proportions kept.

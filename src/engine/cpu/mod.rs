@@ -56,6 +56,14 @@ use crate::optimizer::{Rule, State};
 use chain::{Chain, Group, Pass};
 use update::{ByTensor, Sink, Slots, approach};
 
+/// Whether the engine runs the network.
+///
+/// # Errors
+/// [`Error::Usage`] for layers that do not fit together, or in an order that the engine does not know.
+pub fn check(network: &Network) -> Result<()> {
+    plan::plan(&network.trunk, Shape::Images { channels: CHANNELS, side: network.side }, 0).map(|_| ())
+}
+
 /// A network with its tensors and its optimizer's state.
 pub struct Model {
     specs: Vec<Spec>,
