@@ -7,8 +7,7 @@
 use std::process::ExitCode;
 
 use fewlabel::data::CHANNELS;
-use fewlabel::method::Fault;
-use fewlabel::network::registry::{read, register};
+use fewlabel::network::registry::{Fault, read, register};
 use fewlabel::network::{Backbone, BackboneKind, Layer, Layers};
 use serde::{Deserialize, Serialize};
 

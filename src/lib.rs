@@ -10,6 +10,7 @@
 //! | module | what lives there |
 //! | --- | --- |
 //! | [`error`], [`files`], [`text`] | the error type; bounded reads, atomic writes; pieces of messages |
+//! | [`settings`] | keys of an experiment file that only a method or a backbone knows |
 //! | [`rng`] | random streams: every draw is a function of (seed, purpose, epoch, index) |
 //! | [`data`] | CIFAR-10 and CIFAR-100, folders of images, the synthetic set, a program's own; labelled subsets, epoch orders |
 //! | [`augment`] | SimSiam's views and the pretext tasks' images, on `u8` pixels |
@@ -69,6 +70,7 @@ pub mod network;
 pub mod optimizer;
 pub mod report;
 pub mod rng;
+pub mod settings;
 mod simd;
 pub mod statistics;
 mod suggest;

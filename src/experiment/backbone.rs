@@ -6,8 +6,8 @@ use super::NetworkSpec;
 use super::defaults::{Conflict, Misread, read_settings};
 use super::value::Channels;
 use crate::engine::cpu;
-use crate::method::Settings;
 use crate::network::{Backbone, BackboneKind, Layers, Network, Widths};
+use crate::settings::Settings;
 use crate::suggest::did_you_mean;
 
 /// A backbone and its settings: `{name: resnet, depth: 20, width: 16}`.

@@ -4,11 +4,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Map, Value};
 
 use super::{Method, barlow_twins, byol, classify, pretext, probe, simclr, simsiam, vicreg};
 use crate::error::{Error, Result};
 use crate::optimizer::{OptimizerName, Schedule};
+use crate::settings;
+pub use crate::settings::{Fault, Settings};
 
 /// A method as experiments name it.
 pub struct Kind {
@@ -57,34 +58,13 @@ pub struct Defaults {
     pub sgd_lr: f64,
 }
 
-/// A method's own keys of a stage, with their values.
-pub type Settings = Map<String, Value>;
-
-/// A setting that does not go with the others.
-pub struct Fault {
-    /// The setting's.
-    pub key: &'static str,
-    /// Why.
-    pub message: String,
-}
-
-impl Fault {
-    /// Of one key.
-    pub fn new(key: &'static str, message: impl Into<String>) -> Fault {
-        Fault { key, message: message.into() }
-    }
-}
-
 /// A [`Learner::read`] for a method whose fields are its settings. What it does not serialise is left out of a complete stage.
 ///
 /// # Errors
 /// A setting that the method does not have, or of another type.
 pub fn learner<T: Method + Serialize + DeserializeOwned + 'static>(settings: Settings) -> serde_json::Result<Complete> {
-    let method: T = serde_json::from_value(Value::Object(settings))?;
-    match serde_json::to_value(&method)? {
-        Value::Object(complete) => Ok((Arc::new(method), complete)),
-        _ => Err(serde::de::Error::custom("settings are a map")),
-    }
+    let (method, complete) = settings::read::<T>(settings)?;
+    Ok((Arc::new(method), complete))
 }
 
 /// Weighted nearest neighbours.

@@ -3,14 +3,14 @@
 use std::fmt::Debug;
 use std::sync::{PoisonError, RwLock};
 
-use serde::de::{DeserializeOwned, Error as _, Visitor};
+use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
 
 use super::backbone::{Step, plain, resnet};
 use super::layer::Layers;
 use crate::error::{Error, Result};
-use crate::method::{Fault, Settings};
+use crate::settings;
+pub use crate::settings::{Fault, Settings};
 
 /// A backbone as experiments name it.
 pub struct BackboneKind {
@@ -39,11 +39,8 @@ pub trait Backbone: Debug {
 pub fn read<T: Backbone + Serialize + DeserializeOwned + 'static>(
     settings: Settings,
 ) -> serde_json::Result<(Box<dyn Backbone>, Settings)> {
-    let backbone: T = serde_json::from_value(Value::Object(settings))?;
-    match serde_json::to_value(&backbone)? {
-        Value::Object(complete) => Ok((Box::new(backbone), complete)),
-        _ => Err(serde_json::Error::custom("settings are a map")),
-    }
+    let (backbone, complete) = settings::read::<T>(settings)?;
+    Ok((Box::new(backbone), complete))
 }
 
 static BUILT_IN: [&BackboneKind; 2] = [

@@ -5,6 +5,7 @@
 mod common;
 mod feature;
 mod image;
+mod residual;
 mod sums;
 
 use candle_core::Device;
@@ -15,7 +16,7 @@ use fewlabel::engine::{DropoutKey, Input, Rates, Statistics, open};
 use fewlabel::network::{Network, Weights, Widths};
 use fewlabel::optimizer::{Decayed, Rule, State};
 use fewlabel::rng::{Purpose, Stream};
-use image::{Conv, Maps};
+use image::{Conv, Kind, Maps, STUDY};
 use sums::{Group, Tensors, groups};
 
 const STEPS: u32 = 3;
@@ -31,7 +32,8 @@ fn backbone(images: &[f32], groups: &[Group], weights: &mut Tensors) -> (Vec<Con
     let mut layers = vec![];
     for at in [0, 4, 8] {
         let (conv, norm) = (format!("backbone.{at}"), format!("backbone.{}", at + 1));
-        let layer = Conv::forward(&conv, &norm, x, groups, weights);
+        let kind = Kind { first: at == 0, ..STUDY };
+        let layer = Conv::forward(kind, [&conv, &norm], x, None, groups, weights);
         x = layer.out.clone();
         layers.push(layer);
     }
@@ -44,7 +46,7 @@ fn backbone_back(layers: Vec<Conv>, g: &Rows, weights: &Tensors, gradients: &mut
     let images = (0..last.images.len()).map(|i| g.iter().map(|row| row[i]).collect()).collect();
     let mut g = Maps { images, ..*last };
     for layer in layers.into_iter().rev() {
-        match layer.backward(&g, weights, gradients) {
+        match layer.backward(&g, None, weights, gradients) {
             Some(dx) => g = dx,
             None => return,
         }

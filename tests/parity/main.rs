@@ -64,7 +64,10 @@ fn meets_every_fixture(kind: Kind) {
     assert!(!networks.is_empty(), "no fixture found");
     if std::env::var_os("PARITY_DIR").is_none() {
         let cases: std::collections::BTreeSet<&str> = networks.iter().map(|fixture| &*fixture.case).collect();
-        assert!(cases.into_iter().eq(["byol", "pretext", "probe", "simsiam", "supervised"]), "a fixture is missing");
+        assert!(
+            cases.into_iter().eq(["byol", "pretext", "probe", "residual", "simsiam", "supervised"]),
+            "a fixture is missing"
+        );
     }
     // After all of them, not at the first failure; each has been printed.
     let met = |fixture: &&Fixture| catch_unwind(AssertUnwindSafe(|| check(fixture))).is_ok();

@@ -1,9 +1,11 @@
 //! Forward passes, gradients and five optimizer steps of every network.
 
 use candle_core::Device;
+use fewlabel::data::CHANNELS;
 use fewlabel::engine::{DropoutKey, Engine, Gradients, Input, cpu, reference};
 use fewlabel::method::{Byol, Method};
-use fewlabel::network::{Array, Mode, Network, PRETEXT_HEADS, Probe, Weights, Widths};
+use fewlabel::network::backbone::basic_block;
+use fewlabel::network::{Array, Block, Layer, Mode, Network, PRETEXT_HEADS, Probe, Weights, Widths};
 use fewlabel::optimizer::{Rule, Schedule, State};
 
 use crate::common::Task;
@@ -27,6 +29,9 @@ const SHIFTS_BEFORE_NORM: [&str; 8] = [
 /// The network whose tensors the fixture holds, its widths read from their shapes.
 pub fn describe(fixture: &Fixture) -> Network {
     let shape = |name: &str| fixture.tensor(&format!("init/{name}")).dims().to_vec();
+    if fixture.case == "residual" {
+        return residual(fixture);
+    }
     let channels = ["backbone.0.weight", "backbone.4.weight", "backbone.8.weight"].map(|name| shape(name)[0]);
     let widths = Widths { channels, dropout: 0.0, ..Widths::default() };
     match fixture.case.as_str() {
@@ -46,6 +51,28 @@ pub fn describe(fixture: &Fixture) -> Network {
         }
         other => panic!("no network for {other}"),
     }
+}
+
+/// Stem, three blocks, mean over the pixels, linear; those with a shortcut of their own have stride 2.
+fn residual(fixture: &Fixture) -> Network {
+    let tensors: Vec<(&str, Vec<usize>)> = fixture.below("init/").map(|(name, t)| (name, t.dims().to_vec())).collect();
+    let shape = |name: &str| tensors.iter().find(|(found, _)| *found == name).map(|(_, shape)| shape.clone());
+    let outputs = shape("stem.0.weight").unwrap()[0];
+    let relu = || (String::new(), Layer::Relu);
+    let conv = Layer::Conv { inputs: CHANNELS, outputs, kernel: 3, stride: 1, bias: false };
+    let mut layers =
+        vec![("stem.0".to_owned(), conv), ("stem.1".to_owned(), Layer::BatchNorm { channels: outputs }), relu()];
+    for block in ["layer1", "layer2", "layer3"] {
+        let sizes = shape(&format!("{block}.conv1.weight")).unwrap();
+        let stride = if shape(&format!("{block}.shortcut.0.weight")).is_some() { 2 } else { 1 };
+        let name = |layer: &str| format!("{block}{layer}");
+        layers.extend([(String::new(), basic_block(name, sizes[1], sizes[0], stride)), relu()]);
+    }
+    layers.push((String::new(), Layer::MeanPool));
+    let sizes = shape("classifier.weight").unwrap();
+    let trunk = vec![Block { name: "layers", layers, frozen: None }];
+    let side = fixture.tensor("images").dims()[3];
+    Network { side, trunk, heads: vec![Block::linear("classifier", sizes[1], sizes[0], &[])] }
 }
 
 /// The weights stored under `prefix`, in the network's order.

@@ -5,15 +5,16 @@
 //! - ReLU: its gradient at 0 is 1;
 //! - convolution: its backward pass is right but slow, a transposed convolution without matrix products.
 
-use candle_core::{DType, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 
 use crate::engine::{NORM_EPS, NORM_MOMENTUM};
 
-/// Double precision for products on the CPU. In single precision SimSiam's z is up to 1.3e-5 from PyTorch's, which is
-/// itself up to 7e-6 from the exact value: batch norm over a small batch magnifies both errors. GPUs are too slow in
+/// What passes are computed in: on the CPU double precision. In single precision SimSiam's z is up to 1.3e-5 from PyTorch's, which is
+/// itself up to 7e-6 from the exact value: batch norm over a small batch magnifies both errors. And a value that is 0 but for
+/// rounding may pass ReLU in one and not in the other, which shows in the gradients of a small batch. GPUs are too slow in
 /// double precision.
-fn widen(x: &Tensor) -> Result<Tensor> {
-    x.to_dtype(if x.device().is_cpu() { DType::F64 } else { DType::F32 })
+pub fn precision(device: &Device) -> DType {
+    if device.is_cpu() { DType::F64 } else { DType::F32 }
 }
 
 /// Convolution with padding k/2: x [n, c, h, w], weight [o, c, k, k], bias \[o\] to [n, o, h/stride, w/stride], rounded up.
@@ -23,7 +24,7 @@ pub fn conv(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: usize) -
     let (n, c, h, w) = x.dims4()?;
     let (o, _, k, _) = weight.dims4()?;
     let (border, rows, columns) = (k / 2, h.div_ceil(stride), w.div_ceil(stride));
-    let padded = widen(x)?.pad_with_zeros(2, border, border)?.pad_with_zeros(3, border, border)?.flatten_from(2)?;
+    let padded = x.pad_with_zeros(2, border, border)?.pad_with_zeros(3, border, border)?.flatten_from(2)?;
     let wide = w + 2 * border;
     let taps = (0..k * k).flat_map(|tap| {
         let corner = tap / k * wide + tap % k;
@@ -31,8 +32,8 @@ pub fn conv(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: usize) -
     });
     let taps = Tensor::from_iter(taps, x.device())?;
     let patches = padded.index_select(&taps, 2)?.reshape((n, c * k * k, rows * columns))?;
-    let weight = widen(weight)?.reshape((1, o, c * k * k))?.expand((n, o, c * k * k))?.contiguous()?;
-    let product = weight.matmul(&patches)?.to_dtype(x.dtype())?.reshape((n, o, rows, columns))?;
+    let weight = weight.reshape((1, o, c * k * k))?.expand((n, o, c * k * k))?.contiguous()?;
+    let product = weight.matmul(&patches)?.reshape((n, o, rows, columns))?;
     match bias {
         Some(bias) => product.broadcast_add(&bias.reshape((1, o, 1, 1))?),
         None => Ok(product),
@@ -41,7 +42,7 @@ pub fn conv(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: usize) -
 
 /// y = x·Wᵀ + b: x [n, inputs], weight [outputs, inputs].
 pub fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    widen(x)?.matmul(&widen(weight)?.t()?)?.to_dtype(x.dtype())?.broadcast_add(bias)
+    x.matmul(&weight.t()?)?.broadcast_add(bias)
 }
 
 /// Batch norm over dimension 1; training also updates `running` (mean, variance).
@@ -63,11 +64,13 @@ pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, running: [&Var; 2]
         let n = (x.elem_count() / channels) as f64;
         let unbiased = (var.detach() * (n / (n - 1.0)))?;
         for (running, batch) in running.into_iter().zip([batch_mean.detach(), unbiased]) {
+            let batch = batch.to_dtype(running.dtype())?;
             running.set(&((running.as_tensor() * (1.0 - NORM_MOMENTUM))? + (batch * NORM_MOMENTUM)?)?)?;
         }
         (centred, var)
     } else {
-        let [mean, var] = running.map(|r| r.as_detached_tensor());
+        let [mean, var] = running.map(|r| r.as_detached_tensor().to_dtype(x.dtype()));
+        let (mean, var) = (mean?, var?);
         (x.broadcast_sub(&per_channel(&mean)?)?, var)
     };
     let scale = (weight / (var + NORM_EPS)?.sqrt()?)?;
@@ -77,7 +80,7 @@ pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, running: [&Var; 2]
 /// max(x, 0), with gradient 0 at 0.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     // Compared this way round, NaN stays NaN.
-    x.le(0f32)?.where_cond(&x.zeros_like()?, x)
+    x.le(0.0)?.where_cond(&x.zeros_like()?, x)
 }
 
 /// 2×2 maximum with stride 2; the gradient goes to the first maximum in row order. An odd last row or column is left out.

@@ -109,9 +109,10 @@ impl Model {
         let mut gradients = vec![vec![]; tensors.len()];
         let value = loss(&on_host, &mut gradients)?;
         // What has these gradients: the sum of every output times its own.
-        let mut sum = Tensor::zeros((), DType::F32, &self.device)?;
+        let precision = layers::precision(&self.device);
+        let mut sum = Tensor::zeros((), precision, &self.device)?;
         for (tensor, gradient) in tensors.iter().zip(gradients).filter(|(_, gradient)| !gradient.is_empty()) {
-            let gradient = Tensor::from_vec(gradient, tensor.dims(), &self.device)?;
+            let gradient = Tensor::from_vec(gradient, tensor.dims(), &self.device)?.to_dtype(precision)?;
             sum = (sum + (tensor * gradient)?.sum_all()?)?;
         }
         let store = sum.backward()?;
@@ -122,12 +123,12 @@ impl Model {
     }
 
     fn images(&self, images: &[f32]) -> Result<Tensor> {
-        if self.network.trunk.is_empty() {
-            let width = self.network.input_len();
-            return Tensor::from_slice(images, (images.len() / width, width), &self.device);
-        }
-        let side = self.network.side;
-        Tensor::from_slice(images, (images.len() / self.network.input_len(), CHANNELS, side, side), &self.device)
+        let (len, side) = (self.network.input_len(), self.network.side);
+        let x = match self.network.trunk.is_empty() {
+            true => Tensor::from_slice(images, (images.len() / len, len), &self.device),
+            false => Tensor::from_slice(images, (images.len() / len, CHANNELS, side, side), &self.device),
+        };
+        x?.to_dtype(layers::precision(&self.device))
     }
 
     fn forward(&self, block: &Block, x: &Tensor, train: Option<DropoutKey>) -> Result<Tensor> {
@@ -141,16 +142,17 @@ impl Model {
 
     fn layers(&self, layers: &[(String, Layer)], x: Tensor, train: Option<DropoutKey>) -> Result<Tensor> {
         layers.iter().try_fold(x, |x, (prefix, layer)| {
-            let get = |name| self.tensor(&format!("{prefix}.{name}"));
+            let var = |name| self.tensor(&format!("{prefix}.{name}"));
+            let get = |name| var(name)?.to_dtype(x.dtype());
             match layer {
                 Layer::Conv { stride, bias, .. } => {
                     let bias = if *bias { Some(get("bias")?) } else { None };
-                    layers::conv(&x, get("weight")?, bias.map(Var::as_tensor), *stride)
+                    layers::conv(&x, &get("weight")?, bias.as_ref(), *stride)
                 }
-                Layer::Linear { .. } => layers::linear(&x, get("weight")?, get("bias")?),
+                Layer::Linear { .. } => layers::linear(&x, &get("weight")?, &get("bias")?),
                 Layer::BatchNorm { .. } => {
-                    let running = [get("running_mean")?, get("running_var")?];
-                    layers::batch_norm(&x, get("weight")?, get("bias")?, running, train.is_some())
+                    let running = [var("running_mean")?, var("running_var")?];
+                    layers::batch_norm(&x, &get("weight")?, &get("bias")?, running, train.is_some())
                 }
                 Layer::Relu => layers::relu(&x),
                 Layer::MaxPool2 => layers::max_pool2(&x),
@@ -159,7 +161,8 @@ impl Model {
                 Layer::Dropout { p } => match train {
                     Some(key) => {
                         let (n, width) = x.dims2()?;
-                        x * Tensor::from_vec(dropout_mask(key, *p, n, width), (n, width), &self.device)?
+                        let mask = Tensor::from_vec(dropout_mask(key, *p, n, width), (n, width), &self.device)?;
+                        &x * mask.to_dtype(x.dtype())?
                     }
                     None => Ok(x),
                 },
@@ -238,7 +241,7 @@ impl Engine for Model {
 }
 
 fn to_host(tensor: &Tensor) -> Result<Vec<f32>> {
-    tensor.flatten_all()?.to_vec1()
+    tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1()
 }
 
 fn to_array(name: &str, tensor: &Tensor) -> Result<Array> {
