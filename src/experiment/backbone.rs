@@ -12,6 +12,7 @@ use crate::suggest::did_you_mean;
 
 /// A backbone and its settings: `{name: resnet, depth: 20, width: 16}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(expecting = "a backbone: {name: …}")]
 pub struct BackboneSpec {
     /// Which.
     pub name: &'static BackboneKind,
@@ -63,10 +64,12 @@ impl NetworkSpec {
             let message = "network.channels: only the study's backbone has them, and `backbone` names another";
             return Err(Conflict::new(&["network", "channels"], message));
         }
+        let given = spec.settings.clone();
         let backbone = spec.complete()?;
-        let layers = backbone
-            .layers(side)
-            .map_err(|fault| Conflict::new(&["network", fault.key], format!("network.backbone.{}", fault.message)))?;
+        let layers = backbone.layers(side).map_err(|fault| {
+            let key = if given.contains_key(fault.key) { fault.key } else { "backbone" };
+            Conflict::new(&["network", key], format!("network.backbone.{}", fault.message))
+        })?;
         let widths = Widths { side, backbone: Some(layers), ..Widths::default() };
         let message = |why: crate::Error| Conflict::new(&["network", "backbone"], format!("network.backbone: {why}"));
         cpu::check(&Network::backbone(&widths)).map_err(message)
@@ -151,6 +154,9 @@ mod tests {
             "{backbone: {name: resnet}, channels: [1, 2, 3]}",
             "37: network.channels: only the study's backbone has them, and `backbone` names another",
         );
-        refused("{backbone: resnet}", "20: network.backbone: invalid type: string \"resnet\"");
+        refused(
+            "{backbone: resnet}",
+            "21: network.backbone: invalid type: string \"resnet\", expected a backbone: {name: …}",
+        );
     }
 }
