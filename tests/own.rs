@@ -128,7 +128,7 @@ stages:
 
     std::fs::write(folder.join("own.yaml"), yaml.replace("[8, 12]", "[8, 13]")).unwrap();
     let (code, _, message) = run(folder, "own_network", &["run", "own.yaml"]);
-    let expected = "own.yaml:5:12: network.backbone.narrow: 4 does not divide all widths, numbers from 1 to 1024";
+    let expected = "own.yaml:5:11: network.backbone.narrow: 4 does not divide all widths, numbers from 1 to 1024";
     assert!(code == Some(2) && message.contains(expected), "{message}");
 }
 
