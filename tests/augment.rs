@@ -208,7 +208,8 @@ proptest! {
     /// A pixel's new colour is its own affair: that of an image of CIFAR in which it stands.
     #[test]
     fn colours_of_any_side_are_those_of_32(image in image(), factor in 0.0f32..2.0, shift in -0.5f32..0.5) {
-        let apply: [&dyn Fn(&mut [u8]); 4] = [
+        type Apply<'a> = &'a dyn Fn(&mut [u8]);
+        let apply: [Apply; 4] = [
             &augment::grayscale,
             &|image| augment::saturation(image, factor),
             &|image| augment::brightness(image, factor),

@@ -75,7 +75,7 @@ pub enum Shape {
 
 impl Shape {
     /// Values of one example.
-    pub fn len(self) -> usize {
+    pub fn values(self) -> usize {
         match self {
             Shape::Images { channels, side } => channels * side * side,
             Shape::Features(n) => n,
@@ -183,7 +183,7 @@ impl Layer {
                 Shape::Images { channels, side: side / 2 }
             }
             (Layer::MeanPool, Shape::Images { channels, .. }) => Shape::Features(channels),
-            (Layer::Flatten, Shape::Images { .. }) => Shape::Features(input.len()),
+            (Layer::Flatten, Shape::Images { .. }) => Shape::Features(input.values()),
             (Layer::Linear { inputs, outputs }, Shape::Features(n)) if *inputs == n && *outputs > 0 => {
                 Shape::Features(*outputs)
             }
@@ -220,7 +220,7 @@ pub(super) fn activations(layers: &[(String, Layer)], input: Shape) -> usize {
         let before = *shape;
         *shape = layer.output(before).ok()?;
         Some(match layer {
-            Layer::Conv { .. } => shape.len(),
+            Layer::Conv { .. } => shape.values(),
             Layer::Residual { body, shortcut } => activations(body, before) + activations(shortcut, before),
             _ => 0,
         })

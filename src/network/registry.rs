@@ -19,8 +19,11 @@ pub struct BackboneKind {
     /// Its own keys beside `name`.
     pub keys: &'static [&'static str],
     /// The backbone with the settings of an experiment, and all its settings in order; [`read`](fn@read) makes it.
-    pub read: fn(Settings) -> serde_json::Result<(Box<dyn Backbone>, Settings)>,
+    pub read: fn(Settings) -> serde_json::Result<Complete>,
 }
+
+/// A backbone, and all its settings in order.
+pub type Complete = (Box<dyn Backbone>, Settings);
 
 /// A backbone with its settings.
 pub trait Backbone: Debug {
@@ -36,9 +39,7 @@ pub trait Backbone: Debug {
 ///
 /// # Errors
 /// A setting that the backbone does not have, or of another type.
-pub fn read<T: Backbone + Serialize + DeserializeOwned + 'static>(
-    settings: Settings,
-) -> serde_json::Result<(Box<dyn Backbone>, Settings)> {
+pub fn read<T: Backbone + Serialize + DeserializeOwned + 'static>(settings: Settings) -> serde_json::Result<Complete> {
     let (backbone, complete) = settings::read::<T>(settings)?;
     Ok((Box::new(backbone), complete))
 }

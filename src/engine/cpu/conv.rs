@@ -158,7 +158,7 @@ impl Conv {
             None => (&mut [][..], false, None),
         };
         let (before, sums) = match summed {
-            Some(Summed { tails, y, source, sums }) => (Some((tails, y, &*source)), sums),
+            Some(Summed { tails, y, source, sums }) => (Some((tails, y, source)), sums),
             None => (None, &mut [][..]),
         };
         let sums_len = before.map_or(1, |(tails, ..)| tails.sizes.moments());
@@ -249,11 +249,10 @@ fn partial_backward(
                 }
             }
             let dx_accumulate = into.as_ref().is_some_and(|into| into.accumulate);
-            let mut dx = into.as_mut().map(|into| &mut into.dx[inside * x_len..][..(end - start) * x_len]);
+            let dx = into.as_mut().map(|into| &mut into.dx[inside * x_len..][..(end - start) * x_len]);
             let ahead = [(x, x_len), (&after.y[..], y_len), (&after.g[..], out_len)];
             let ahead = ahead.map(|(all, len)| rest(all, end * len, chunk * len));
-            let to =
-                Gradients { dw: &mut *dw, du: &mut *du, accumulate: inside > 0, dx: dx.as_deref_mut(), dx_accumulate };
+            let to = Gradients { dw: &mut *dw, du: &mut *du, accumulate: inside > 0, dx, dx_accumulate };
             kernels.backward(&x[start * x_len..end * x_len], g_y, to, memory, ahead);
             if let Some(Into { dx, summed: Some(Summed { tails, y, source, sums }), .. }) = &mut into {
                 let sums_len = tails.sizes.moments();

@@ -86,9 +86,9 @@ impl Plan {
                 let sizes = Sizes { inputs, outputs, kernel, stride, side };
                 Op::Conv(Box::new(Conv::new(sizes, bias, tensor, first)))
             }
-            (Layer::Flatten, shape) if first => Op::Flatten(Flatten::new(Layout::Input, shape.len())),
+            (Layer::Flatten, shape) if first => Op::Flatten(Flatten::new(Layout::Input, shape.values())),
             (Layer::Flatten, Shape::Images { channels, side }) => {
-                Op::Flatten(Flatten::new(Layout::Padded { channels, side }, self.shape.len()))
+                Op::Flatten(Flatten::new(Layout::Padded { channels, side }, self.shape.values()))
             }
             (Layer::MeanPool, Shape::Images { channels, side }) if !first => {
                 Op::Flatten(Flatten::new(Layout::Mean { channels, side }, channels))
