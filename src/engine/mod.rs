@@ -21,9 +21,9 @@ use crate::rng::{Purpose, Stream};
 /// [n, c·h·w], as the trunk's last block gives them.
 ///
 /// # Errors
-/// The CPU engine checks inputs and outputs before anything changes: [`Error::Usage`](crate::Error::Usage) for a block that the network does not
+/// The CPU engine checks inputs and outputs before anything changes: [`Error::Usage`] for a block that the network does not
 /// have or that does not end in features, for no input, and for no images or a fraction of one. The reference engine gives
-/// [`Error::Tensor`](crate::Error::Tensor) for what candle refuses. An error of the loss is returned as it is: running statistics have moved by
+/// [`Error::Tensor`] for what candle refuses. An error of the loss is returned as it is: running statistics have moved by
 /// then, no parameter has.
 pub trait Engine: Send {
     /// The outputs of one pass. Inputs in train mode move the running statistics.
@@ -43,7 +43,7 @@ pub trait Engine: Send {
     /// statistics inputs in train mode move, and [`Engine::weights`] gives it. Steps, gradients and the state are refused.
     ///
     /// # Errors
-    /// [`Error::Usage`](crate::Error::Usage) where no average is kept.
+    /// [`Error::Usage`] where no average is kept.
     fn exchange_average(&mut self) -> Result<()>;
 }
 
@@ -99,8 +99,8 @@ impl<'a> Input<'a> {
 /// network's order, as all [`Weights`] of that network are; `state` is one that [`Engine::state`] gave, or the default.
 ///
 /// # Errors
-/// [`Error::Usage`](crate::Error::Usage) for an order of layers that the CPU engine does not know,
-/// [`Error::Tensor`](crate::Error::Tensor) if the device fails.
+/// [`Error::Usage`] for an order of layers that the CPU engine does not know,
+/// [`Error::Tensor`] if the device fails.
 pub fn open(device: &Device, network: Network, weights: Weights, rule: Rule, state: &State) -> Result<Box<dyn Engine>> {
     Ok(match device {
         Device::Cpu => Box::new(cpu::Model::new(network, weights, rule, state)?),
