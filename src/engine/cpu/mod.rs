@@ -4,16 +4,18 @@
 //! The same experiment and seed give the same weights, to the last bit, for any number of threads and on any CPU:
 //! 1. a matrix product sums in blocks of [`product::BLOCK`] along k: a chain of fused multiply-adds inside a block,
 //!    then the blocks in order ([`product`]); in a linear layer the sum starts from the bias. A convolution is such
-//!    products: of rows of pixels in the first layer (`kernels`), between Winograd transforms in the others
-//!    (`winograd`);
+//!    products: of rows of pixels in the first layer (`planes`), between Winograd transforms where kernels are 3×3, the
+//!    stride is 1 and the side even (`tiles`, `winograd`), tap by tap in all others (`taps`);
 //! 2. every other sum is split by data (lanes, rows, images, runs of images), never by thread, and added in order;
 //! 3. +, −, ×, ÷, √ and comparisons are the CPU's; all other functions (exp, ln, cos, pow …) come from `libm`;
 //! 4. random values are keyed ([`crate::rng`]);
 //! 5. a CPU without fused multiply-add emulates it in software: slowly, with the same bits.
 //!
 //! # How a pass works
-//! A network becomes chains of operations (`chain`): a convolution (`conv`, `kernels`) with its batch norm, ReLU and
-//! pooling (`activation`, `tail`), a linear layer with its batch norm, ReLU and dropout (`linear`). Each owns its
+//! A network becomes chains of operations (`plan`, `chain`): a convolution (`conv`, `kernels`) with its batch norm, ReLU and
+//! pooling, or residual sum and ReLU (`activation`, `tail`); from images to features (`flatten`); a linear layer with its batch
+//! norm, ReLU and dropout (`linear`). In a residual the shortcut's operation comes first, and the body's last one adds its output.
+//! Each owns its
 //! buffers, which grow to the largest batch and stay: a steady step allocates nothing. Going forward, an operation
 //! leaves in them what its backward pass needs; going backward, it turns ∂L/∂y into ∂L/∂x and hands each gradient to
 //! an `update::Sink`, which moves the weights at once. Several inputs go through as one batch, in which batch norm takes
