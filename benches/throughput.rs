@@ -71,7 +71,7 @@ fn training(c: &mut Criterion) {
         images
     });
     let task = Task::Siamese { views: [&views[0], &views[1]], predictor: true, stop_gradient: true };
-    let mut model = open(Network::simsiam(&widths), Rule::sgd(0.9, 5e-4));
+    let mut model = open(fewlabel::method::simsiam::network(&widths), Rule::sgd(0.9, 5e-4));
     group.bench_function("simsiam_b64", |b| b.iter(|| task.step(&mut *model, KEY, 0.0125.into(), &mut scratch)));
 }
 

@@ -60,7 +60,7 @@ fn a_steady_step_allocates_nothing() {
     let runs = [
         (Network::supervised(&widths), supervised, Rule::Adam),
         (Network::pretext(&widths), pretext, Rule::Adam),
-        (Network::simsiam(&widths), simsiam, sgd),
+        (fewlabel::method::simsiam::network(&widths), simsiam, sgd),
     ];
     for (network, task, rule) in runs {
         let weights = Weights::init(&network, 0);

@@ -27,7 +27,7 @@ const ENGINES: [(&str, Open); 2] = [
 /// More inputs to a linear layer than a slab has.
 fn simsiam() -> (Network, Weights) {
     let widths = Widths { channels: [4, 5, 17], projector: 16, predictor: 8, ..Widths::default() };
-    let network = Network::simsiam(&widths);
+    let network = fewlabel::method::simsiam::network(&widths);
     let weights = Weights::init(&network, 5);
     (network, weights)
 }

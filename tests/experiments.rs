@@ -110,7 +110,13 @@ fn stage() -> BoxedStrategy<(Map<String, Value>, usize)> {
 fn experiment() -> impl Strategy<Value = Value> {
     let choose = one_of(&[json!("first"), json!("stratified"), json!("proportional")]);
     let labels = (one_of(&[json!(30), json!(50), json!("all")]), choose, any::<bool>());
-    let network = (1..9u32, 1..40u32, 2..40u32, 1..40u32, (0..60u32).prop_map(|i| f64::from(i) / 64.0));
+    let backbone = one_of(&[
+        json!(null),
+        json!({"name": "resnet"}),
+        json!({"depth": 14, "name": "resnet", "width": 3}),
+        json!({"layers": [4, "pool", 5, 6, "pool"], "name": "plain"}),
+    ]);
+    let network = (1..9u32, 1..40u32, 2..40u32, 1..40u32, (0..60u32).prop_map(|i| f64::from(i) / 64.0), backbone);
     let dataset = one_of(&[
         json!({"name": "synthetic", "train": 100, "test": 20}),
         json!({"name": "cifar10", "train": 5000}),
@@ -138,7 +144,7 @@ fn experiment() -> impl Strategy<Value = Value> {
                 .map(|stage| json!({"better": stage["name"], "than": "s0"}))
                 .collect();
             let claims = if listed.first().is_some_and(|first| tested(&first)) { claims } else { vec![] };
-            let (channels, hidden, projector, predictor, dropout) = network;
+            let (channels, hidden, projector, predictor, dropout, backbone) = network;
             let mut file = json!({
                 "name": "random", "seed": seed, "dataset": dataset,
                 "labels": {"count": count, "choose": choose},
@@ -146,6 +152,11 @@ fn experiment() -> impl Strategy<Value = Value> {
                     "predictor": predictor, "dropout": dropout},
                 "stages": listed,
             });
+            if !backbone.is_null() {
+                // The study's has channels.
+                file["network"].as_object_mut().unwrap().remove("channels");
+                file["network"]["backbone"] = backbone;
+            }
             // Defaults are left out in writing.
             if seeds > 1 {
                 file["seeds"] = json!(seeds);

@@ -26,7 +26,7 @@ fn engines(network: &Network, weights: &Weights) -> [Box<dyn Engine>; 2] {
 /// SimSiam's network with a second head, which has dropout.
 fn network() -> (Network, Weights) {
     let widths = Widths { channels: [4, 5, 6], projector: 12, predictor: 7, ..Widths::default() };
-    let mut network = Network::simsiam(&widths);
+    let mut network = fewlabel::method::simsiam::network(&widths);
     let layers = [Layer::Linear { inputs: 12, outputs: 9 }, Layer::Relu, Layer::Dropout { p: 0.4 }];
     let layers = layers.map(|layer| ("second".to_owned(), layer)).to_vec();
     network.heads.push(Block { name: "second", layers, frozen: None });

@@ -113,7 +113,7 @@ fn python_computes_alike_with_a_weights_file() {
         (probe(Probe::Linear), "classifier"),
         (probe(Probe::Mlp), "classifier"),
         (Network::pretext(&widths), "backbone"),
-        (Network::simsiam(&widths), "backbone"),
+        (fewlabel::method::simsiam::network(&widths), "backbone"),
         (Network::backbone(&widths), "backbone"),
     ];
     let names = ["猫", "a \"b\"", "c", "d", "e", "f", "\u{1f98a}"].map(str::to_owned);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::registry::{Defaults, Fault, Kind, Learner, SGD_LR, learner};
 use super::{Batch, Method, two_views};
 use crate::loss::{Cosines, negative_cosine};
-use crate::network::{Network, PREDICTOR, PROJECTOR, Widths};
+use crate::network::{Block, Layer, Network, PREDICTOR, PROJECTOR, Widths};
 use crate::optimizer::{OptimizerName, Schedule};
 
 /// As experiments name it; the defaults are the study's.
@@ -70,7 +70,7 @@ pub(super) fn unrelated(metrics: &BTreeMap<String, f64>) -> Option<String> {
 
 impl Method for SimSiam {
     fn network(&self, widths: &Widths) -> Network {
-        let mut network = Network::simsiam(widths);
+        let mut network = network(widths);
         network.heads.retain(|_| self.predictor);
         network
     }
@@ -117,4 +117,15 @@ impl Method for SimSiam {
             _ => Ok(()),
         }
     }
+}
+
+/// `backbone` → `projector` (three linear layers with batch norm) = z → `predictor` = p
+/// (Chen and He, "Exploring simple Siamese representation learning", 2021, §3).
+pub fn network(widths: &Widths) -> Network {
+    let Widths { projector: d, predictor: h, .. } = *widths;
+    let linear = |inputs, outputs| [Layer::Linear { inputs, outputs }, Layer::BatchNorm { channels: outputs }];
+    let projector = [&linear(widths.features(), d)[..], &[Layer::Relu], &linear(d, d), &[Layer::Relu], &linear(d, d)];
+    let predictor = [&linear(d, h)[..], &[Layer::Relu, Layer::Linear { inputs: h, outputs: d }]];
+    let heads = vec![Block::sequential(PREDICTOR, predictor.concat())];
+    Network { heads, ..Network::projected(widths, projector.concat()) }
 }

@@ -102,9 +102,9 @@ pub struct Widths {
     pub channels: [usize; 3],
     /// The hidden layer before the heads.
     pub hidden: usize,
-    /// SimSiam's projector, hidden and output.
+    /// The projector, hidden and output.
     pub projector: usize,
-    /// The bottleneck of SimSiam's predictor.
+    /// The bottleneck of a predictor.
     pub predictor: usize,
     /// Probability of dropout on the hidden layer.
     pub dropout: f32,
@@ -163,9 +163,9 @@ pub const PRETEXT_HEADS: [(&str, usize); 3] = [("rotation_head", 4), ("shear_hea
 pub const CLASSIFICATION_HEAD: &str = "classification_head";
 /// The block that every method trains, and that transfers.
 pub const BACKBONE: &str = "backbone";
-/// The block behind the backbone whose outputs SimSiam compares.
+/// The block behind the backbone whose outputs methods on views compare.
 pub const PROJECTOR: &str = "projector";
-/// SimSiam's head.
+/// The head that predicts another view's projection.
 pub const PREDICTOR: &str = "predictor";
 /// The head of a probe.
 pub const CLASSIFIER: &str = "classifier";
@@ -208,18 +208,6 @@ impl Network {
     /// `backbone` → `projector` = z, these layers.
     pub fn projected(widths: &Widths, projector: Vec<Layer>) -> Network {
         Network::of(widths, vec![widths.backbone(), Block::sequential(PROJECTOR, projector)], vec![])
-    }
-
-    /// `backbone` → `projector` (three linear layers with batch norm) = z → `predictor` = p
-    /// (Chen and He, "Exploring simple Siamese representation learning", 2021, §3).
-    pub fn simsiam(widths: &Widths) -> Network {
-        let Widths { projector: d, predictor: h, .. } = *widths;
-        let linear = |inputs, outputs| [Layer::Linear { inputs, outputs }, Layer::BatchNorm { channels: outputs }];
-        let projector =
-            [&linear(widths.features(), d)[..], &[Layer::Relu], &linear(d, d), &[Layer::Relu], &linear(d, d)];
-        let predictor = [&linear(d, h)[..], &[Layer::Relu, Layer::Linear { inputs: h, outputs: d }]];
-        let heads = vec![Block::sequential(PREDICTOR, predictor.concat())];
-        Network { heads, ..Network::projected(widths, projector.concat()) }
     }
 
     /// `backbone`, frozen in `mode` → `classifier`.

@@ -227,7 +227,8 @@ mod tests {
 
     #[test]
     fn every_method_starts_from_the_same_backbone() {
-        let networks = [Network::supervised(&widths()), Network::simsiam(&widths()), Network::pretext(&widths())];
+        let networks =
+            [Network::supervised(&widths()), crate::method::simsiam::network(&widths()), Network::pretext(&widths())];
         let [a, b, c] = networks.map(|network| Weights::init(&network, 3));
         for array in a.arrays.iter().filter(|array| array.name.starts_with("backbone")) {
             assert_eq!(Some(array), b.get(&array.name));
@@ -255,11 +256,13 @@ mod tests {
     fn a_file_gives_the_same_weights_back_and_no_others() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("weights.safetensors");
-        let network = Network::simsiam(&widths());
+        let network = crate::method::simsiam::network(&widths());
         let weights = Weights::init(&network, 1);
         weights.save(&path, &[]).unwrap();
         assert_eq!(Weights::load(&path, &network).unwrap(), weights);
-        for other in [Network::supervised(&widths()), Network::simsiam(&Widths { projector: 7, ..widths() })] {
+        for other in
+            [Network::supervised(&widths()), crate::method::simsiam::network(&Widths { projector: 7, ..widths() })]
+        {
             let error = Weights::load(&path, &other).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{error}");
         }

@@ -58,7 +58,7 @@ pub fn views(run: &Run, data: &Data) -> Figure {
         id: "views".to_owned(),
         title: "Augmented views".to_owned(),
         caption: "The first training images: unchanged, as the pretext tasks rotate, shear and recolour them, and as \
-                  the pairs of views that SimSiam and its like compare. The label below a pretext image is what the network has to predict: rotation, \
+                  the pairs of views that other methods compare. The label below a pretext image is what the network has to predict: rotation, \
                   shear, recolouring."
             .to_owned(),
         plot: Plot::Pictures(Pictures {

@@ -133,6 +133,6 @@ mod tests {
         let bytes = progress().to_bytes("me").concat();
         let error = Progress::from_bytes(&bytes, "you", &network()).unwrap_err();
         assert!(error.contains("belongs to me"), "{error}");
-        assert!(Progress::from_bytes(&bytes, "me", &Network::simsiam(&Widths::default())).is_err());
+        assert!(Progress::from_bytes(&bytes, "me", &crate::method::simsiam::network(&Widths::default())).is_err());
     }
 }

@@ -200,7 +200,7 @@ stages: [{name: baseline, method: supervised, epochs: 20, batch: 10}]";
     let message = place.bad(&["run", file.to_str().unwrap(), "--data-dir", "letters", "--out", "other"], 2);
     assert!(message.contains("in quotes"), "{message}");
     let message = place.bad(&["run", &quick_on("synthetic, background: black", &place)], 2);
-    assert!(message.contains("`background` belong to name: folder"), "{message}");
+    assert!(message.contains("`background` belongs to name: folder"), "{message}");
     let output = place.run(&["data", "--folder", "letters", "--background", "red"]);
     assert!(text(&output.stderr).contains("#rrggbb"), "{}", text(&output.stderr));
 }

@@ -147,7 +147,7 @@ fn max_pool_gives_the_whole_gradient_to_the_first_maximum() {
 
 fn simsiam() -> (Network, Weights) {
     let widths = Widths { channels: [4, 4, 4], projector: 16, predictor: 8, ..Widths::default() };
-    let network = Network::simsiam(&widths);
+    let network = fewlabel::method::simsiam::network(&widths);
     let weights = Weights::init(&network, 5);
     (network, weights)
 }
@@ -270,8 +270,8 @@ proptest! {
             3 => (Network::probe(&widths, Probe::Mlp, Mode::Eval), &["classifier"]),
             4 => (Network::probe(&widths, Probe::Linear, Mode::Train), &["classifier"]),
             5 => (Network::probe(&widths, Probe::Linear, Mode::Eval).without_trunk(), &["classifier"]),
-            6 => (Network { heads: vec![], ..Network::simsiam(&widths) }, &[]),
-            _ => (Network::simsiam(&widths), &[]),
+            6 => (Network { heads: vec![], ..fewlabel::method::simsiam::network(&widths) }, &[]),
+            _ => (fewlabel::method::simsiam::network(&widths), &[]),
         };
         // Without a trunk the input is features.
         let input = if which == 5 { noise(n * widths.features(), 5) } else { views[0].clone() };
@@ -313,8 +313,10 @@ fn any_number_of_threads_gives_the_same_weights() {
         pool.install(|| {
             let supervised = Task::of_head(&"classification_head", &views[0], &labels);
             let simsiam = Task::Siamese { views: [&views[0], &views[1]], predictor: true, stop_gradient: true };
-            let runs =
-                [(Network::supervised(&widths), supervised, Rule::Adam), (Network::simsiam(&widths), simsiam, SGD)];
+            let runs = [
+                (Network::supervised(&widths), supervised, Rule::Adam),
+                (fewlabel::method::simsiam::network(&widths), simsiam, SGD),
+            ];
             runs.map(|(network, task, rule)| {
                 let weights = Weights::init(&network, 2);
                 let mut model = open_cpu(network, weights, rule);

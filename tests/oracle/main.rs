@@ -187,7 +187,7 @@ fn simsiam_has_the_bits_of_plain_loops() {
     let task = Task::Siamese { views: halves, predictor: true, stop_gradient: true };
     let nesterov = Rule::Sgd { momentum: 0.9, weight_decay: 0.1, nesterov: true, decayed: Decayed::Weights };
     for rule in [Rule::sgd(0.9, 5e-4), nesterov] {
-        compare(&Network::simsiam(&widths), rule, &task, |_, weights| simsiam(&views, weights));
+        compare(&fewlabel::method::simsiam::network(&widths), rule, &task, |_, weights| simsiam(&views, weights));
     }
 }
 
@@ -196,7 +196,7 @@ fn simsiam_has_the_bits_of_plain_loops() {
 #[test]
 fn inputs_in_both_modes_have_the_bits_of_plain_loops() {
     let widths = Widths { channels: [3, 2, 5], projector: 70, predictor: 6, ..Widths::default() };
-    let (network, parts) = (Network::simsiam(&widths), [(4, true), (5, false), (3, true)]);
+    let (network, parts) = (fewlabel::method::simsiam::network(&widths), [(4, true), (5, false), (3, true)]);
     let (images, groups) = (noise(12 * IMAGE, 2), groups(&parts));
     let mut start = Weights::init(&network, 3);
     for (i, array) in start.arrays.iter_mut().enumerate() {

@@ -42,7 +42,7 @@ pub fn describe(fixture: &Fixture) -> Network {
         }
         "simsiam" => {
             let [projector, predictor] = ["projector.0.weight", "predictor.0.weight"].map(|name| shape(name)[0]);
-            Network::simsiam(&Widths { projector, predictor, ..widths })
+            fewlabel::method::simsiam::network(&Widths { projector, predictor, ..widths })
         }
         "byol" => {
             let embedding = shape("projector.3.weight")[0];
