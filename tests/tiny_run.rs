@@ -1,10 +1,15 @@
 //! The smoke experiments through the library, their results as snapshots, to the last bit.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
 use fewlabel::data::ClassCount;
-use fewlabel::experiment::{Experiment, Manifest, Options, run};
+use fewlabel::experiment::{Experiment, Manifest, Options, StageResult, run};
 use fewlabel::golden::compare;
 use fewlabel::network::Weights;
+use fewlabel::{method, network};
 
+const EXPERIMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments");
 const SMOKE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/experiments/smoke.yaml");
 
 fn smoke(out: &std::path::Path) -> (Experiment, Manifest) {
@@ -33,6 +38,43 @@ fn the_strict_result_is_the_same_bits_everywhere() {
     let alone = run(&experiment.of_seed(8), &Options::new(&folder.path().join("alone"))).unwrap();
     for (stage, result) in &alone.result {
         assert_eq!(*result, manifest.result[&format!("seed-8/{stage}")], "{stage}");
+    }
+}
+
+/// The methods and settings that those do not cover, on a plain backbone.
+#[test]
+fn the_result_of_the_other_methods_is_the_same_bits_everywhere() {
+    insta::assert_json_snapshot!(result_of("smoke-methods"));
+}
+
+#[test]
+fn the_result_on_a_residual_backbone_is_the_same_bits_everywhere() {
+    insta::assert_json_snapshot!(result_of("smoke-resnet"));
+}
+
+fn result_of(name: &str) -> BTreeMap<String, StageResult> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = Path::new(EXPERIMENTS).join(format!("{name}.yaml"));
+    run(&Experiment::load(&path).unwrap(), &Options::new(folder.path())).unwrap().result
+}
+
+/// So `ci/simd`, which runs them on several kinds of CPU, leaves out none.
+#[test]
+fn every_method_and_backbone_is_in_a_smoke_experiment() {
+    let (mut methods, mut backbones) = (vec![], vec![]);
+    for entry in std::fs::read_dir(EXPERIMENTS).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().is_some_and(|name| name.to_str().unwrap().starts_with("smoke")) {
+            let experiment = Experiment::load(&path).unwrap();
+            methods.extend(experiment.stages.iter().map(|stage| stage.method.name));
+            backbones.extend(experiment.network.backbone.map(|backbone| backbone.name.name));
+        }
+    }
+    for kind in method::kinds() {
+        assert!(methods.contains(&kind.name), "{} is in none", kind.name);
+    }
+    for kind in network::registry::kinds() {
+        assert!(backbones.contains(&kind.name), "{} is in none", kind.name);
     }
 }
 
