@@ -1,5 +1,5 @@
-//! Throughput of training steps, evaluation and augmentation, in images per second (a SimSiam image is two views), and
-//! of their parts.
+//! Throughput of training steps, evaluation and augmentation, in images per second (an image of a method on views is two
+//! views), and of their parts.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -13,7 +13,8 @@ use fewlabel::augment;
 use fewlabel::data::{IMAGE, SIDE, synthetic};
 use fewlabel::engine::cpu::layer::LayerBench;
 use fewlabel::engine::cpu::product::{BLOCK, Left, PANEL, Right, product_ahead};
-use fewlabel::engine::{self, DropoutKey, Engine, Input};
+use fewlabel::engine::{self, DropoutKey, Engine, Input, Statistics};
+use fewlabel::method::{BarlowTwins, Byol, Draw, Method, SimClr, Source, Step, VicReg};
 use fewlabel::network::{Block, CLASSIFICATION_HEAD, Network, PRETEXT_HEADS, Weights, Widths, backbone};
 use fewlabel::optimizer::{Rule, State};
 use fewlabel::rng::{Purpose, Stream};
@@ -73,6 +74,25 @@ fn training(c: &mut Criterion) {
     let task = Task::Siamese { views: [&views[0], &views[1]], predictor: true, stop_gradient: true };
     let mut model = open(fewlabel::method::simsiam::network(&widths), Rule::sgd(0.9, 5e-4));
     group.bench_function("simsiam_b64", |b| b.iter(|| task.step(&mut *model, KEY, 0.0125.into(), &mut scratch)));
+
+    // As experiments have them, by the methods themselves.
+    let of_views: [(&str, Box<dyn Method>); 4] = [
+        ("simclr_b128", Box::new(SimClr::default())),
+        ("byol_b128", Box::new(Byol::default())),
+        ("barlow_twins_b128", Box::new(BarlowTwins::default())),
+        ("vicreg_b128", Box::new(VicReg::default())),
+    ];
+    group.throughput(Throughput::Elements(128));
+    for (name, method) in of_views {
+        let mut model = open(method.network(&widths), Rule::sgd(0.9, 5e-4));
+        if method.has_teacher() {
+            model.keep_average(Statistics::Own, &State::default()).expect("an average");
+        }
+        let (mut batch, mut sums) = (method.batch(), vec![0.0; method.measures().len()]);
+        batch.fill(&Source::Images(&data), &indices, Draw::default());
+        let at = Step { rates: 0.06.into(), done: 0, all: 1 };
+        group.bench_function(name, |b| b.iter(|| batch.step(&mut *model, at, &mut sums)));
+    }
 }
 
 fn evaluation(c: &mut Criterion) {

@@ -1,8 +1,8 @@
 """The peer: PyTorch, torchvision and Pillow doing what `cargo bench --bench throughput` does.
 
-Prints a JSON line per benchmark, with the same ids: the median over repetitions, in images per second (a SimSiam image
-is two views), for the product in floating-point operations per second. Networks and losses are those of
-`golden/parity/make_parity.py` at full width.
+Prints a JSON line per benchmark, with the same ids: the median over repetitions, in images per second (an image of a
+method on views is two views), for the product in floating-point operations per second. Networks and losses are those of
+`golden/parity/make_parity.py` at full width, and those of methods after SimSiam lightly's.
 
 Steps and evaluation run on random images in memory, already scaled. Augmentations cost what one fetch from
 torchvision's CIFAR10 costs before scaling: the data set holds numpy arrays [32, 32, 3], a fetch makes a Pillow image of
@@ -15,17 +15,21 @@ With --compile the network and its loss are one `torch.compile`d function; the o
 """
 
 import argparse
+import copy
 import json
 import platform
 import random
 import statistics
 import time
 
+import lightly
 import numpy
 import PIL
 import torch
 import torch.nn.functional as F
 import torchvision
+from lightly.loss import BarlowTwinsLoss, NegativeCosineSimilarity, NTXentLoss, VICRegLoss
+from lightly.models.utils import update_momentum
 from PIL import Image, ImageOps
 from torch import nn
 from torchvision import transforms
@@ -142,6 +146,72 @@ def simsiam(compiled):
     return training(model, rule, lambda: model(*views), compiled)
 
 
+class Views(nn.Module):
+    """A loss of the outputs of both views, each view a batch of its own for batch norm unless they go `together`."""
+
+    def __init__(self, projector, criterion, together=False):
+        super().__init__()
+        self.backbone, self.projector, self.criterion, self.together = backbone(), projector, criterion, together
+
+    def forward(self, view1, view2):
+        project = lambda x: self.projector(self.backbone(x))
+        z1, z2 = project(torch.cat([view1, view2])).chunk(2) if self.together else (project(view1), project(view2))
+        return self.criterion(z1, z2)
+
+
+class BYOL(nn.Module):
+    """The online network and its target."""
+
+    def __init__(self):
+        super().__init__()
+        mlp = lambda inputs: nn.Sequential(
+            nn.Linear(inputs, 2048), nn.BatchNorm1d(2048), nn.ReLU(), nn.Linear(2048, 256)
+        )
+        self.online, self.predictor = nn.Sequential(backbone(), mlp(2048)), mlp(256)
+        self.target, self.criterion = copy.deepcopy(self.online).requires_grad_(False), NegativeCosineSimilarity()
+
+    def forward(self, view1, view2):
+        p1, p2 = (self.predictor(self.online(view)) for view in (view1, view2))
+        with torch.no_grad():
+            z1, z2 = self.target(view1), self.target(view2)
+        return (self.criterion(p1, z2) + self.criterion(p2, z1)) / 2
+
+
+def on_views(model, compiled):
+    views = [images(128), images(128)]
+    moved = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return training(model, torch.optim.SGD(moved, 0.06, momentum=0.9, weight_decay=5e-4), lambda: model(*views), compiled)
+
+
+def simclr(compiled):
+    projector = nn.Sequential(nn.Linear(2048, 2048), nn.ReLU(), nn.Linear(2048, 128))
+    return on_views(Views(projector, NTXentLoss(temperature=0.5), together=True), compiled)
+
+
+def byol(compiled):
+    model = BYOL()
+    step = on_views(model, compiled)
+
+    def step_and_follow():
+        step()
+        update_momentum(model.online, model.target, m=0.99)
+
+    return step_and_follow
+
+
+def expander():
+    hidden = lambda: [nn.Linear(2048, 2048), nn.BatchNorm1d(2048), nn.ReLU()]
+    return nn.Sequential(*hidden(), *hidden(), nn.Linear(2048, 2048))
+
+
+def barlow_twins(compiled):
+    return on_views(Views(expander(), BarlowTwinsLoss(lambda_param=5e-3)), compiled)
+
+
+def vicreg(compiled):
+    return on_views(Views(expander(), VICRegLoss()), compiled)
+
+
 def evaluation(compiled):
     model, x = Classifier([10]).eval(), images(128)
     run = torch.compile(model) if compiled else model
@@ -195,6 +265,10 @@ BENCHMARKS = {
     "train_step/supervised_b128": (supervised, 128),
     "train_step/pretext_b64": (pretext, 64),
     "train_step/simsiam_b64": (simsiam, 64),
+    "train_step/simclr_b128": (simclr, 128),
+    "train_step/byol_b128": (byol, 128),
+    "train_step/barlow_twins_b128": (barlow_twins, 128),
+    "train_step/vicreg_b128": (vicreg, 128),
     "train_step/resnet8_b128": (resnet8, 128),
     "train_step/plain_b128": (plain, 128),
     "eval/supervised_b128": (evaluation, 128),
@@ -226,6 +300,7 @@ def versions():
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
+        "lightly": lightly.__version__,
         "pillow": PIL.__version__,
         "numpy": numpy.__version__,
     }
