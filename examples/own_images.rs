@@ -10,11 +10,9 @@ use std::path::PathBuf;
 
 use candle_core::Device;
 use fewlabel::data::{SIDE, folder};
-use fewlabel::engine;
+use fewlabel::engine::load_for_inference;
 use fewlabel::experiment::{Experiment, Options, Output, run};
 use fewlabel::neighbors::{nearest, normalized};
-use fewlabel::network::{Network, Weights};
-use fewlabel::optimizer::{Rule, State};
 use fewlabel::train::features;
 
 /// Enough to see something; the study takes 30.
@@ -44,13 +42,8 @@ stages:
     let experiment = Experiment::parse("own_images".as_ref(), &yaml)?;
     run(&experiment, &Options { data_dir: Some(images), output: Output::Text, ..Options::new(&out) })?;
 
-    // The trained backbone alone.
-    let simsiam = &experiment.stages[0];
-    let trained = Weights::load(&out.join("simsiam/weights.safetensors"), &experiment.network(simsiam))?;
-    let backbone = Network::backbone(&experiment.widths());
-    let mut weights = Weights::init(&backbone, 0);
-    weights.transfer(&trained);
-    let mut model = engine::open(&Device::Cpu, backbone, weights, Rule::Adam, &State::default())?;
+    let network = experiment.network(&experiment.stages[0]);
+    let mut model = load_for_inference(&Device::Cpu, network, &out.join("simsiam/weights.safetensors"))?;
 
     let all = |n: usize| (0..n as u32).collect::<Vec<_>>();
     let bank = features(&data.train, &all(train), &mut *model)?;

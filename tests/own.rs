@@ -1,5 +1,5 @@
 //! What a program of one's own adds is used like what is built in: examples/own_method.rs, own_network.rs and
-//! own_data.rs from run to report.
+//! own_data.rs from run to report; and examples/own_images.rs.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -201,6 +201,32 @@ stages:
     assert!(code == Some(2) && message.contains("unknown data set `digits`"), "{message}");
     let (code, _, message) = run(folder, "own_data", &["data", "--set", "cifar10"]);
     assert!(code == Some(2) && message.contains("--set is for data sets that a program adds"), "{message}");
+}
+
+/// Two colours, and SimSiam's features tell them: chance is a half.
+#[test]
+fn own_images_are_told_by_simsiam_s_features() {
+    let place = tempfile::tempdir().unwrap();
+    for (class, color) in [("cherries", [200, 30, 30]), ("plums", [30, 30, 200])] {
+        for (set, n, first) in [("train", 10, 0), ("test", 5, 20)] {
+            let folder = place.path().join("images").join(set).join(class);
+            std::fs::create_dir_all(&folder).unwrap();
+            for i in first..first + n {
+                let pixel = |x, y| image::Rgb([0, 1, 2].map(|c| color[c] + ((x * 7 + y * 3 + i * 11) % 50) as u8));
+                image::RgbImage::from_fn(20, 18, pixel).save(folder.join(format!("{i}.png"))).unwrap();
+            }
+        }
+    }
+    let printed = good(place.path(), "own_images", &["images", "run"]);
+    let lines: Vec<&str> = printed.lines().filter(|line| line.starts_with("a test image of ")).collect();
+    assert_eq!(lines.len(), 5, "{printed}");
+    for line in lines {
+        let (query, near) = line["a test image of ".len()..].split_once(": most similar are ").unwrap();
+        let near: Vec<&str> = near.split(", ").map(|near| near.split(' ').next().unwrap()).collect();
+        assert_eq!(near, [query; 3], "{line}");
+    }
+    let (code, _, message) = run(place.path(), "own_images", &["images"]);
+    assert!(code != Some(0) && message.contains("usage: own_images IMAGES OUT"), "{message}");
 }
 
 #[test]

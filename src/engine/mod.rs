@@ -7,6 +7,8 @@
 pub mod cpu;
 pub mod reference;
 
+use std::path::Path;
+
 use candle_core::Device;
 
 use crate::error::{Error, Result};
@@ -25,7 +27,7 @@ use crate::rng::{Purpose, Stream};
 /// have or that does not end in features, for no input, and for no images or a fraction of one. The reference engine gives
 /// [`Error::Tensor`] for what candle refuses. An error of the loss is returned as it is: running statistics have moved by
 /// then, no parameter has.
-pub trait Engine: Send {
+pub trait Engine: Inference {
     /// The outputs of one pass. Inputs in train mode move the running statistics.
     fn forward(&mut self, inputs: &[Input], outputs: &[&str]) -> Result<&[Vec<f32>]>;
     /// One training step: forward, loss, backward, update. Gives the loss.
@@ -108,6 +110,39 @@ pub fn open(device: &Device, network: Network, weights: Weights, rule: Rule, sta
     })
 }
 
+/// A network that is looked at, not trained; every [`Engine`] is one.
+pub trait Inference: Send {
+    /// The outputs for one input in eval mode, of values as [`Input::values`] has them, by [`Engine::forward`].
+    ///
+    /// # Errors
+    /// Those of [`Engine`].
+    fn infer(&mut self, values: &[f32], outputs: &[&str]) -> Result<&[Vec<f32>]>;
+}
+
+impl<E: Engine> Inference for E {
+    fn infer(&mut self, values: &[f32], outputs: &[&str]) -> Result<&[Vec<f32>]> {
+        self.forward(&[Input::eval(values)], outputs)
+    }
+}
+
+/// The engine for `device` with weights that stay as they are.
+///
+/// # Errors
+/// Those of [`open`].
+pub fn open_for_inference(device: &Device, network: Network, weights: Weights) -> Result<Box<dyn Inference>> {
+    // Any rule will do: none is ever applied.
+    Ok(open(device, network, weights, Rule::Adam, &State::default())?)
+}
+
+/// The same with the weights of a file, which must be those of `network` ([`Weights::load`]).
+///
+/// # Errors
+/// Those of [`Weights::load`] and [`open`].
+pub fn load_for_inference(device: &Device, network: Network, path: &Path) -> Result<Box<dyn Inference>> {
+    let weights = Weights::load(path, &network)?;
+    open_for_inference(device, network, weights)
+}
+
 /// The rates of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
@@ -158,4 +193,32 @@ pub(crate) fn dropout_mask(key: DropoutKey, p: f32, n: usize, width: usize) -> V
     let mut mask = vec![0.0; n * width];
     mask.chunks_exact_mut(width).enumerate().for_each(|(i, row)| dropout_row(key, p, i, row));
     mask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{CLASSIFICATION_HEAD, Mode, Probe, Widths};
+
+    #[test]
+    fn inference_is_a_pass_in_eval_mode_by_weights_that_stay() {
+        let widths = Widths { channels: [2, 3, 4], hidden: 6, ..Widths::default() };
+        let (network, device) = (Network::supervised(&widths), Device::Cpu);
+        let images: Vec<f32> = (0..2 * network.input_len()).map(|i| (i % 7) as f32 / 7.0 - 0.5).collect();
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("weights.safetensors");
+        let weights = Weights::init(&network, 3);
+        weights.save(&path, &[]).unwrap();
+        let mut engine = open(&device, network.clone(), weights.clone(), Rule::Adam, &State::default()).unwrap();
+        let expected = engine.forward(&[Input::eval(&images)], &[CLASSIFICATION_HEAD]).unwrap().to_vec();
+        let mut of_weights = open_for_inference(&device, network.clone(), weights).unwrap();
+        let mut of_file = load_for_inference(&device, network, &path).unwrap();
+        for model in [&mut of_weights, &mut of_file] {
+            // Twice: nothing has moved.
+            for _ in 0..2 {
+                assert_eq!(model.infer(&images, &[CLASSIFICATION_HEAD]).unwrap(), expected);
+            }
+        }
+        assert!(load_for_inference(&device, Network::probe(&widths, Probe::Mlp, Mode::Eval), &path).is_err());
+    }
 }

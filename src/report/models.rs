@@ -10,12 +10,11 @@ use super::sheet::{firsts, mapped, some};
 use super::tested::Tested;
 use crate::augment::{Color, Pretext, SHEARS, View};
 use crate::data::{CHANNELS, Data, Dataset};
-use crate::engine::{self, Engine};
+use crate::engine::open_for_inference;
 use crate::error::Result;
 use crate::experiment::RANDOM;
 use crate::neighbors::{Neighbor, nearest, normalized};
 use crate::network::{Network, Weights};
-use crate::optimizer::{Rule, State};
 use crate::rng::{Purpose, Stream};
 use crate::text::visible;
 use crate::train::features;
@@ -141,7 +140,7 @@ pub fn backbones(run: &Run, data: Option<&Data>, say: &mut dyn FnMut(&str)) -> R
     for (name, weights) in backbones {
         say(&format!("report: nearest neighbours of {name}"));
         figures.extend(filters(&name, &weights));
-        let mut model = open(network.clone(), weights)?;
+        let mut model = open_for_inference(&Device::Cpu, network.clone(), weights)?;
         let rows = features(&data.test, &test, &mut *model)?;
         let width = rows.len() / test.len();
         let known = features(&data.train, &bank, &mut *model)?;
@@ -156,10 +155,6 @@ pub fn backbones(run: &Run, data: Option<&Data>, say: &mut dyn FnMut(&str)) -> R
     let maps: Vec<Figure> =
         graphs.par_iter().map(|(name, graph)| map(name, &graph.layout(seed), &test, data)).collect();
     Ok([maps, figures].concat())
-}
-
-pub fn open(network: Network, weights: Weights) -> Result<Box<dyn Engine>> {
-    engine::open(&Device::Cpu, network, weights, Rule::Adam, &State::default())
 }
 
 /// Test images, and the training images whose features are nearest: `asked` and `known` are rows of features, of the test

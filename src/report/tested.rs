@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use candle_core::Device;
+
 use super::figure::Matrix;
-use super::models::open;
 use super::run::Run;
 use crate::augment::plain_batch;
 use crate::data::{Data, Dataset};
-use crate::engine::{Engine, Input};
+use crate::engine::{Inference, open_for_inference};
 use crate::error::{Error, Result};
 use crate::evaluate::{argmax, balanced_top1, cross_entropy_sum, top1};
 use crate::experiment::KNN;
@@ -40,7 +41,7 @@ pub fn test(run: &Run, data: &Data) -> Result<Vec<Tested>> {
     let mut all = vec![];
     for stage in experiment.stages.iter().filter(|stage| stage.method.classifies()) {
         let (Some((key, _)), Some(weights)) = (run.finished(stage), run.weights(stage)?) else { continue };
-        let mut model = open(experiment.network(stage), weights)?;
+        let mut model = open_for_inference(&Device::Cpu, experiment.network(stage), weights)?;
         let method = stage.learner();
         let head = method.as_ref().and_then(|method| method.heads().iter().find(|head| head.prefix.is_empty()));
         let (taken, loss) = match head {
@@ -69,14 +70,14 @@ pub fn test(run: &Run, data: &Data) -> Result<Vec<Tested>> {
 }
 
 /// The class that `head` predicts for each image, and the mean cross-entropy.
-fn predictions(model: &mut dyn Engine, head: &str, images: &Dataset) -> Result<(Vec<usize>, Option<f64>)> {
+fn predictions(model: &mut dyn Inference, head: &str, images: &Dataset) -> Result<(Vec<usize>, Option<f64>)> {
     let mut classes = Vec::with_capacity(images.len());
     let all: Vec<u32> = (0..images.len() as u32).collect();
     let mut loss = 0.0;
     for (indices, labels) in all.chunks(EVAL_BATCH).zip(images.labels.chunks(EVAL_BATCH)) {
         let mut input = vec![0.0; indices.len() * images.image_len()];
         plain_batch(images, indices, &mut input);
-        let logits = &model.forward(&[Input::eval(&input)], &[head])?[0];
+        let logits = &model.infer(&input, &[head])?[0];
         classes.extend(logits.chunks_exact(logits.len() / indices.len()).map(argmax));
         loss += cross_entropy_sum(logits, labels);
     }

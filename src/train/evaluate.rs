@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Recipe;
 use super::inputs::{EVAL_BATCH, Inputs};
-use crate::engine::{Engine, Input};
+use crate::engine::{Engine, Inference};
 use crate::error::Result;
 use crate::evaluate;
 use crate::method::{Batch, Draw, Method, Source, Step};
@@ -102,7 +102,7 @@ impl Recipe {
     /// Metrics on `inputs` after `epoch`, named `prefix_…`. Where a method transforms its images at random, it does here too.
     pub(super) fn evaluate(
         &self,
-        model: &mut dyn Engine,
+        model: &mut dyn Inference,
         inputs: &Inputs,
         prefix: &str,
         epoch: u32,
@@ -125,8 +125,8 @@ impl Recipe {
         let mut answers = vec![];
         fill(&mut *batch, 0);
         for at in 0..batches.len() {
-            let input = [Input::eval(batch.input())];
-            let (outputs, ()) = rayon::join(|| model.forward(&input, &blocks), || fill(&mut *next, at + 1));
+            let input = batch.input();
+            let (outputs, ()) = rayon::join(|| model.infer(input, &blocks), || fill(&mut *next, at + 1));
             for (((head, logits), labels), correct) in heads.iter().zip(outputs?).zip(batch.labels()).zip(&mut correct)
             {
                 *correct += f64::from(evaluate::correct(logits, labels));

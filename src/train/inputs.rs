@@ -3,7 +3,7 @@
 
 use crate::augment::plain_batch;
 use crate::data::Dataset;
-use crate::engine::{Engine, Input};
+use crate::engine::Inference;
 use crate::error::Result;
 use crate::method::Source;
 use crate::network::BACKBONE;
@@ -24,7 +24,7 @@ impl<'a> Inputs<'a> {
     }
 
     /// The features of the images by `model`, in their order.
-    pub fn features(data: &Dataset, indices: &[u32], model: &mut dyn Engine) -> Result<Inputs<'a>> {
+    pub fn features(data: &Dataset, indices: &[u32], model: &mut dyn Inference) -> Result<Inputs<'a>> {
         let values = features(data, indices, model)?;
         let labels = indices.iter().map(|&index| data.labels[index as usize]).collect();
         let content = Source::Features { width: values.len() / indices.len().max(1), values, labels };
@@ -36,13 +36,13 @@ impl<'a> Inputs<'a> {
 ///
 /// # Errors
 /// The engine's.
-pub fn features(data: &Dataset, indices: &[u32], model: &mut dyn Engine) -> Result<Vec<f32>> {
+pub fn features(data: &Dataset, indices: &[u32], model: &mut dyn Inference) -> Result<Vec<f32>> {
     let mut values = Vec::new();
     let mut images = vec![];
     for indices in indices.chunks(EVAL_BATCH) {
         images.resize(indices.len() * data.image_len(), 0.0);
         plain_batch(data, indices, &mut images);
-        values.extend_from_slice(&model.forward(&[Input::eval(&images)], &[BACKBONE])?[0]);
+        values.extend_from_slice(&model.infer(&images, &[BACKBONE])?[0]);
     }
     Ok(values)
 }

@@ -157,7 +157,7 @@ pub fn train(
     let (epoch, weights) = best.map_or((recipe.epochs, weights), |best| (best.epoch, best.weights));
     let mut chosen = None;
     if recipe.test == Test::Once && !recipe.method.heads().is_empty() {
-        let mut model = engine::open(device, recipe.network.clone(), weights.clone(), recipe.rule, &State::default())?;
+        let mut model = engine::open_for_inference(device, recipe.network.clone(), weights.clone())?;
         let all: Vec<u32> = (0..data.test.len() as u32).collect();
         let metrics = recipe.evaluate(&mut *model, &Inputs::images(&data.test, &all), "test", epoch - 1)?;
         chosen = Some(Record { epoch, metrics });

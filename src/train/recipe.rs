@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::features;
 use crate::data::Dataset;
-use crate::engine::{Engine, Statistics};
+use crate::engine::{Inference, Statistics};
 use crate::error::Result;
 use crate::evaluate::{self, Knn};
 use crate::files::unique;
@@ -77,7 +77,7 @@ impl Monitor {
     ///
     /// # Errors
     /// The engine's.
-    pub fn top1(&self, queries: Subset, bank: Subset, model: &mut dyn Engine) -> Result<f64> {
+    pub fn top1(&self, queries: Subset, bank: Subset, model: &mut dyn Inference) -> Result<f64> {
         Ok(evaluate::top1(&self.answers(queries, bank, model)?))
     }
 
@@ -85,7 +85,7 @@ impl Monitor {
     ///
     /// # Errors
     /// The engine's.
-    pub fn answers(&self, queries: Subset, bank: Subset, model: &mut dyn Engine) -> Result<Vec<(u16, bool)>> {
+    pub fn answers(&self, queries: Subset, bank: Subset, model: &mut dyn Inference) -> Result<Vec<(u16, bool)>> {
         let classes = self.predictions(queries, bank, model)?;
         let labels = queries.1.iter().map(|&index| queries.0.labels[index as usize]);
         Ok(labels.zip(classes).map(|(label, class)| (label, class == usize::from(label))).collect())
@@ -95,7 +95,7 @@ impl Monitor {
     ///
     /// # Errors
     /// The engine's.
-    pub fn predictions(&self, queries: Subset, bank: Subset, model: &mut dyn Engine) -> Result<Vec<usize>> {
+    pub fn predictions(&self, queries: Subset, bank: Subset, model: &mut dyn Inference) -> Result<Vec<usize>> {
         if queries.1.is_empty() {
             return Ok(vec![]);
         }
