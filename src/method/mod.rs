@@ -48,7 +48,8 @@ pub trait Method: Debug + Send + Sync {
     /// An empty batch; the training loop has two, and makes one while the other is trained on.
     fn batch(&self) -> Box<dyn Batch>;
 
-    /// The heads that have an accuracy; none where nothing is classified.
+    /// The heads that have an accuracy; none where nothing is classified. Their numbers of classes are those of the network's
+    /// blocks of these names.
     fn heads(&self) -> &[Head] {
         &[]
     }
@@ -100,7 +101,8 @@ pub trait Method: Debug + Send + Sync {
         None
     }
 
-    /// Settings that contradict each other: the key, and why.
+    /// Settings out of range, or that contradict each other: the key, and why. Called when an experiment is read, before anything
+    /// else of the method.
     ///
     /// # Errors
     /// The first of them.
@@ -132,12 +134,12 @@ pub trait Batch: Send {
     /// The engine's.
     fn step(&mut self, model: &mut dyn Engine, at: Step, sums: &mut [f64]) -> Result<f64>;
 
-    /// The network's input, by which an evaluation judges the heads.
+    /// The network's input, by which an evaluation judges the heads: required of a method that has heads.
     fn input(&self) -> &[f32] {
         &[]
     }
 
-    /// The labels of each head.
+    /// The labels of each head, in the order of [`Method::heads`]: required of a method that has heads.
     fn labels(&self) -> &[Vec<u16>] {
         &[]
     }
