@@ -144,7 +144,8 @@ impl Model {
                 values if values > 0 && values.is_multiple_of(self.input_len) => values / self.input_len,
                 values => {
                     let len = self.input_len;
-                    let message = format!("an input of {values} values: no whole number of examples of {len} values each");
+                    let message =
+                        format!("an input of {values} values: no whole number of examples of {len} values each");
                     return Err(Error::Usage(message));
                 }
             };
