@@ -68,6 +68,7 @@ pub mod method;
 pub mod neighbors;
 pub mod network;
 pub mod optimizer;
+mod registry;
 pub mod report;
 pub mod rng;
 pub mod settings;

@@ -1,10 +1,10 @@
 //! Data sets that a program adds, by name.
 
 use std::path::Path;
-use std::sync::{PoisonError, RwLock};
 
 use super::{CHANNELS, Data, Dataset, MAX_CLASSES, MAX_SIDE, MIN_SIDE};
 use crate::error::{Error, Result};
+use crate::registry::{Registry, named};
 use crate::text::visible;
 
 /// A data set of a program's own, as experiments name it.
@@ -21,11 +21,11 @@ pub struct Kind {
 /// The names of those that every program has.
 pub const BUILT_IN: [&str; 4] = ["cifar10", "cifar100", "folder", "synthetic"];
 
-static ADDED: RwLock<Vec<&'static Kind>> = RwLock::new(vec![]);
+static ADDED: Registry<Kind> = Registry::new("data set", &[], "");
 
 /// All that were added.
 pub fn kinds() -> Vec<&'static Kind> {
-    ADDED.read().unwrap_or_else(PoisonError::into_inner).clone()
+    ADDED.all()
 }
 
 /// Adds a data set, for every experiment that is read from here on.
@@ -33,12 +33,7 @@ pub fn kinds() -> Vec<&'static Kind> {
 /// # Errors
 /// [`Error::Usage`] for a name that another data set has.
 pub fn register(kind: &'static Kind) -> Result<()> {
-    let mut added = ADDED.write().unwrap_or_else(PoisonError::into_inner);
-    if BUILT_IN.contains(&kind.name) || added.contains(&kind) {
-        return Err(Error::Usage(format!("there is a data set {} already", kind.name)));
-    }
-    added.push(kind);
-    Ok(())
+    ADDED.add(kind, &BUILT_IN)
 }
 
 /// Images of a part that an experiment takes, at least and at most.
@@ -90,19 +85,7 @@ impl Dataset {
     }
 }
 
-impl std::fmt::Debug for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str(self.name)
-    }
-}
-
-impl PartialEq for Kind {
-    fn eq(&self, other: &Kind) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for Kind {}
+named!(Kind);
 
 #[cfg(test)]
 mod tests {

@@ -1,13 +1,14 @@
 //! The methods by name: the built-in ones, and those that a program adds.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
-use serde::de::{DeserializeOwned, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Method, barlow_twins, byol, classify, pretext, probe, simclr, simsiam, vicreg};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::optimizer::{OptimizerName, Schedule};
+use crate::registry::{Registry, named};
 use crate::settings;
 pub use crate::settings::{Fault, Settings};
 
@@ -77,45 +78,39 @@ static KNN: Kind = Kind {
     learner: None,
 };
 
-/// In the order in which messages list them.
-static BUILT_IN: [&Kind; 10] = [
-    &classify::SUPERVISED,
-    &pretext::PRETEXT,
-    &simsiam::SIMSIAM,
-    &simclr::SIMCLR,
-    &byol::BYOL,
-    &barlow_twins::BARLOW_TWINS,
-    &vicreg::VICREG,
-    &classify::FINETUNE,
-    &probe::PROBE,
-    &KNN,
-];
+static METHODS: Registry<Kind> = Registry::new(
+    "method",
+    &[
+        &classify::SUPERVISED,
+        &pretext::PRETEXT,
+        &simsiam::SIMSIAM,
+        &simclr::SIMCLR,
+        &byol::BYOL,
+        &barlow_twins::BARLOW_TWINS,
+        &vicreg::VICREG,
+        &classify::FINETUNE,
+        &probe::PROBE,
+        &KNN,
+    ],
+    "",
+);
 
-/// A program's own.
-static ADDED: RwLock<Vec<&'static Kind>> = RwLock::new(vec![]);
-
-/// All methods.
+/// All methods, the built-in ones first.
 pub fn kinds() -> Vec<&'static Kind> {
-    let added = ADDED.read().unwrap_or_else(PoisonError::into_inner);
-    BUILT_IN.iter().chain(&*added).copied().collect()
+    METHODS.all()
 }
 
 /// The method called `name`.
 pub fn find(name: &str) -> Option<&'static Kind> {
-    kinds().into_iter().find(|kind| kind.name == name)
+    METHODS.find(name)
 }
 
 /// Adds a method, for every experiment that is read from here on.
 ///
 /// # Errors
-/// [`Error::Usage`] for a name that another method has.
+/// [`Error::Usage`](crate::Error::Usage) for a name that another method has.
 pub fn register(kind: &'static Kind) -> Result<()> {
-    let mut added = ADDED.write().unwrap_or_else(PoisonError::into_inner);
-    if BUILT_IN.iter().chain(&*added).any(|other| other.name == kind.name) {
-        return Err(Error::Usage(format!("there is a method {} already", kind.name)));
-    }
-    added.push(kind);
-    Ok(())
+    METHODS.add(kind, &[])
 }
 
 impl Defaults {
@@ -146,43 +141,10 @@ impl Kind {
     }
 }
 
-impl std::fmt::Debug for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str(self.name)
-    }
-}
-
-impl PartialEq for Kind {
-    fn eq(&self, other: &Kind) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Serialize for Kind {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name)
-    }
-}
+named!(Kind);
 
 impl<'de> Deserialize<'de> for &'static Kind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<&'static Kind, D::Error> {
-        deserializer.deserialize_str(ByName)
-    }
-}
-
-struct ByName;
-
-impl Visitor<'_> for ByName {
-    type Value = &'static Kind;
-
-    fn expecting(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
-        formatter.write_str("the name of a method")
-    }
-
-    fn visit_str<E: serde::de::Error>(self, name: &str) -> std::result::Result<&'static Kind, E> {
-        find(name).ok_or_else(|| {
-            let known: Vec<String> = kinds().iter().map(|kind| format!("`{}`", kind.name)).collect();
-            E::custom(format!("unknown method `{name}`: this program has {}", known.join(", ")))
-        })
+        deserializer.deserialize_str(&METHODS)
     }
 }

@@ -1,14 +1,14 @@
 //! Backbones by name: the built-in ones, and those that a program adds.
 
 use std::fmt::Debug;
-use std::sync::{PoisonError, RwLock};
 
 use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::backbone::{Step, plain, resnet};
 use super::layer::Layers;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::registry::{Registry, named};
 use crate::settings;
 pub use crate::settings::{Fault, Settings};
 
@@ -44,31 +44,26 @@ pub fn read<T: Backbone + Serialize + DeserializeOwned + 'static>(settings: Sett
     Ok((Box::new(backbone), complete))
 }
 
-static BUILT_IN: [&BackboneKind; 2] = [
-    &BackboneKind { name: "plain", keys: &["layers"], read: read::<Plain> },
-    &BackboneKind { name: "resnet", keys: &["depth", "width"], read: read::<Resnet> },
-];
-
-/// A program's own.
-static ADDED: RwLock<Vec<&'static BackboneKind>> = RwLock::new(vec![]);
+static BACKBONES: Registry<BackboneKind> = Registry::new(
+    "backbone",
+    &[
+        &BackboneKind { name: "plain", keys: &["layers"], read: read::<Plain> },
+        &BackboneKind { name: "resnet", keys: &["depth", "width"], read: read::<Resnet> },
+    ],
+    "; the study's is there without one",
+);
 
 /// All backbones but the study's, which is there where none is named.
 pub fn kinds() -> Vec<&'static BackboneKind> {
-    let added = ADDED.read().unwrap_or_else(PoisonError::into_inner);
-    BUILT_IN.iter().chain(&*added).copied().collect()
+    BACKBONES.all()
 }
 
 /// Adds a backbone, for every experiment that is read from here on.
 ///
 /// # Errors
-/// [`Error::Usage`] for a name that another backbone has.
+/// [`Error::Usage`](crate::Error::Usage) for a name that another backbone has.
 pub fn register(kind: &'static BackboneKind) -> Result<()> {
-    let mut added = ADDED.write().unwrap_or_else(PoisonError::into_inner);
-    if BUILT_IN.iter().chain(&*added).any(|other| other.name == kind.name) {
-        return Err(Error::Usage(format!("there is a backbone {} already", kind.name)));
-    }
-    added.push(kind);
-    Ok(())
+    BACKBONES.add(kind, &[])
 }
 
 /// The most channels of a convolution.
@@ -170,46 +165,10 @@ impl Backbone for Resnet {
     }
 }
 
-impl Debug for BackboneKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str(self.name)
-    }
-}
-
-impl PartialEq for BackboneKind {
-    fn eq(&self, other: &BackboneKind) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Serialize for BackboneKind {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name)
-    }
-}
+named!(BackboneKind);
 
 impl<'de> Deserialize<'de> for &'static BackboneKind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<&'static BackboneKind, D::Error> {
-        struct ByName;
-
-        impl Visitor<'_> for ByName {
-            type Value = &'static BackboneKind;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-                f.write_str("the name of a backbone")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, name: &str) -> std::result::Result<&'static BackboneKind, E> {
-                kinds().into_iter().find(|kind| kind.name == name).ok_or_else(|| {
-                    let known: Vec<String> = kinds().iter().map(|kind| format!("`{}`", kind.name)).collect();
-                    let has = known.join(", ");
-                    E::custom(format!(
-                        "unknown backbone `{name}`: this program has {has}; the study's is there without one"
-                    ))
-                })
-            }
-        }
-
-        deserializer.deserialize_str(ByName)
+        deserializer.deserialize_str(&BACKBONES)
     }
 }

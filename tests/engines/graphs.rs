@@ -149,20 +149,7 @@ fn any_number_of_threads_trains_a_residual_network_to_the_same_weights() {
     let network = network(20, backbone::resnet(2, 9));
     let (images, labels) = (noise(19 * network.input_len(), 3), labels(19, 5));
     let task = Task::of_head(&"head", &images, &labels);
-    let train = |threads: usize| -> String {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| {
-            let mut model = open_cpu(network.clone(), Weights::init(&network, 2), SGD);
-            for _ in 0..4 {
-                task.step(&mut *model, KEY, 0.01.into(), &mut Default::default()).unwrap();
-            }
-            model.weights().unwrap().sha256()
-        })
-    };
-    let one = train(1);
-    for threads in [2, 3, 8] {
-        assert_eq!(train(threads), one, "{threads} threads");
-    }
+    same_on_any_number_of_threads(|| vec![trained(&network, &task, SGD)]);
 }
 
 /// A frozen first layer gets no gradient, and the rest the same as behind one that learns.

@@ -308,28 +308,31 @@ fn any_number_of_threads_gives_the_same_weights() {
     let widths = Widths { channels: [5, 6, 7], hidden: 33, projector: 40, predictor: 9, ..Widths::default() };
     let views = [noise(19 * IMAGE, 3), noise(19 * IMAGE, 4)];
     let labels = labels(19, 10);
-    let train = |threads: usize| -> [String; 2] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| {
-            let supervised = Task::of_head(&"classification_head", &views[0], &labels);
-            let simsiam = Task::Siamese { views: [&views[0], &views[1]], predictor: true, stop_gradient: true };
-            let runs = [
-                (Network::supervised(&widths), supervised, Rule::Adam),
-                (fewlabel::method::simsiam::network(&widths), simsiam, SGD),
-            ];
-            runs.map(|(network, task, rule)| {
-                let weights = Weights::init(&network, 2);
-                let mut model = open_cpu(network, weights, rule);
-                (0..4).for_each(|_| {
-                    task.step(&mut *model, KEY, 0.01.into(), &mut Default::default()).unwrap();
-                });
-                model.weights().unwrap().sha256()
-            })
-        })
-    };
-    let one = train(1);
+    same_on_any_number_of_threads(|| {
+        let supervised = Task::of_head(&"classification_head", &views[0], &labels);
+        let simsiam = Task::Siamese { views: [&views[0], &views[1]], predictor: true, stop_gradient: true };
+        vec![
+            trained(&Network::supervised(&widths), &supervised, Rule::Adam),
+            trained(&fewlabel::method::simsiam::network(&widths), &simsiam, SGD),
+        ]
+    });
+}
+
+/// SHA-256 of the weights after four steps of the CPU engine.
+fn trained(network: &Network, task: &Task, rule: Rule) -> String {
+    let mut model = open_cpu(network.clone(), Weights::init(network, 2), rule);
+    for _ in 0..4 {
+        task.step(&mut *model, KEY, 0.01.into(), &mut Default::default()).unwrap();
+    }
+    model.weights().unwrap().sha256()
+}
+
+/// `train` gives the same on 1, 2, 3 and 8 threads.
+fn same_on_any_number_of_threads(train: impl Fn() -> Vec<String> + Sync) {
+    let on = |threads: usize| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(&train);
+    let one = on(1);
     for threads in [2, 3, 8] {
-        assert_eq!(train(threads), one, "{threads} threads");
+        assert_eq!(on(threads), one, "{threads} threads");
     }
 }
 

@@ -41,6 +41,13 @@ fn sets(side: usize, images: usize) -> impl ExactSizeIterator<Item = Range<usize
     (0..all).step_by(set).map(move |first| first..all.min(first + set))
 }
 
+/// V and M of so many tiles, and the values of one of the matrices of each.
+fn split(memory: &mut [f32], tiles: usize, from: usize, width: usize) -> ([&mut [f32]; 2], [usize; 2]) {
+    let lens = [from, width].map(|channels| matrix_len(tiles, channels));
+    let (v, rest) = memory.split_at_mut(PLACES * lens[0]);
+    ([v, &mut rest[..PLACES * lens[1]]], lens)
+}
+
 pub fn convolve(kernels: &Kernels, x: &[f32], y: &mut [f32], memory: &mut [f32], ahead: &[f32]) {
     let Sizes { inputs, outputs, side, .. } = kernels.sizes;
     let (from, width) = (padded(inputs), padded(outputs));
@@ -49,9 +56,7 @@ pub fn convolve(kernels: &Kernels, x: &[f32], y: &mut [f32], memory: &mut [f32],
     let count = sets.len() * PLACES;
     for (set, of) in sets.enumerate() {
         let tiles = images * of.len();
-        let (v_len, m_len) = (matrix_len(tiles, from), matrix_len(tiles, width));
-        let (v, memory) = memory.split_at_mut(PLACES * v_len);
-        let m = &mut memory[..PLACES * m_len];
+        let ([v, m], [v_len, m_len]) = split(memory, tiles, from, width);
         for (i, x) in x.chunks_exact(kernels.x_len()).enumerate() {
             winograd::transform_input(x, side, from, v, tiles, of.clone(), i * of.len());
         }
@@ -80,9 +85,7 @@ pub fn backward(kernels: &Kernels, x: &[f32], g: &[f32], to: Gradients, memory: 
     let count = sets.len() * PLACES;
     for (set, of) in sets.enumerate() {
         let tiles = images * of.len();
-        let (v_len, m_len) = (matrix_len(tiles, from), matrix_len(tiles, width));
-        let (v, memory) = memory.split_at_mut(PLACES * v_len);
-        let m = &mut memory[..PLACES * m_len];
+        let ([v, m], [v_len, m_len]) = split(memory, tiles, from, width);
         for (i, (x, g)) in x.chunks_exact(x_len).zip(g.chunks_exact(y_len)).enumerate() {
             winograd::transform_input(x, side, from, v, tiles, of.clone(), i * of.len());
             winograd::transform_gradient(g, side, width, m, tiles, of.clone(), i * of.len());
