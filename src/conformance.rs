@@ -20,6 +20,7 @@ use crate::train::{Examples, Observer, Progress, Recipe, Trained, train};
 /// Checks, on a tiny network and drawn images, a method as the keys of a stage give it:
 /// - its gradient is that of its loss, by central differences and on both engines, where what it calls a constant is one;
 /// - its draws depend on seed, epoch and image, not on the order of a batch;
+/// - without [`uses_labels`](crate::method::Kind::uses_labels) it takes the same step whatever the labels are;
 /// - another seed gives other weights;
 /// - 1, 2, 3 and 8 threads give the same bits;
 /// - stopped after any step and resumed from its checkpoint, it comes to the same bits.
@@ -33,6 +34,7 @@ pub fn check(stage: &str) {
     let stage = Stage::new(stage, 0);
     stage.check_gradients();
     stage.check_draws();
+    stage.check_labels();
     let whole = stage.train(1, Progress::start(stage.start()), &mut ());
     let other = Stage::new(&stage.yaml, 1);
     let elsewhere = other.train(1, Progress::start(other.start()), &mut ());
@@ -60,6 +62,7 @@ const BATCH: usize = 12;
 
 struct Stage {
     yaml: String,
+    uses_labels: bool,
     recipe: Recipe,
     data: Data,
     examples: Examples,
@@ -83,7 +86,7 @@ impl Stage {
         let (stage, data) = (&experiment.stages[0], synthetic(40, 10, seed));
         let recipe = experiment.recipe(stage).unwrap_or_else(|| panic!("{keys}: a method that trains nothing"));
         let examples = experiment.examples(stage, &data).unwrap_or_else(|error| panic!("{error}"));
-        Stage { yaml: keys.to_owned(), recipe, data, examples }
+        Stage { yaml: keys.to_owned(), uses_labels: stage.method.uses_labels, recipe, data, examples }
     }
 
     fn start(&self) -> Weights {
@@ -123,6 +126,25 @@ impl Stage {
             engine.keep_average(statistics, &state).expect("an average");
         }
         engine
+    }
+
+    fn check_labels(&self) {
+        if self.uses_labels {
+            return;
+        }
+        let mut others = self.data.clone();
+        others.train.labels.iter_mut().for_each(|label| *label = (*label + 1) % 10);
+        let others = Stage {
+            data: others,
+            yaml: self.yaml.clone(),
+            recipe: self.recipe.clone(),
+            examples: self.examples.clone(),
+            ..*self
+        };
+        let (weights, indices) = (self.start(), &self.examples.train[..BATCH]);
+        let [seen, other] = [self, &others].map(|stage| stage.look(&weights, 0, indices, 0, None));
+        let same = seen.inputs == other.inputs && seen.loss == other.loss && seen.gradients == other.gradients;
+        assert!(same, "{}: it does not use labels, and other labels give another step", self.yaml);
     }
 
     fn check_gradients(&self) {

@@ -97,7 +97,7 @@ pub fn check_experiment(manifest: &Manifest, experiment: &Experiment) -> Result<
 /// [`Error::Usage`] if a stage has a single seed's test accuracy.
 pub fn check_seeds(expected: &Manifest) -> Result<()> {
     let tested = |stage: &Stage| results(expected, &stage.name).iter().filter(|(_, r)| r.top1().is_some()).count();
-    match expected.experiment.stages.iter().filter(|stage| stage.method.classifies()).find(|s| tested(s) == 1) {
+    match expected.experiment.stages.iter().filter(|stage| stage.classifies()).find(|s| tested(s) == 1) {
         None => Ok(()),
         Some(stage) => Err(Error::Usage(format!(
             "--within: the manifest has one seed of {}, and the spread over seeds takes at least two; leave --within out to \
@@ -112,7 +112,7 @@ fn equivalent(expected: &Manifest, found: &Manifest, points: f64) -> Result<Stri
     let mut lines = Vec::new();
     let mut all = true;
     let margin = if points == 1.0 { "1 point".to_owned() } else { format!("{points} points") };
-    for stage in expected.experiment.stages.iter().filter(|stage| stage.method.classifies()) {
+    for stage in expected.experiment.stages.iter().filter(|stage| stage.classifies()) {
         let [a, b] = [expected, found].map(|manifest| -> Vec<f64> {
             results(manifest, &stage.name).iter().filter_map(|(_, result)| result.top1()).collect()
         });

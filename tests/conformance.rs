@@ -54,7 +54,7 @@ fn vicreg_conforms() {
     check("method: vicreg");
 }
 
-/// Predicts a coin that `broken` tosses wrongly: by the number of calls, or by the image's place in its batch.
+/// Predicts a coin that `broken` tosses wrongly: by the number of calls, or by the image's label.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Coin {
     #[serde(default)]
@@ -92,7 +92,11 @@ impl Method for Coin {
         made([CLASSIFICATION_HEAD], move |from, index, draw: Draw, out| {
             from.input(index, out);
             let calls = CALLS.fetch_add(1, Ordering::Relaxed);
-            let index = if broken == "calls" { calls } else { index };
+            let index = match &*broken {
+                "calls" => calls,
+                "label" => from.label(index).into(),
+                _ => index,
+            };
             let noise = Stream::own(draw.seed, 9, draw.epoch, index).normal();
             out.iter_mut().for_each(|x| *x += 0.1 * noise);
             [u16::from(noise > 0.0)]
@@ -111,6 +115,8 @@ fn a_method_with_a_fault_is_found_out() {
     };
     let found = message("method: coin, broken: calls");
     assert!(found.contains("is not the derivative") || found.contains("depends on its place"), "{found}");
+    let found = message("method: coin, broken: label");
+    assert!(found.ends_with("it does not use labels, and other labels give another step"), "{found}");
     assert!(message("method: knn, from: random").contains("`epochs` is only for a method that trains"));
     assert!(message("method: coyn").contains("did you mean `coin`?"));
 }

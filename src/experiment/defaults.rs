@@ -130,7 +130,7 @@ impl Experiment {
             return Err(Conflict::new(&["claims", &claim.better], message));
         }
         for name in self.claims.iter().flat_map(|claim| [&claim.better, &claim.than]) {
-            let known: Vec<&str> = self.stages.iter().filter(|s| s.method.classifies()).map(|s| &*s.name).collect();
+            let known: Vec<&str> = self.stages.iter().filter(|s| s.classifies()).map(|s| &*s.name).collect();
             if !known.contains(&&**name) {
                 let message = match self.stages.iter().any(|stage| stage.name == *name) {
                     true => format!("claims: {name} is not a stage that classifies the test images"),
@@ -188,6 +188,11 @@ impl Stage {
     fn check(&self, images: usize) -> Result<(), Conflict> {
         let fail = |key: Option<&str>, message: String| Err(Conflict::of_stage(&self.name, key, message));
         let Kind { transfers, uses_labels, ref learner, .. } = *self.method;
+        let classifies = self.classifies();
+        if classifies && !uses_labels {
+            let message = format!("{} has a head for the data's labels, and does not use labels", self.method.name);
+            return fail(Some("method"), message);
+        }
         if transfers && self.from.is_none() {
             return fail(None, "needs `from`, the stage whose weights it starts from".to_owned());
         }
@@ -202,7 +207,8 @@ impl Stage {
             ("schedule", self.schedule.is_some() && !trains, "a method that trains".to_owned()),
             ("warmup", self.warmup.is_some() && !trains, "a method that trains".to_owned()),
             ("average", self.average.is_some() && !trains, "a method that trains".to_owned()),
-            ("knn_every", self.knn_every.is_some() && uses_labels, methods(|kind| !kind.uses_labels)),
+            ("knn_every", self.knn_every.is_some() && classifies, "a method that does not classify".to_owned()),
+            ("claim", self.claim.is_some() && !classifies, "a method that classifies".to_owned()),
             ("momentum", self.momentum.is_some() && !sgd, "optimizer: sgd".to_owned()),
             ("weight_decay", self.weight_decay.is_some() && !sgd, "optimizer: sgd".to_owned()),
             ("nesterov", self.nesterov.is_some() && !sgd, "optimizer: sgd".to_owned()),

@@ -180,6 +180,14 @@ impl Experiment {
         self.images(self.count(stage))
     }
 
+    /// The largest [`Experiment::label_count`] of the stage and those before it that its weights come from and that use labels: how
+    /// many labels its accuracy takes.
+    pub fn labels_behind(&self, stage: &Stage) -> usize {
+        let before = std::iter::successors(self.source(stage), |stage| self.source(stage));
+        let before = before.filter(|stage| stage.method.uses_labels).map(|stage| self.label_count(stage));
+        before.fold(self.label_count(stage), usize::max)
+    }
+
     /// How many training images `count` is.
     pub(crate) fn images(&self, count: Count) -> usize {
         match count {

@@ -30,7 +30,7 @@ impl Manifest {
             is_chance(top1, n, chance).then(|| format!("{value} of {n} images, {of} {level:.1} %"))
         };
         let test = self.experiment.dataset.test.map_or(0, |images| images.0);
-        if stage.method.classifies() {
+        if stage.classifies() {
             let Some((_, share)) = self.largest_class() else {
                 let chance = 1.0 / self.experiment.dataset.class_count() as f64;
                 return guessing("test_top1", result.top1()?, test, chance, "chance is");
@@ -78,7 +78,7 @@ impl Manifest {
             (weak > 0).then(|| format!("{}{seeds}", stage.name))
         };
         let (classifiers, sources): (Vec<&Stage>, Vec<&Stage>) =
-            self.experiment.stages.iter().partition(|stage| stage.method.classifies());
+            self.experiment.stages.iter().partition(|stage| stage.classifies());
         let note = |stages: Vec<&Stage>, end: &str| {
             let names: Vec<String> = stages.into_iter().filter_map(named).collect();
             (!names.is_empty()).then(|| format!("hardly learnt: {}{end}", names.join(", ")))

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{BatchSize, Count, Decay, Epochs, Experiment, Name, OptimizerName, Percent, Rate, Share};
 use crate::evaluate::Knn;
-use crate::method::{self, Kind, Method, Settings};
+use crate::method::{self, Head, Kind, Method, Settings};
 use crate::network::Network;
 use crate::optimizer::{Decayed, Rule, Schedule};
 use crate::train::{Monitor, Recipe, Test};
@@ -64,7 +64,7 @@ pub struct Stage {
     /// The method's own keys.
     #[serde(flatten)]
     pub settings: Settings,
-    /// Of a method without labels: epochs between two measurements of the backbone's kNN accuracy; the last epoch has one
+    /// Of a method that does not classify: epochs between two measurements of the backbone's kNN accuracy; the last epoch has one
     /// too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub knn_every: Option<Epochs>,
@@ -254,6 +254,15 @@ impl Stage {
         let learner = self.method.learner.as_ref()?;
         let (method, _) = (learner.read)(self.settings.clone()).expect("checked when the stage was read");
         Some(method)
+    }
+
+    /// Whether it ends in an accuracy on the test images: nearest neighbours classify, or a head that is trained on the data's labels.
+    /// All others only train a backbone.
+    ///
+    /// # Panics
+    /// As [`Stage::learner`].
+    pub fn classifies(&self) -> bool {
+        self.learner().is_none_or(|method| method.heads().iter().any(Head::is_of_data))
     }
 
     /// The update rule.

@@ -60,7 +60,7 @@ pub fn rows(manifest: &Manifest) -> Vec<Row> {
             time_with_sources: builds_on.then(|| time(manifest, stage, true)),
         })
     };
-    experiment.stages.iter().filter(|stage| stage.method.classifies()).filter_map(row).collect()
+    experiment.stages.iter().filter(|stage| stage.classifies()).filter_map(row).collect()
 }
 
 impl Row {
@@ -153,7 +153,7 @@ fn constant_answer(manifest: &Manifest, rows: &[Row]) -> Vec<String> {
 /// What stands for a table without rows, a line each.
 pub(crate) fn untested(manifest: &Manifest) -> Vec<String> {
     let stages = &manifest.experiment.stages;
-    if stages.iter().any(|stage| stage.method.classifies()) {
+    if stages.iter().any(|stage| stage.classifies()) {
         return vec!["no stage has been tested on the test images yet".to_owned()];
     }
     let last = stages.last().map_or(RANDOM, |stage| &*stage.name);
@@ -226,7 +226,7 @@ pub fn csv(manifests: &[(&str, &Manifest)]) -> String {
                 let (peak, last) = (of(result.peak.as_ref()), of(Some(&result.last)));
                 let chosen = of(result.chosen.as_ref());
                 let labels = match stage.method.uses_labels {
-                    true => manifest.experiment.label_count(stage).to_string(),
+                    true => manifest.experiment.labels_behind(stage).to_string(),
                     false => String::new(),
                 };
                 let method = stage.method.name;

@@ -122,6 +122,13 @@ pub struct Head {
     pub classes: Option<usize>,
 }
 
+impl Head {
+    /// Whether it predicts the data's labels: its accuracy is that of the stage.
+    pub fn is_of_data(&self) -> bool {
+        self.prefix.is_empty()
+    }
+}
+
 /// The examples of one step, in memory that is reused from step to step.
 pub trait Batch: Send {
     /// Draws the examples `indices`. Random values are keyed by `draw`, and by the image's index or its place in the batch.

@@ -20,9 +20,13 @@ pub struct Kind {
     pub title: &'static str,
     /// What it does, in a line.
     pub about: &'static str,
-    /// Whether it takes the labelled images only, and ends in an accuracy on the test images.
+    /// Whether it trains on the labelled images alone, and a stage may have its own number of them (`labels`). Otherwise it trains
+    /// on all images, and must not look at [`Source::label`](super::Source::label): most of them have no label to go by. Whether it
+    /// also classifies is another matter: its heads say so ([`Head`](super::Head)).
     pub uses_labels: bool,
-    /// Whether it starts from another stage's weights, which the stage then names as `from`.
+    /// Whether it starts from another stage's weights: a stage must then name that stage, or `random`, as `from`, and takes over its
+    /// blocks of the same names and shapes, [`BACKBONE`](crate::network::BACKBONE) above all. Otherwise it starts from random
+    /// weights, and `from` is an error.
     pub transfers: bool,
     /// None: nothing is trained, the labelled images' nearest neighbours classify.
     pub learner: Option<Learner>,
@@ -130,11 +134,6 @@ impl Defaults {
 pub(super) const SGD_LR: f64 = 0.05;
 
 impl Kind {
-    /// Whether it ends in an accuracy on the test images' classes.
-    pub fn classifies(&self) -> bool {
-        self.uses_labels
-    }
-
     /// Its own keys of a stage.
     pub fn keys(&self) -> &'static [&'static str] {
         self.learner.as_ref().map_or(&[], |learner| learner.keys)

@@ -11,7 +11,7 @@ use crate::train::Record;
 pub fn figures(runs: &[Run]) -> Vec<Figure> {
     let mut figures = classification(runs);
     figures.extend(tasks(runs));
-    figures.extend(without_labels(runs));
+    figures.extend(losses(runs));
     figures
 }
 
@@ -76,9 +76,9 @@ fn judges(entries: &[RunStage]) -> String {
     }
 }
 
-/// A caption's note on pre-training's validation images.
+/// A caption's note on the validation images of methods that train on all images.
 fn seen(entries: &[RunStage]) -> &'static str {
-    match entries.iter().any(RunStage::validates) {
+    match entries.iter().any(|entry| entry.validates() && !entry.stage.method.uses_labels) {
         true => " Pre-training also sees the validation images, without their labels.",
         false => "",
     }
@@ -104,13 +104,13 @@ fn lines(id: &str, title: &str, caption: &str, y: Axis, series: Vec<Series>) -> 
 
 /// The stages that learn to classify.
 fn classifiers(runs: &[Run]) -> Vec<RunStage<'_>> {
-    stages(runs, |stage| stage.method.classifies() && stage.method.learner.is_some())
+    stages(runs, |stage| stage.classifies() && stage.method.learner.is_some())
 }
 
 /// Accuracy and loss of the stages that classify: a figure of each for every number of labels.
 fn classification(runs: &[Run]) -> Vec<Figure> {
     let all = classifiers(runs);
-    let labels = |entry: &RunStage| entry.run.manifest.experiment.label_count(entry.stage);
+    let labels = |entry: &RunStage| entry.run.manifest.experiment.labels_behind(entry.stage);
     let mut counts: Vec<usize> = all.iter().map(labels).collect();
     counts.sort_unstable();
     counts.dedup();
@@ -171,14 +171,13 @@ fn largest_class(entries: &[RunStage]) -> Option<(f64, String)> {
     entries.iter().all(|entry| share(entry) == Some(first)).then_some(level)
 }
 
-/// The stages of each method that learns without labels.
+/// The stages of each method that do not classify.
 fn pre_trainings(runs: &[Run]) -> impl Iterator<Item = (&'static Kind, &'static Learner, Vec<RunStage<'_>>)> {
-    let without_labels = method::kinds().into_iter().filter(|kind| !kind.uses_labels);
     let of_kind = move |kind: &'static Kind| {
-        let of = stages(runs, |stage| stage.method == kind);
+        let of = stages(runs, |stage| stage.method == kind && !stage.classifies());
         Some((kind, kind.learner.as_ref()?, of)).filter(|(_, _, of)| !of.is_empty())
     };
-    without_labels.filter_map(of_kind)
+    method::kinds().into_iter().filter_map(of_kind)
 }
 
 /// Accuracy of the tasks that a method sets itself: a figure for each method that has any.
@@ -221,7 +220,7 @@ fn listed(all: &[String]) -> String {
 }
 
 /// Losses of methods whose loss is all that they minimise, the spread of their outputs, and kNN accuracies.
-fn without_labels(runs: &[Run]) -> Vec<Figure> {
+fn losses(runs: &[Run]) -> Vec<Figure> {
     let mut figures = vec![];
     for (kind, learner, all) in pre_trainings(runs) {
         if all.first().and_then(|entry| entry.stage.learner()).is_none_or(|method| !method.heads().is_empty()) {

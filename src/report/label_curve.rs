@@ -17,10 +17,10 @@ pub fn figure(runs: &[Run]) -> Option<Figure> {
                 let top1: Vec<f64> =
                     results(&run.manifest, &stage.name).iter().filter_map(|(_, result)| result.top1()).collect();
                 let estimate = Estimate::of(&top1).filter(|top1| top1.mean.is_finite());
-                points.extend(estimate.map(|top1| (experiment.label_count(stage) as f64, top1)));
+                points.extend(estimate.map(|top1| (experiment.labels_behind(stage) as f64, top1)));
             }
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
-            if points.len() < 2 {
+            if points.first().map(|first| first.0) == points.last().map(|last| last.0) {
                 continue;
             }
             let name = common_name(&kind);
@@ -57,7 +57,7 @@ fn half_width(top1: &Estimate) -> Option<f64> {
 /// The stages that classify, grouped: those of a group differ in their number of labels alone.
 fn kinds(experiment: &Experiment) -> Vec<Vec<&Stage>> {
     let mut kinds: Vec<Vec<&Stage>> = vec![];
-    for stage in experiment.stages.iter().filter(|stage| stage.method.classifies()) {
+    for stage in experiment.stages.iter().filter(|stage| stage.classifies()) {
         let but_labels = |other: &Stage| Stage {
             name: stage.name.clone(),
             labels: stage.labels,

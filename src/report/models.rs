@@ -122,7 +122,7 @@ pub fn backbones(run: &Run, data: Option<&Data>, say: &mut dyn FnMut(&str)) -> R
     let seed = experiment.seed.0;
     let untrained = Weights::init(&network, seed);
     let mut backbones = vec![(RANDOM.to_owned(), untrained.clone())];
-    for stage in experiment.stages.iter().filter(|stage| !stage.method.classifies()) {
+    for stage in experiment.stages.iter().filter(|stage| !stage.classifies()) {
         if let Some(trained) = run.weights(stage)? {
             let mut weights = untrained.clone();
             weights.transfer(&trained);

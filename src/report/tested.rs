@@ -39,11 +39,11 @@ pub fn test(run: &Run, data: &Data) -> Result<Vec<Tested>> {
         return Err(contradiction(run, problem));
     }
     let mut all = vec![];
-    for stage in experiment.stages.iter().filter(|stage| stage.method.classifies()) {
+    for stage in experiment.stages.iter().filter(|stage| stage.classifies()) {
         let (Some((key, _)), Some(weights)) = (run.finished(stage), run.weights(stage)?) else { continue };
         let mut model = open_for_inference(&Device::Cpu, experiment.network(stage), weights)?;
         let method = stage.learner();
-        let head = method.as_ref().and_then(|method| method.heads().iter().find(|head| head.prefix.is_empty()));
+        let head = method.as_ref().and_then(|method| method.heads().iter().find(|head| head.is_of_data()));
         let (taken, loss) = match head {
             Some(head) => predictions(&mut *model, head.block, &data.test)?,
             None => {

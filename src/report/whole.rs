@@ -89,7 +89,7 @@ pub(super) fn undrawable(run: &Run, has_images: bool) -> Vec<String> {
     }
     let stages = run.manifest.experiment.stages.iter();
     let finished = stages.filter_map(|stage| Some((stage, run.finished(stage)?.1)));
-    let (classifiers, backbones): (Vec<_>, Vec<_>) = finished.partition(|(stage, _)| stage.method.classifies());
+    let (classifiers, backbones): (Vec<_>, Vec<_>) = finished.partition(|(stage, _)| stage.classifies());
     let backbones = backbones.iter().map(|(stage, has_weights)| (&*stage.name, *has_weights));
     for (name, has_weights) in std::iter::once((RANDOM, true)).chain(backbones) {
         for (figure, needs_images) in [("filters", false), ("neighbors", true), ("umap", true)] {

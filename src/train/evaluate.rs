@@ -131,7 +131,7 @@ impl Recipe {
             {
                 *correct += f64::from(evaluate::correct(logits, labels));
                 loss += evaluate::cross_entropy_sum(logits, labels);
-                if head.prefix.is_empty() {
+                if head.is_of_data() {
                     answers.extend(labels.iter().copied().zip(evaluate::hits(logits, labels)));
                 }
             }

@@ -124,7 +124,7 @@ fn weights_of_every_seed_and_the_chosen_epoch_are_looked_at() {
         .experiment
         .stages
         .iter()
-        .filter(|stage| stage.method.classifies())
+        .filter(|stage| stage.classifies())
         .map(|stage| format!("seed-7/{}", stage.name))
         .collect();
     let html = std::fs::read_to_string(write(&out).unwrap()).unwrap();
