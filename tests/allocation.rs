@@ -97,7 +97,8 @@ fn a_steady_training_loop_allocates_nothing() {
                  {name: c, method: simsiam, epochs: 1, batch: 8}, {name: d, method: simclr, epochs: 1, batch: 8},
                  {name: e, method: barlow_twins, epochs: 1, batch: 8}, {name: f, method: vicreg, epochs: 1, batch: 8},
                  {name: g, method: byol, epochs: 1, batch: 8, nesterov: true},
-                 {name: h, method: supervised, epochs: 1, batch: 8, average: 0.9}]}";
+                 {name: h, method: supervised, epochs: 1, batch: 8, average: 0.9},
+                 {name: i, method: supcon, epochs: 1, batch: 8}]}";
     let experiment = Experiment::parse("t.yaml".as_ref(), yaml).unwrap();
     let data = synthetic(1600, 10, 0);
     for stage in &experiment.stages {

@@ -54,6 +54,11 @@ fn vicreg_conforms() {
     check("method: vicreg");
 }
 
+#[test]
+fn supcon_conforms() {
+    check("method: supcon, embedding: 11");
+}
+
 /// Predicts a coin that `broken` tosses wrongly: by the number of calls, or by the image's label.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Coin {

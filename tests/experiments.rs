@@ -16,8 +16,8 @@ fn one_of(values: &[Value]) -> BoxedStrategy<Value> {
     proptest::sample::select(values.to_vec()).boxed()
 }
 
-/// The methods that take no labels: all but the first compare views.
-const WITHOUT_LABELS: [&str; 6] = ["pretext", "simsiam", "simclr", "byol", "barlow_twins", "vicreg"];
+/// The methods that do not classify: all but the first compare views, and the last one alone uses labels.
+const PRE_TRAINING: [&str; 7] = ["pretext", "simsiam", "simclr", "byol", "barlow_twins", "vicreg", "supcon"];
 
 /// Keys that a stage of the method may have beside its name and source.
 fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
@@ -42,11 +42,13 @@ fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
         keys.push(perhaps("nesterov", Just(json!(true))));
         keys.push(perhaps("decayed", Just(json!("weights"))));
     }
-    if WITHOUT_LABELS.contains(&method) {
+    if PRE_TRAINING.contains(&method) {
         keys.push(perhaps("knn_every", (1..9u32).prop_map(Value::from)));
     } else {
-        keys.push(perhaps("labels", one_of(&[json!(40), json!(60), json!("all")])));
         keys.push(perhaps("claim", one_of(&[json!([1, 2.5]), json!([60.25, 61])])));
+    }
+    if !PRE_TRAINING[..6].contains(&method) {
+        keys.push(perhaps("labels", one_of(&[json!(40), json!(60), json!("all")])));
     }
     if method == "simsiam" {
         keys.push(perhaps("stop_gradient", any::<bool>().prop_map(Value::from)));
@@ -54,7 +56,7 @@ fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
         let schedule = perhaps("predictor_schedule", one_of(&[json!("constant"), json!("cosine")]));
         keys.push(prop_oneof![schedule, perhaps("predictor", Just(json!(false)))].boxed());
     }
-    if method == "simclr" {
+    if ["simclr", "supcon"].contains(&method) {
         keys.push(perhaps("temperature", (1..64u32).prop_map(|i| json!(f64::from(i) / 64.0))));
         keys.push(perhaps("embedding", (2..200u32).prop_map(Value::from)));
     }
@@ -81,7 +83,7 @@ fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
         let mut stage: Map<String, Value> = keys.into_iter().flatten().collect();
         // That of methods on views is SGD unless another is given.
         let given = stage.get("optimizer").and_then(Value::as_str);
-        let on_views = WITHOUT_LABELS[1..].contains(&method);
+        let on_views = PRE_TRAINING[1..].contains(&method);
         if given.unwrap_or(if on_views { "sgd" } else { "adam" }) == "adam" {
             stage.retain(|key, _| !["momentum", "weight_decay", "nesterov", "decayed"].contains(&key.as_str()));
         }
@@ -136,7 +138,7 @@ fn experiment() -> impl Strategy<Value = Value> {
             }
             // Half of the labels of a class: some are left, whatever their number.
             let validation = if validates && choose == "stratified" { 0.5 } else { 0.0 };
-            let tested = |stage: &&Value| !WITHOUT_LABELS.contains(&stage["method"].as_str().unwrap());
+            let tested = |stage: &&Value| !PRE_TRAINING.contains(&stage["method"].as_str().unwrap());
             let claims: Vec<Value> = listed
                 .iter()
                 .skip(1)

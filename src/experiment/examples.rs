@@ -96,3 +96,27 @@ fn named(data: &Data, sizes: &[usize], left: &[usize]) -> Option<String> {
     let last = names.pop()?;
     Some(if names.is_empty() { last } else { format!("{} and {last}", names.join(", ")) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::synthetic;
+
+    /// Whether it classifies or not.
+    #[test]
+    fn what_uses_labels_trains_on_the_labelled_images_alone() {
+        let of = |method: &str| {
+            let yaml = format!(
+                "{{name: t, dataset: {{name: synthetic, train: 60, test: 10}}, labels: {{count: 30, choose: stratified, validation: 0.4}},
+                stages: [{{name: a, method: {method}, batch: 8}}]}}"
+            );
+            let experiment = Experiment::parse("t.yaml".as_ref(), &yaml).unwrap();
+            experiment.examples(&experiment.stages[0], &synthetic(60, 10, 0)).unwrap()
+        };
+        let Examples { train, labelled, validation } = of("supcon");
+        assert_eq!((train.len(), validation.len()), (20, 10));
+        assert!(train == labelled && validation.iter().all(|image| !train.contains(image)));
+        assert_eq!(of("supervised").train, train);
+        assert_eq!(of("simclr").train.len(), 60);
+    }
+}

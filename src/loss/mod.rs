@@ -8,6 +8,7 @@ pub mod cosine;
 pub mod cross_entropy;
 mod matrix;
 pub mod nt_xent;
+pub mod supcon;
 pub mod vicreg;
 
 pub use barlow_twins::{BarlowTwins, barlow_twins};
@@ -15,4 +16,5 @@ pub use consistency::consistency;
 pub use cosine::{COSINE_EPS, Cosines, negative_cosine};
 pub use cross_entropy::{cross_entropy, smoothed_cross_entropy, soft_cross_entropy};
 pub use nt_xent::{NtXent, nt_xent};
+pub use supcon::supcon;
 pub use vicreg::{VicReg, VicRegWeights, vicreg};

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::matrix::{Product, plain};
 
-/// The memory of [`nt_xent`], kept from call to call.
+/// The memory of [`nt_xent`] and [`supcon`](super::supcon()), kept from call to call.
 #[derive(Debug, Default)]
 pub struct NtXent {
     product: Product,
@@ -26,6 +26,19 @@ pub struct NtXent {
 /// # Panics
 /// If `n` is odd or not the number of rows.
 pub fn nt_xent(z: &[f32], n: usize, temperature: f64, memory: &mut NtXent, gradient: &mut Vec<f32>) -> f64 {
+    contrast(z, n, temperature, |i, j| i % (n / 2) == j % (n / 2), memory, gradient)
+}
+
+/// The mean over rows of the cross-entropy of telling the positives of each, other rows that each have the same share, from all other
+/// rows.
+pub(super) fn contrast(
+    z: &[f32],
+    n: usize,
+    temperature: f64,
+    is_positive: impl Fn(usize, usize) -> bool + Sync,
+    memory: &mut NtXent,
+    gradient: &mut Vec<f32>,
+) -> f64 {
     assert!(n.is_multiple_of(2) && n > 0 && z.len().is_multiple_of(n), "two views of the same examples");
     let width = z.len() / n;
     let NtXent { product, unit, norms, similarity, of_similarity, losses, of_unit } = memory;
@@ -39,14 +52,17 @@ pub fn nt_xent(z: &[f32], n: usize, temperature: f64, memory: &mut NtXent, gradi
     product.by_transposed(similarity, plain(unit, width), unit, [n, width, n]);
     losses.resize(n, 0.0);
     similarity.par_chunks_exact_mut(n).zip(&mut *losses).enumerate().for_each(|(i, (row, loss))| {
-        let other = (i + n / 2) % n;
-        let max = row.iter().enumerate().filter(|(j, _)| *j != i).fold(f32::NEG_INFINITY, |max, (_, s)| max.max(*s));
+        let others = || row.iter().enumerate().filter(|(j, _)| *j != i);
+        let max = others().fold(f32::NEG_INFINITY, |max, (_, s)| max.max(*s));
         let exp = |s: f32| libm::exp((f64::from(s) - f64::from(max)) / temperature);
-        let sum: f64 = row.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, s)| exp(*s)).sum();
-        *loss = libm::log(sum) + (f64::from(max) - f64::from(row[other])) / temperature;
+        let sum: f64 = others().map(|(_, s)| exp(*s)).sum();
+        let positives = || others().filter(|(j, _)| is_positive(i, *j));
+        let count = positives().count() as f64;
+        let below: f64 = positives().map(|(_, s)| f64::from(max) - f64::from(*s)).sum();
+        *loss = libm::log(sum) + below / count / temperature;
         for (j, s) in row.iter_mut().enumerate() {
-            let hot = f64::from(u8::from(j == other));
-            *s = if j == i { 0.0 } else { ((exp(*s) / sum - hot) / (n as f64 * temperature)) as f32 };
+            let share = if is_positive(i, j) { 1.0 / count } else { 0.0 };
+            *s = if j == i { 0.0 } else { ((exp(*s) / sum - share) / (n as f64 * temperature)) as f32 };
         }
     });
     of_similarity.resize(n * n, 0.0);

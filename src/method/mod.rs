@@ -13,6 +13,7 @@ mod registry;
 pub mod simclr;
 pub mod simsiam;
 mod source;
+pub mod supcon;
 pub mod vicreg;
 mod views;
 
@@ -29,8 +30,9 @@ pub use registry::{Complete, Defaults, Fault, Kind, Learner, Settings, find, kin
 pub use simclr::SimClr;
 pub use simsiam::SimSiam;
 pub use source::Source;
+pub use supcon::SupCon;
 pub use vicreg::VicReg;
-pub use views::{taught_views, two_views};
+pub use views::{labelled_views, taught_views, two_views};
 
 use crate::engine::{DropoutKey, Engine, Rates};
 use crate::error::Result;

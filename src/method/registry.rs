@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Method, barlow_twins, byol, classify, pretext, probe, simclr, simsiam, vicreg};
+use super::{Method, barlow_twins, byol, classify, pretext, probe, simclr, simsiam, supcon, vicreg};
 use crate::error::Result;
 use crate::optimizer::{OptimizerName, Schedule};
 use crate::registry::{Registry, named};
@@ -92,6 +92,7 @@ static METHODS: Registry<Kind> = Registry::new(
         &byol::BYOL,
         &barlow_twins::BARLOW_TWINS,
         &vicreg::VICREG,
+        &supcon::SUPCON,
         &classify::FINETUNE,
         &probe::PROBE,
         &KNN,

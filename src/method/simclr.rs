@@ -45,10 +45,7 @@ impl Default for SimClr {
 
 impl Method for SimClr {
     fn network(&self, widths: &Widths) -> Network {
-        // §4.2: two layers, ReLU between them.
-        let hidden = Layer::Linear { inputs: widths.features(), outputs: widths.projector };
-        let last = Layer::Linear { inputs: widths.projector, outputs: self.embedding };
-        Network::projected(widths, vec![hidden, Layer::Relu, last])
+        projector(widths, self.embedding)
     }
 
     fn batch(&self) -> Box<dyn Batch> {
@@ -63,11 +60,23 @@ impl Method for SimClr {
     }
 
     fn check(&self) -> Result<(), Fault> {
-        if !(1e-3..=100.0).contains(&self.temperature) {
-            let message = format!("temperature: {} is no number from 0.001 to 100", self.temperature);
-            return Err(Fault::new("temperature", message));
-        }
+        check_temperature(self.temperature)?;
         check_embedding(self.embedding)
+    }
+}
+
+/// `backbone` → `projector`: two linear layers, ReLU between them (§4.2).
+pub(super) fn projector(widths: &Widths, embedding: usize) -> Network {
+    let hidden = Layer::Linear { inputs: widths.features(), outputs: widths.projector };
+    let last = Layer::Linear { inputs: widths.projector, outputs: embedding };
+    Network::projected(widths, vec![hidden, Layer::Relu, last])
+}
+
+/// Whether a cross-entropy can have it.
+pub(super) fn check_temperature(temperature: f64) -> Result<(), Fault> {
+    match (1e-3..=100.0).contains(&temperature) {
+        true => Ok(()),
+        false => Err(Fault::new("temperature", format!("temperature: {temperature} is no number from 0.001 to 100"))),
     }
 }
 

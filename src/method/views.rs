@@ -7,9 +7,15 @@ use crate::error::Result;
 use crate::evaluate::output_std;
 use crate::rng::Purpose;
 
-/// A batch that is trained by `loss`, a function of `outputs` of both views: each a matrix with the first view's rows and then
-/// the second's, 2n of them. It gives the gradients of those that are no constants, and its last argument is 2n. Batch norm
-/// takes the views `together`, or each on its own. The one measure is [`super::OUTPUT_STD`], of the first view's first output.
+/// A batch of two views of each image: SimSiam's random crop, colours and flip ([`crate::augment::View`]), one draw for each
+/// view, epoch and image. Both go through the network in train mode, `together` in one batch for batch norm, or each in one of its
+/// own. The one measure is [`super::OUTPUT_STD`], of the first view's first output; the method must say that it
+/// [`compares_views`](super::Method::compares_views).
+///
+/// `loss` gives the loss of n images, and takes
+/// - the `outputs`, blocks of the network by name: of each a matrix [2n, width], row i of image i's first view, row n + i of its second;
+/// - the gradients, one for each output, of the same length once it is filled: one that stays empty makes its output a constant;
+/// - the number of rows, 2n.
 pub fn two_views(
     outputs: &'static [&'static str],
     together: bool,
@@ -19,35 +25,46 @@ pub fn two_views(
     batch(outputs, together, None, move |outputs, _, gradients, n| loss(outputs, gradients, n))
 }
 
-/// The same with a teacher ([`Method::has_teacher`](super::Method::has_teacher)), through which both views go as well, in train
-/// mode: `loss` gets its output `target`, a constant, after the others. After the step the teacher moves by `decay`
-/// ([`Rates::average`](crate::engine::Rates)).
+/// [`two_views`] for a method that uses labels: `loss` takes the outputs, the n images' labels, and the gradients.
+pub fn labelled_views(
+    outputs: &'static [&'static str],
+    together: bool,
+    loss: impl FnMut(&[Vec<f32>], &[u16], &mut [Vec<f32>]) -> f64 + Send + 'static,
+) -> Box<dyn Batch> {
+    let mut loss = loss;
+    batch(outputs, together, None, move |outputs, of, gradients, _| loss(outputs, of.labels, gradients))
+}
+
+/// [`two_views`] for a method with a teacher ([`Method::has_teacher`](super::Method::has_teacher)), each view in a batch of its own. The
+/// teacher is an average of the network: both views go through it as well, in train mode, and `loss` takes its output `target`,
+/// [2n, width] and a constant, after the network's own. After the step the average becomes d·average + (1 − d)·network with
+/// d = `decay` of the step ([`Rates::average`](crate::engine::Rates)).
 pub fn taught_views(
     outputs: &'static [&'static str],
     target: &'static str,
     decay: impl Fn(Step) -> f64 + Send + 'static,
     loss: impl FnMut(&[Vec<f32>], &[f32], &mut [Vec<f32>], usize) -> f64 + Send + 'static,
 ) -> Box<dyn Batch> {
-    let teacher = Teacher { target, decay: Box::new(decay), output: vec![] };
-    batch(outputs, false, Some(teacher), loss)
+    let (teacher, mut loss) = (Teacher { target, decay: Box::new(decay), output: vec![] }, loss);
+    batch(outputs, false, Some(teacher), move |outputs, of, gradients, n| loss(outputs, of.target, gradients, n))
+}
+
+/// What a loss may take beside the outputs.
+struct Constants<'a> {
+    /// The teacher's output; empty where there is none.
+    target: &'a [f32],
+    /// The images'.
+    labels: &'a [u16],
 }
 
 fn batch(
     outputs: &'static [&'static str],
     together: bool,
     teacher: Option<Teacher>,
-    loss: impl FnMut(&[Vec<f32>], &[f32], &mut [Vec<f32>], usize) -> f64 + Send + 'static,
+    loss: impl FnMut(&[Vec<f32>], Constants, &mut [Vec<f32>], usize) -> f64 + Send + 'static,
 ) -> Box<dyn Batch> {
-    Box::new(TwoViews {
-        outputs,
-        together,
-        teacher,
-        loss,
-        draw: Draw::default(),
-        images: vec![],
-        moments: vec![],
-        rows: 0,
-    })
+    let (draw, images, labels, moments) = Default::default();
+    Box::new(TwoViews { outputs, together, teacher, loss, draw, images, labels, moments })
 }
 
 struct TwoViews<L> {
@@ -58,9 +75,8 @@ struct TwoViews<L> {
     draw: Draw,
     /// Both views, one after the other.
     images: Vec<f32>,
+    labels: Vec<u16>,
     moments: Vec<[f64; 2]>,
-    /// Views in the batch.
-    rows: usize,
 }
 
 struct Teacher {
@@ -78,11 +94,12 @@ impl Teacher {
     }
 }
 
-impl<L: FnMut(&[Vec<f32>], &[f32], &mut [Vec<f32>], usize) -> f64 + Send> Batch for TwoViews<L> {
+impl<L: FnMut(&[Vec<f32>], Constants, &mut [Vec<f32>], usize) -> f64 + Send> Batch for TwoViews<L> {
     fn fill(&mut self, from: &Source, indices: &[u32], draw: Draw) {
         self.draw = draw;
-        self.rows = 2 * indices.len();
-        self.images.resize(self.rows * from.width(), 0.0);
+        self.labels.clear();
+        self.labels.extend(indices.iter().map(|&index| from.label(index)));
+        self.images.resize(2 * indices.len() * from.width(), 0.0);
         let views = self.images.split_at_mut(indices.len() * from.width());
         for (view, purpose) in [(views.0, Purpose::View1), (views.1, Purpose::View2)] {
             view_batch(from.images(), indices, draw.seed, purpose, draw.epoch, view);
@@ -90,8 +107,8 @@ impl<L: FnMut(&[Vec<f32>], &[f32], &mut [Vec<f32>], usize) -> f64 + Send> Batch 
     }
 
     fn step(&mut self, model: &mut dyn Engine, at: Step, sums: &mut [f64]) -> Result<f64> {
-        let TwoViews { outputs, together, teacher, loss, draw, images, moments, rows } = self;
-        let (rows, key, mut rates) = (*rows, draw.dropout(), at.rates);
+        let TwoViews { outputs, together, teacher, loss, draw, images, labels, moments } = self;
+        let (n, key, mut rates) = (labels.len(), draw.dropout(), at.rates);
         let (first, second) = images.split_at(images.len() / 2);
         let [both, each] = [&[Input::train(images, key)][..], &[Input::train(first, key), Input::train(second, key)]];
         let inputs = if *together { both } else { each };
@@ -105,8 +122,8 @@ impl<L: FnMut(&[Vec<f32>], &[f32], &mut [Vec<f32>], usize) -> f64 + Send> Batch 
         };
         let mut measured = |outputs: &[Vec<f32>], gradients: &mut [Vec<f32>]| {
             let z = &outputs[0];
-            sums[0] += output_std(&z[..z.len() / 2], rows / 2, moments) * (rows / 2) as f64;
-            Ok(loss(outputs, target, gradients, rows))
+            sums[0] += output_std(&z[..z.len() / 2], n, moments) * n as f64;
+            Ok(loss(outputs, Constants { target, labels }, gradients, 2 * n))
         };
         model.step(inputs, outputs, &mut measured, rates)
     }

@@ -314,6 +314,16 @@ stages:
             );
             assert_eq!(validation.contains(seen), id != "accuracy", "only pre-training learns from all images");
         }
+        let yaml = "
+name: t
+dataset: {name: cifar10}
+labels: {count: 5000, choose: stratified, validation: 0.1}
+stages: [{name: a, method: supcon, knn_every: 1}]";
+        let metrics = [("train_loss", 4.0), ("validation_knn_top1", 0.5)];
+        let of_labels = [run("t", yaml, &[("a", &metrics)])];
+        let ids: Vec<String> = figures(&of_labels).into_iter().map(|figure| figure.id).collect();
+        assert_eq!(ids, ["supcon-loss", "knn"], "no accuracy of its own");
+        assert!(!caption(&of_labels, "knn").contains(seen), "it trains on the labelled images alone");
         let mixed = caption(&runs, "accuracy");
         assert!(mixed.contains("on the validation images (strict) or the test images (study) (solid)"), "{mixed}");
     }

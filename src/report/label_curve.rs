@@ -100,7 +100,18 @@ stages:
             ("seed-0/a-500", &[("test_top1", 0.4)]),
             ("seed-1/a-500", &[("test_top1", 0.5)]),
         ];
-        let figure = figure(&[run("t", yaml, &results)]).unwrap();
+        let one = figure(&[run("t", yaml, &results)]);
+        // Whatever the probe has, the backbone has seen 500.
+        let behind = "
+name: t
+dataset: {name: cifar10}
+stages:
+  - {name: b, method: supcon, labels: 500}
+  - {name: a-250, method: probe, from: b, labels: 250}
+  - {name: a-500, method: probe, from: b, labels: 500}";
+        let both: [(&str, &[_]); 2] = [("a-250", &[("test_top1", 0.3)]), ("a-500", &[("test_top1", 0.4)])];
+        assert!(figure(&[run("t", behind, &both)]).is_none(), "two points of one number of labels");
+        let figure = one.unwrap();
         let Plot::Lines(Lines { series, .. }) = figure.plot else { panic!("lines") };
         assert_eq!(series[0].points, [(250.0, 30.0), (500.0, 45.0)]);
         // t of one degree of freedom, 12.706, times s/√2 = 5 points.

@@ -2,7 +2,7 @@
 
 use fewlabel::loss::{
     BarlowTwins, Cosines, NtXent, VicReg, VicRegWeights, barlow_twins, consistency, cross_entropy, negative_cosine,
-    nt_xent, vicreg,
+    nt_xent, supcon, vicreg,
 };
 
 use crate::fixture::{Fixture, magnitude};
@@ -23,6 +23,11 @@ pub fn meets(fixture: &Fixture) {
         "loss-simclr" | "loss-simclr-cold" => {
             let mut memory = NtXent::default();
             let (loss, of_z) = twice(&mut |g| nt_xent(&both("z"), rows("z"), of("temperature"), &mut memory, g));
+            (loss, views("z", of_z))
+        }
+        "loss-supcon" => {
+            let (labels, mut memory) = (fixture.labels("labels"), NtXent::default());
+            let (loss, of_z) = twice(&mut |g| supcon(&both("z"), &labels, of("temperature"), &mut memory, g));
             (loss, views("z", of_z))
         }
         "loss-barlow_twins" => {

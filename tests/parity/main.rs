@@ -40,7 +40,7 @@ fn losses_meet_every_fixture() {
     of_losses.iter().for_each(|fixture| losses::meets(fixture));
     if std::env::var_os("PARITY_DIR").is_none() {
         let cases: Vec<&str> = of_losses.iter().filter_map(|fixture| fixture.case.strip_prefix("loss-")).collect();
-        assert_eq!(cases, ["barlow_twins", "byol", "fixmatch", "simclr", "simclr-cold", "vicreg"]);
+        assert_eq!(cases, ["barlow_twins", "byol", "fixmatch", "simclr", "simclr-cold", "supcon", "vicreg"]);
     }
 }
 

@@ -57,6 +57,37 @@ fn an_experiment_that_classifies_nothing_is_told_what_it_lacks() {
     assert!(markdown.starts_with(&format!("{expected}\n\nhardly learnt: views; ")), "{markdown}");
 }
 
+/// It has labels and no accuracy; who builds on it has at least as many labels behind it.
+#[test]
+fn a_method_on_labels_that_does_not_classify_has_no_row() {
+    let yaml = "
+name: t
+dataset: {name: cifar10}
+labels: {count: 1000, choose: stratified, validation: 0.1}
+stages:
+  - {name: supcon, method: supcon, labels: 5000, knn_every: 1}
+  - {name: probe, method: probe, from: supcon, labels: 250}
+  - {name: simsiam, method: simsiam}
+  - {name: simsiam-probe, method: probe, from: simsiam, labels: 250}
+  - {name: knn, method: knn, from: probe}";
+    let experiment = Experiment::parse("t.yaml".as_ref(), yaml).unwrap();
+    let classify: Vec<bool> = experiment.stages.iter().map(Stage::classifies).collect();
+    assert_eq!(classify, [false, true, false, true, true]);
+    let behind: Vec<usize> = experiment.stages.iter().map(|stage| experiment.labels_behind(stage)).collect();
+    assert_eq!(behind, [5000, 5000, 1000, 250, 5000]);
+    let mut manifest = Manifest::new(&experiment, "cpu");
+    for (stage, name) in [("supcon", "validation_knn_top1"), ("probe", "validation_top1")] {
+        let record = Record { epoch: 1, metrics: [(name.to_owned(), 0.5)].into() };
+        let chosen = (stage == "probe").then(|| Record { epoch: 1, metrics: [("test_top1".to_owned(), 0.6)].into() });
+        let trained = Trained { history: vec![record], chosen, weights: Weights::default() };
+        manifest.result.insert(stage.to_owned(), StageResult::new(&trained).unwrap());
+    }
+    assert_eq!(rows(&manifest).iter().map(|row| &*row.stage).collect::<Vec<_>>(), ["probe"]);
+    let table = csv(&[("t", &manifest)]);
+    let lines: Vec<&str> = table.lines().skip(1).collect();
+    assert_eq!(lines, ["t,0,supcon,supcon,5000,,,,,,", "t,0,probe,probe,5000,,,,1,0.6,"]);
+}
+
 #[test]
 fn several_seeds_give_intervals_and_verdicts() {
     let yaml = "
