@@ -44,11 +44,6 @@ pub fn plain(values: &[f32], k: usize) -> Left<'_> {
     Left { values, row: k, col: 1 }
 }
 
-/// The transpose of [k, m].
-pub fn transposed(values: &[f32], m: usize) -> Left<'_> {
-    Left { values, row: 1, col: m }
-}
-
 /// Of each column of x [n, width] the mean, and Σ (x − mean)²; rows are added in order.
 pub fn columns(x: &[f32], width: usize, moments: &mut Vec<[f64; 2]>) {
     let n = (x.len() / width) as f64;

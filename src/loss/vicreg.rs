@@ -1,7 +1,10 @@
 //! With z̄ = z − mean, C = z̄ᵀ·z̄/(n − 1) and σ = √(Cⱼⱼ + ε) of a view: the gradient of the hinge 1 − σ where it is above 0 is
 //! −z̄/((n − 1)·σ), that of Σ over i ≠ j of Cᵢⱼ² is 4·z̄·offdiagonal(C)/(n − 1), and that of the mean squared difference is 2(a − b)/(n·width).
+//!
+//! C, [width, width], need not be computed, only its diagonal: with the Gram matrix K = z̄·z̄ᵀ, [n, n], Σ over all i and j of Cᵢⱼ² is
+//! Σ K²/(n − 1)², and z̄·C is K·z̄/(n − 1). A batch is much smaller than the projector is wide.
 
-use super::matrix::{Product, columns, plain, transposed};
+use super::matrix::{Product, columns, plain};
 
 /// The weights of the three terms, and ε.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,8 +25,10 @@ pub struct VicReg {
     product: Product,
     moments: Vec<[f64; 2]>,
     centred: Vec<f32>,
-    covariance: Vec<f32>,
+    gram: Vec<f32>,
     of_covariance: Vec<f32>,
+    /// What each feature's gradient has along z̄.
+    along: Vec<f64>,
 }
 
 /// λ·s + μ·(v + v′)/2 + ν·(c + c′) of two views (Bardes, Ponce and LeCun, "VICReg: variance-invariance-covariance
@@ -36,7 +41,7 @@ pub struct VicReg {
 pub fn vicreg(z: &[f32], n: usize, weights: VicRegWeights, memory: &mut VicReg, gradient: &mut Vec<f32>) -> f64 {
     assert!(n.is_multiple_of(2) && n > 0 && z.len().is_multiple_of(n), "two views of the same examples");
     let (width, n) = (z.len() / n, n / 2);
-    let VicReg { product, moments, centred, covariance, of_covariance } = memory;
+    let VicReg { product, moments, centred, gram, of_covariance, along } = memory;
     let (features, degrees) = (width as f64, (n as f64 - 1.0).max(1.0));
     let (a, b) = z.split_at(n * width);
     gradient.resize(z.len(), 0.0);
@@ -61,26 +66,22 @@ pub fn vicreg(z: &[f32], n: usize, weights: VicRegWeights, memory: &mut VicReg, 
                 .zip(&*moments)
                 .for_each(|((out, x), [mean, _])| *out = (f64::from(*x) - mean) as f32);
         }
-        product.by(covariance, transposed(centred, width), centred, [width, n, width]);
-        let mut squares = 0.0;
-        for (i, row) in covariance.chunks_exact_mut(width).enumerate() {
-            let mut of_row = 0.0;
-            for (j, c) in row.iter_mut().enumerate() {
-                let value = if i == j { 0.0 } else { f64::from(*c) / degrees };
-                of_row += value * value;
-                *c = (weights.covariance * 4.0 * value / (features * degrees)) as f32;
-            }
-            squares += of_row;
-        }
-        loss += weights.covariance * squares / features;
-        product.by(of_covariance, plain(centred, width), covariance, [n, width, width]);
+        product.by_transposed(gram, plain(centred, width), centred, [n, width, n]);
+        let all: f64 = gram.iter().map(|k| f64::from(*k) * f64::from(*k)).sum::<f64>() / (degrees * degrees);
+        let diagonal: f64 = moments.iter().map(|[_, squares]| (squares / degrees) * (squares / degrees)).sum();
+        loss += weights.covariance * (all - diagonal) / features;
+        product.by(of_covariance, plain(gram, n), centred, [n, n, width]);
+        let scale = 4.0 * weights.covariance / (features * degrees);
+        along.clear();
+        along.extend(moments.iter().map(|[_, squares]| {
+            let std = std(*squares);
+            let pull = if std < 1.0 { weights.variance / (2.0 * features * degrees * std) } else { 0.0 };
+            -pull - scale * squares / degrees
+        }));
         let rows = centred.chunks_exact(width).zip(of_covariance.chunks_exact(width));
-        for (gradient, (x, of_covariance)) in gradient.chunks_exact_mut(width).zip(rows) {
-            for (c, (gradient, (x, g))) in gradient.iter_mut().zip(x.iter().zip(of_covariance)).enumerate() {
-                let std = std(moments[c][1]);
-                let pull =
-                    if std < 1.0 { -weights.variance * f64::from(*x) / (2.0 * features * degrees * std) } else { 0.0 };
-                *gradient = (f64::from(*gradient) + f64::from(*g) + pull) as f32;
+        for (gradient, (x, g)) in gradient.chunks_exact_mut(width).zip(rows) {
+            for (gradient, (along, (x, g))) in gradient.iter_mut().zip(along.iter().zip(x.iter().zip(g))) {
+                *gradient = (f64::from(*gradient) + scale / degrees * f64::from(*g) + along * f64::from(*x)) as f32;
             }
         }
     }
