@@ -47,7 +47,7 @@ impl Method for Rotation {
     }
 
     fn heads(&self) -> &[Head] {
-        &[Head { block: "rotation_head", prefix: "rotation_", classes: Some(4) }]
+        &[Head { block: "rotation_head", prefix: "rotation_" }]
     }
 
     fn batch(&self) -> Box<dyn Batch> {

@@ -87,7 +87,7 @@ impl Method for Coin {
     }
 
     fn heads(&self) -> &[Head] {
-        &[Head { block: CLASSIFICATION_HEAD, prefix: "coin_", classes: Some(2) }]
+        &[Head { block: CLASSIFICATION_HEAD, prefix: "coin_" }]
     }
 
     fn batch(&self) -> Box<dyn Batch> {

@@ -51,10 +51,11 @@ impl Manifest {
             ("validation", validating),
             ("train", self.experiment.dataset.train.map_or(0, |images| images.0)),
         ];
-        let at_chance = method.heads().iter().filter_map(|Head { prefix, classes, .. }| {
+        let network = self.experiment.network(stage);
+        let at_chance = method.heads().iter().filter_map(|Head { block, prefix }| {
             let named = |(set, n)| (format!("{set}_{prefix}top1"), n);
             let found = judged.map(named).into_iter().find(|(name, _)| result.last.metrics.contains_key(name));
-            let ((name, n), classes) = (found?, (*classes)?);
+            let ((name, n), classes) = (found?, network.width_of(block)?);
             guessing(&name, result.last.metrics[&name], n, 1.0 / classes as f64, "chance is")
         });
         let at_chance: Vec<String> = at_chance.collect();

@@ -49,7 +49,7 @@ pub struct Classify {
     pub label_smoothing: f64,
 }
 
-const HEADS: [Head; 1] = [Head { block: CLASSIFICATION_HEAD, prefix: "", classes: None }];
+const HEADS: [Head; 1] = [Head { block: CLASSIFICATION_HEAD, prefix: "" }];
 
 impl Method for Classify {
     fn network(&self, widths: &Widths) -> Network {

@@ -50,13 +50,13 @@ pub trait Method: Debug + Send + Sync {
     /// An empty batch; the training loop has two, and makes one while the other is trained on.
     fn batch(&self) -> Box<dyn Batch>;
 
-    /// The heads that have an accuracy; none where nothing is classified. Their numbers of classes are those of the network's
-    /// blocks of these names.
+    /// The heads that have an accuracy; none where nothing is classified. How many classes each has, [`Method::network`] says, which may
+    /// go by a setting: it is the width of the block.
     fn heads(&self) -> &[Head] {
         &[]
     }
 
-    /// Whether it compares two views of each image, by [`two_views`]: a batch has two inputs for each image, the spread of the
+    /// Whether it compares two views of each image, by [`two_views`] or one of its kin: a batch has two inputs for each image, the spread of the
     /// projector's outputs is measured, and an incomplete last batch is left out.
     fn compares_views(&self) -> bool {
         false
@@ -113,15 +113,13 @@ pub trait Method: Debug + Send + Sync {
     }
 }
 
-/// A head that is trained on labels.
+/// A head that is trained on labels: a block of the network that ends in a linear layer with an output for each class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     /// Its block.
     pub block: &'static str,
     /// Of the labels that the batch draws itself: begins the names of its metrics. Empty where they are the data's.
     pub prefix: &'static str,
-    /// Number of classes; none where they are the data's.
-    pub classes: Option<usize>,
 }
 
 impl Head {
@@ -132,6 +130,96 @@ impl Head {
 }
 
 /// The examples of one step, in memory that is reused from step to step.
+///
+/// [`made`] gives one for heads that are trained by cross-entropy, [`two_views`], [`labelled_views`] and [`taught_views`] for losses on
+/// two views of each image. Any other loss takes one of its own: here a network is to tell the mean of each of an image's colours,
+/// by the squared error.
+///
+/// ```
+/// use fewlabel::engine::{Engine, Input};
+/// use fewlabel::experiment::{Experiment, Options, run};
+/// use fewlabel::method::{self, Batch, Defaults, Draw, Kind, Learner, Method, Source, Step};
+/// use fewlabel::network::{Block, Network, Widths};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Default)]
+/// struct Colors {
+///     draw: Draw,
+///     input: Vec<f32>,
+///     /// [n, 3].
+///     means: Vec<f32>,
+/// }
+///
+/// impl Batch for Colors {
+///     fn fill(&mut self, from: &Source, indices: &[u32], draw: Draw) {
+///         self.draw = draw;
+///         self.input.resize(indices.len() * from.width(), 0.0);
+///         self.means.clear();
+///         for (&index, image) in indices.iter().zip(self.input.chunks_exact_mut(from.width())) {
+///             from.input(index, image);
+///             let planes = image.chunks_exact(from.width() / 3);
+///             self.means.extend(planes.map(|plane| plane.iter().sum::<f32>() / plane.len() as f32));
+///         }
+///     }
+///
+///     fn step(&mut self, model: &mut dyn Engine, at: Step, _: &mut [f64]) -> fewlabel::Result<f64> {
+///         let (means, n) = (&self.means, self.means.len() as f32);
+///         let mut loss = |outputs: &[Vec<f32>], gradients: &mut [Vec<f32>]| {
+///             let errors = outputs[0].iter().zip(means).map(|(told, mean)| told - mean);
+///             gradients[0].clear();
+///             gradients[0].extend(errors.clone().map(|error| 2.0 * error / n));
+///             Ok(errors.map(|error| f64::from(error * error / n)).sum())
+///         };
+///         let input = Input::train(&self.input, self.draw.dropout());
+///         model.step(&[input], &["colors"], &mut loss, at.rates)
+///     }
+/// }
+///
+/// #[derive(Debug, Serialize, Deserialize)]
+/// struct MeanColors {}
+///
+/// impl Method for MeanColors {
+///     fn network(&self, widths: &Widths) -> Network {
+///         let heads = vec![Block::linear("colors", widths.hidden, 3, &[])];
+///         Network { heads, ..Network::supervised(widths) }
+///     }
+///
+///     fn batch(&self) -> Box<dyn Batch> {
+///         Box::new(Colors::default())
+///     }
+/// }
+///
+/// static COLORS: Kind = Kind {
+///     name: "colors",
+///     title: "Mean colours",
+///     about: "the mean of each colour of an image, on all images, without labels",
+///     uses_labels: false,
+///     transfers: false,
+///     learner: Some(Learner {
+///         defaults: Defaults::adam(5, 64),
+///         keys: &[],
+///         loss: "squared error",
+///         about_loss: "The mean squared error of the colours' means.",
+///         read: method::learner::<MeanColors>,
+///     }),
+/// };
+///
+/// method::register(&COLORS)?;
+/// let yaml = "
+/// name: colors
+/// dataset: {name: synthetic, train: 60, test: 20}
+/// labels: {count: 20}
+/// network: {channels: [2, 3, 4], hidden: 8}
+/// stages:
+///   - {name: colors, method: colors, epochs: 4, batch: 10}
+///   - {name: probe, method: probe, from: colors, epochs: 1, batch: 10}
+/// ";
+/// let folder = tempfile::tempdir().unwrap();
+/// let manifest = run(&Experiment::parse("colors.yaml".as_ref(), yaml)?, &Options::new(folder.path()))?;
+/// let losses: Vec<f64> = manifest.result["colors"].history.iter().map(|epoch| epoch.metrics["train_loss"]).collect();
+/// assert!(losses[3] < losses[0]);
+/// # Ok::<(), fewlabel::Error>(())
+/// ```
 pub trait Batch: Send {
     /// Draws the examples `indices`. Random values are keyed by `draw`, and by the image's index or its place in the batch.
     fn fill(&mut self, from: &Source, indices: &[u32], draw: Draw);

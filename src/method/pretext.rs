@@ -33,9 +33,9 @@ pub struct PretextTasks {}
 const TASKS: usize = PRETEXT_HEADS.len();
 const NAMES: [&str; TASKS] = [PRETEXT_HEADS[0].0, PRETEXT_HEADS[1].0, PRETEXT_HEADS[2].0];
 const HEADS: [Head; TASKS] = [
-    Head { block: NAMES[0], prefix: "rotation_", classes: Some(PRETEXT_HEADS[0].1) },
-    Head { block: NAMES[1], prefix: "shear_", classes: Some(PRETEXT_HEADS[1].1) },
-    Head { block: NAMES[2], prefix: "color_", classes: Some(PRETEXT_HEADS[2].1) },
+    Head { block: NAMES[0], prefix: "rotation_" },
+    Head { block: NAMES[1], prefix: "shear_" },
+    Head { block: NAMES[2], prefix: "color_" },
 ];
 
 impl Method for PretextTasks {

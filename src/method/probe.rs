@@ -43,7 +43,7 @@ impl Default for LinearProbe {
     }
 }
 
-const HEADS: [Head; 1] = [Head { block: CLASSIFIER, prefix: "", classes: None }];
+const HEADS: [Head; 1] = [Head { block: CLASSIFIER, prefix: "" }];
 
 impl Method for LinearProbe {
     fn network(&self, widths: &Widths) -> Network {

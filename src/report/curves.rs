@@ -184,8 +184,10 @@ fn pre_trainings(runs: &[Run]) -> impl Iterator<Item = (&'static Kind, &'static 
 fn tasks(runs: &[Run]) -> Vec<Figure> {
     let figure = |(kind, _, all): (&'static Kind, _, Vec<RunStage>)| {
         let method = all.first()?.stage.learner()?;
-        let tasks: Vec<(&str, usize)> =
-            method.heads().iter().filter_map(|head| Some((head.prefix.trim_end_matches('_'), head.classes?))).collect();
+        let network = all.first()?.run.manifest.experiment.network(all.first()?.stage);
+        let tasks =
+            method.heads().iter().map(|head| Some((head.prefix.trim_end_matches('_'), network.width_of(head.block)?)));
+        let tasks: Vec<(&str, usize)> = tasks.flatten().collect();
         let mut series = vec![];
         for entry in &all {
             for (task, _) in &tasks {
