@@ -3,6 +3,8 @@
 //! It finds damage, and edits that leave a hash or another file behind. It proves nothing of who made the files: whoever
 //! changes all of them and their hashes can pass. Only `verify`, which runs the experiment again, finds that out.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -18,7 +20,7 @@ use crate::train::Progress;
 /// What [`check_run`] has found.
 #[derive(Debug)]
 pub struct Checked {
-    /// What is not as a run leaves it, a line each.
+    /// What is not as a run leaves it, a line for each file.
     pub faults: Vec<String>,
     /// What could not be checked, and what is there besides, a line each.
     pub notes: Vec<String>,
@@ -33,7 +35,7 @@ pub struct Checked {
 /// [`crate::Error::Run`] for a folder without a manifest that can be read.
 pub fn check_run(folder: &Path) -> Result<Checked> {
     let manifest = Manifest::of_folder(folder)?;
-    let mut faults = vec![];
+    let mut faults = Faults::default();
     let mut notes = vec![];
     let listed = match sums::read(folder) {
         Ok(sums) => {
@@ -50,7 +52,7 @@ pub fn check_run(folder: &Path) -> Result<Checked> {
             None
         }
         Err(e) => {
-            faults.push(format!("{}: {e}", sums::FILE));
+            faults.add(sums::FILE, e);
             None
         }
     };
@@ -61,14 +63,15 @@ pub fn check_run(folder: &Path) -> Result<Checked> {
         let place = folder.join(&job.key);
         if let Some(result) = manifest.result.get(&job.key) {
             if let Err(error) = manifest.weights(folder, &job.key, &network) {
-                faults.push(first_line(&error));
+                let (path, why) = (shown(&place.join("weights.safetensors")), first_line(&error));
+                faults.add(&path, why.strip_prefix(&format!("{path}: ")).unwrap_or(&why));
             }
             let history = history_json(&result.history);
             let path = place.join("history.json");
             match crate::files::read(&path, history.len() as u64) {
                 Ok(bytes) if bytes == history => {}
-                Ok(_) => faults.push(format!("{}: is not the history in the manifest", shown(&path))),
-                Err(e) => faults.push(format!("{}: cannot be read: {e}", shown(&path))),
+                Ok(_) => faults.add(&shown(&path), "is not the history in the manifest"),
+                Err(e) => faults.add(&shown(&path), format_args!("cannot be read: {e}")),
             }
         }
         let checkpoint = place.join("checkpoint");
@@ -76,7 +79,7 @@ pub fn check_run(folder: &Path) -> Result<Checked> {
             let read = crate::files::read(&checkpoint, Progress::most_bytes(&recipe)).map_err(|e| e.to_string());
             let owner = manifest.checkpoint_owner(&job.key);
             if let Err(why) = read.and_then(|bytes| Progress::from_bytes(&bytes, &owner, &network)) {
-                faults.push(format!("{}: {why}", shown(&checkpoint)));
+                faults.add(&shown(&checkpoint), why);
             }
         }
     }
@@ -92,28 +95,43 @@ pub fn check_run(folder: &Path) -> Result<Checked> {
         "whole: {done} of {all} of {}{files}\nNothing is damaged. Whether the results are true, `fewlabel verify` finds out.",
         manifest.experiment.name
     );
-    Ok(Checked { faults, notes, checked })
+    Ok(Checked { faults: faults.lines(), notes, checked })
+}
+
+/// What is wrong, by file.
+#[derive(Default)]
+struct Faults(BTreeMap<String, Vec<String>>);
+
+impl Faults {
+    fn add(&mut self, file: &str, problem: impl Display) {
+        self.0.entry(file.to_owned()).or_default().push(problem.to_string());
+    }
+
+    /// A line for each file.
+    fn lines(self) -> Vec<String> {
+        self.0.into_iter().map(|(file, problems)| format!("{file}: {}", problems.join("; "))).collect()
+    }
 }
 
 /// Files that differ from their hash, or are gone.
-fn check_sums(folder: &Path, sums: &Sums, faults: &mut Vec<String>) {
+fn check_sums(folder: &Path, sums: &Sums, faults: &mut Faults) {
     for (path, expected) in sums {
         let file = folder.join(path);
         let link = file.ancestors().take_while(|part| *part != folder).find(|part| part.is_symlink());
         match (link, sums::hash(&file)) {
-            (Some(link), _) => faults.push(format!("{}: is a link", shown(link))),
+            (Some(link), _) => faults.add(&shown(link), "is a link"),
             (None, Ok(found)) if found == *expected => {}
-            (None, Ok(_)) => faults.push(format!("{}: was changed: its SHA-256 is another", shown(&file))),
-            (None, Err(e)) => faults.push(format!("{}: cannot be read: {e}", shown(&file))),
+            (None, Ok(_)) => faults.add(&shown(&file), "was changed: its SHA-256 is another"),
+            (None, Err(e)) => faults.add(&shown(&file), format_args!("cannot be read: {e}")),
         }
     }
     if !sums.contains_key("manifest.json") {
-        faults.push(format!("{}: lacks manifest.json", sums::FILE));
+        faults.add(sums::FILE, "lacks manifest.json");
     }
 }
 
 /// What lies in the folder beside the listed files: a stage's files and a longer lock are faults, all else is the user's.
-fn others(folder: &Path, sums: &Sums, faults: &mut Vec<String>, notes: &mut Vec<String>) {
+fn others(folder: &Path, sums: &Sums, faults: &mut Faults, notes: &mut Vec<String>) {
     let mut more = 0;
     for entry in WalkDir::new(folder).min_depth(1).max_depth(4).sort_by_file_name().into_iter().flatten() {
         let path = entry.path().strip_prefix(folder).unwrap_or(entry.path());
@@ -123,10 +141,10 @@ fn others(folder: &Path, sums: &Sums, faults: &mut Vec<String>, notes: &mut Vec<
         }
         if name == ".lock" {
             if entry.metadata().is_ok_and(|lock| lock.len() > 0) {
-                faults.push(".lock: is not empty".to_owned());
+                faults.add(".lock", "is not empty");
             }
         } else if entry.depth() > 1 && FILES.iter().any(|file| entry.file_name() == *file) {
-            faults.push(format!("{}: is not in {}", visible(&name), sums::FILE));
+            faults.add(&shown(entry.path()), format_args!("is not in {}", sums::FILE));
         } else {
             more += 1;
             if more <= 10 {

@@ -3,6 +3,15 @@
 
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::OnceLock;
+
+/// The program's name, once its command line has said so.
+pub(crate) static PROGRAM: OnceLock<String> = OnceLock::new();
+
+/// The program that a command to type begins with: a program of one's own, or `fewlabel`.
+pub(crate) fn program() -> &'static str {
+    PROGRAM.get().map_or("fewlabel", String::as_str)
+}
 
 /// `text` on one line, in the order in which it is written: line breaks and other control characters, the marks that turn
 /// the direction of writing, and characters that nobody sees become escapes such as `\n` and `\u{202e}`. Whatever comes

@@ -93,6 +93,7 @@ fn an_own_method_has_the_whole_command_line() {
     good(folder, "own_method", &["report", "killed"]);
     let page = std::fs::read_to_string(folder.join("killed/report.html")).unwrap();
     assert!(page.contains("Accuracy of predicting rotation (of 4)"), "its figure");
+    assert!(page.contains("<pre>own_method report killed") && page.contains("own_method verify killed/manifest.json"));
     assert!(folder.join("killed/rotation-tasks.png").exists());
     assert!(good(folder, "own_method", &["runs", "."]).contains("finetune"));
 

@@ -18,11 +18,11 @@ use crate::data::folder::Background;
 use crate::data::{SIDE, cifar10};
 use crate::error::Error;
 use crate::experiment;
-use crate::text::visible;
+use crate::text::{PROGRAM, path_word, visible};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Trustworthy, reproducible benchmarks of learning from few labels.
@@ -206,7 +206,8 @@ struct How {
     /// Print nothing but errors; log.txt in the run directory has the rest.
     #[arg(long)]
     quiet: bool,
-    /// Print one JSON object per line instead: the plan, epochs, finished stages, warnings, the end, the report.
+    /// Print one JSON object per line instead: the plan, epochs, finished stages, warnings, the end; then of a run the report, of a
+    /// verification its verdict, verified or differs.
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
 }
@@ -219,6 +220,10 @@ enum DeviceName {
 
 /// Does what the program's arguments say. Messages go to standard error; the code is that of the README.
 pub fn main() -> ExitCode {
+    let program = std::env::args_os().next().map(PathBuf::from);
+    if let Some(name) = program.as_deref().and_then(Path::file_stem) {
+        PROGRAM.get_or_init(|| path_word(name.as_ref()));
+    }
     let done = match Cli::parse().command {
         Command::Run(options) => commands::run(options),
         Command::Verify(options) => commands::verify(options),

@@ -12,6 +12,7 @@ use crate::evaluate::Knn;
 use crate::method::{self, Head, Kind, Method, Settings};
 use crate::network::Network;
 use crate::optimizer::{Decayed, Rule, Schedule};
+use crate::suggest::nearest;
 use crate::train::{Monitor, Recipe, Test};
 
 /// A stage. What is left out gets the method's defaults; a key that the method or the optimizer does not use is an error.
@@ -120,15 +121,23 @@ const COMMON: [&[&str]; 2] = [
 
 /// All keys of a stage, those of every method included.
 pub(crate) fn keys() -> Vec<&'static str> {
-    let [before, after] = COMMON;
-    let mut keys = before.to_vec();
+    let mut own = vec![];
     for key in method::kinds().into_iter().flat_map(Kind::keys) {
-        if !keys.contains(key) {
-            keys.push(key);
+        if !own.contains(key) {
+            own.push(*key);
         }
     }
-    keys.extend(after);
-    keys
+    with_common(&own)
+}
+
+/// Those of a stage of one method.
+fn keys_of(method: &Kind) -> Vec<&'static str> {
+    with_common(method.keys())
+}
+
+fn with_common(own: &[&'static str]) -> Vec<&'static str> {
+    let [before, after] = COMMON;
+    [before, own, after].concat()
 }
 
 impl<'de> Deserialize<'de> for Stage {
@@ -148,7 +157,8 @@ impl<'de> Visitor<'de> for StageVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Stage, A::Error> {
         let mut settings = Settings::new();
-        let common = Common::deserialize(MapAccessDeserializer::new(Sorted { map, settings: &mut settings }))?;
+        let sorted = Sorted { map, settings: &mut settings, is_method: false, method: None };
+        let common = Common::deserialize(MapAccessDeserializer::new(sorted))?;
         let Common { name, method, from, labels, epochs, batch, optimizer, lr, momentum, weight_decay, .. } = common;
         let Common { nesterov, decayed, schedule, warmup, average, knn_every, claim, .. } = common;
         Ok(Stage {
@@ -178,6 +188,10 @@ impl<'de> Visitor<'de> for StageVisitor {
 struct Sorted<'a, A> {
     map: A,
     settings: &'a mut Settings,
+    /// Whether the value to come is that of `method`.
+    is_method: bool,
+    /// Once it has been read.
+    method: Option<&'static Kind>,
 }
 
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for Sorted<'_, A> {
@@ -186,7 +200,8 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Sorted<'_, A> {
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
         let mut seed = seed;
         loop {
-            match self.map.next_key_seed(Key { seed, settings: self.settings })? {
+            let Sorted { map, settings, is_method, method } = self;
+            match map.next_key_seed(Key { seed, settings, is_method, method: *method })? {
                 None => return Ok(None),
                 Some(Sort::Common(key)) => return Ok(Some(key)),
                 Some(Sort::Setting(key, unused)) => {
@@ -198,7 +213,12 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Sorted<'_, A> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
-        self.map.next_value_seed(seed)
+        if !self.is_method {
+            return self.map.next_value_seed(seed);
+        }
+        let method: &'static Kind = self.map.next_value()?;
+        self.method = Some(method);
+        seed.deserialize(StrDeserializer::new(method.name))
     }
 }
 
@@ -206,6 +226,8 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Sorted<'_, A> {
 struct Key<'a, K> {
     seed: K,
     settings: &'a Settings,
+    is_method: &'a mut bool,
+    method: Option<&'static Kind>,
 }
 
 enum Sort<V, K> {
@@ -230,16 +252,23 @@ impl<'de, K: DeserializeSeed<'de>> Visitor<'de> for Key<'_, K> {
     }
 
     fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
+        *self.is_method = key == "method";
         if COMMON.iter().any(|keys| keys.contains(&key)) {
             return self.seed.deserialize(StrDeserializer::new(key)).map(Sort::Common);
         }
         if self.settings.contains_key(key) {
             return Err(E::custom(format!("duplicate field `{key}`")));
         }
-        let known = keys();
+        let mut known = keys();
         if known.contains(&key) {
             return Ok(Sort::Setting(key.to_owned(), self.seed));
         }
+        // Those of its method, unless only another's is near.
+        let own = self
+            .method
+            .map(keys_of)
+            .filter(|own| nearest(key, own.iter().copied()).is_some() || nearest(key, known.iter().copied()).is_none());
+        known = own.unwrap_or(known);
         let known: Vec<String> = known.iter().map(|key| format!("`{key}`")).collect();
         Err(E::custom(format!("unknown field `{key}`, expected one of {}", known.join(", "))))
     }

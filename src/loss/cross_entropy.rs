@@ -14,8 +14,9 @@ pub fn cross_entropy(logits: &[f32], labels: &[u16], gradient: &mut Vec<f32>) ->
     smoothed_cross_entropy(logits, labels, 0.0, gradient)
 }
 
-/// The same with the targets (1 − ε)·one-hot + ε/classes, ε being `smoothing`, from 0 to 1 (Szegedy et al., "Rethinking the
-/// inception architecture for computer vision", 2016, §7; PyTorch's `label_smoothing`).
+/// The mean over examples of −Σ t·ln softmax(logits), in nats, with the targets t = (1 − ε)·one-hot + ε/classes, ε being `smoothing`,
+/// from 0 to 1 (Szegedy et al., "Rethinking the inception architecture for computer vision", 2016, §7; PyTorch's `cross_entropy`
+/// with `label_smoothing`). Logits are [n, classes], with n labels. `gradient` becomes (softmax − t)/n.
 ///
 /// # Errors
 /// As [`cross_entropy`].

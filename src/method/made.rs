@@ -8,8 +8,11 @@ use crate::error::Result;
 use crate::evaluate::correct;
 use crate::loss::smoothed_cross_entropy;
 
-/// A batch that is trained by the sum over `heads` of the cross-entropy with their labels. `make` writes the network's input for
-/// the example of that index and gives its label for each head; it is called from several threads, in any order.
+/// A batch that is trained by the sum over `heads` of the mean cross-entropy with their labels ([`mod@crate::loss::cross_entropy`]), in
+/// train mode; another loss takes a [`Batch`] of its own. The heads are [`Method::heads`](super::Method::heads), in that order.
+///
+/// `make` takes where the example is from, its index there and the key of its random values. It writes the network's input for it, of
+/// [`Source::width`] values, and gives its label for each head. It is called from several threads, in any order.
 pub fn made<const K: usize>(
     heads: [&'static str; K],
     make: impl Fn(&Source, u32, Draw, &mut [f32]) -> [u16; K] + Send + Sync + 'static,
@@ -17,7 +20,7 @@ pub fn made<const K: usize>(
     smoothed(heads, 0.0, make)
 }
 
-/// The same with smoothed labels ([`smoothed_cross_entropy`]).
+/// [`made`] with labels smoothed by ε = `smoothing` ([`smoothed_cross_entropy`]).
 pub(super) fn smoothed<const K: usize>(
     heads: [&'static str; K],
     smoothing: f64,

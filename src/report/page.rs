@@ -19,7 +19,7 @@ use super::tested::checked;
 use super::{Content, Section};
 use crate::experiment::table::{self, Row};
 use crate::experiment::{DatasetName, Experiment};
-use crate::text::{count, path_word};
+use crate::text::{count, path_word, program};
 
 /// The beginning of every page, up to that of its title.
 pub(super) const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
@@ -81,7 +81,8 @@ pub(super) fn page(runs: &[Run], (out_folder, images): (&Path, Option<&Path>), c
     }
     out += "<section id=\"reproduce\">\n<h2>Reproduce</h2>\n";
     let folders: Vec<String> = runs.iter().map(|run| path_word(&run.folder)).collect();
-    let page = format!("fewlabel report {}{}   # this page again", folders.join(" "), places(runs, out_folder, images));
+    let page =
+        format!("{} report {}{}   # this page again", program(), folders.join(" "), places(runs, out_folder, images));
     let _ = writeln!(out, "<pre>{}</pre>", escape(&page));
     if images.is_none() && runs.iter().any(|run| run.manifest.experiment.dataset.name == DatasetName::Folder) {
         out.push_str("<p class=\"soft\">IMAGES stands for the folder with the images' train/ and test/.</p>\n");
@@ -234,18 +235,18 @@ fn outlines(sections: &[Section]) -> String {
 fn reproduce(out: &mut String, run: &Run, images: Option<&Path>) {
     let manifest = &run.manifest;
     let mut options = data_dir(run, images);
-    let file = path_word(&run.folder.join("manifest.json"));
+    let (program, file) = (program(), path_word(&run.folder.join("manifest.json")));
     let verify = match (&*manifest.environment.device, manifest.experiment.seeds.0) {
-        ("cpu", _) => format!("fewlabel verify {file}{options}   # the same bits again"),
+        ("cpu", _) => format!("{program} verify {file}{options}   # the same bits again"),
         // Of one seed nothing can be verified where bits differ.
         (_, 1) => String::new(),
-        _ => format!("fewlabel verify {file}{options} --device cuda --within 2   # two points, over the seeds"),
+        _ => format!("{program} verify {file}{options} --device cuda --within 2   # two points, over the seeds"),
     };
     if manifest.environment.device != "cpu" {
         options += " --device cuda";
     }
     let name = &*manifest.experiment.name;
-    let again = format!("fewlabel run {name}.yaml{options}   # the experiment below, saved in this file");
+    let again = format!("{program} run {name}.yaml{options}   # the experiment below, saved in this file");
     let commands: Vec<String> =
         [verify, again].iter().filter(|line| !line.is_empty()).map(|line| escape(line)).collect();
     let _ = writeln!(out, "<h3>{}</h3>\n<pre>{}</pre>", escape(&run.name), commands.join("\n"));

@@ -367,6 +367,13 @@ fn a_check_finds_each_flipped_bit_and_accepts_the_whole() {
     let message = place.bad(&["check", "r"], 1);
     assert!(message.contains("1 fault: this is not what a run has left"), "{message}");
     place.write("r/.lock", "");
+    // Of a file two things, in one line.
+    let history = std::fs::read_to_string(place.path("r/baseline/history.json")).unwrap();
+    place.write("r/baseline/history.json", "[]");
+    let said = text(&place.run(&["check", "r"]).stdout);
+    let both = "r/baseline/history.json: was changed: its SHA-256 is another; is not the history in the manifest\n";
+    assert_eq!(said, both);
+    place.write("r/baseline/history.json", history);
     place.write("r/notes.md", "my own");
     let said = place.good(&["check", "r"]);
     assert!(said.contains("notes.md: not of the run"), "{said}");

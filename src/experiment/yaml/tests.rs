@@ -91,7 +91,8 @@ fn every_home_has_the_keys_that_the_reader_knows() {
         of("  train", "  xyzzy"),
         of("name: t", "name: t\nlabels: {xyzzy: 1}"),
         of("name: t", "name: t\nnetwork: {xyzzy: 1}"),
-        of("    epochs", "    xyzzy"),
+        // Before its method is read.
+        of("  - name", "  - xyzzy: 1\n    name"),
     ];
     for (message, (home, keys)) in messages.iter().zip(homes()) {
         let known: Vec<&str> = message.split('`').skip(3).step_by(2).collect();
@@ -100,6 +101,20 @@ fn every_home_has_the_keys_that_the_reader_knows() {
         let known: Vec<&str> = known.into_iter().filter(|key| !shared(key)).collect();
         assert_eq!(known, keys, "{home}: {message}");
     }
+}
+
+/// Of a stage whose method has been read, those of this method and of all; but for a key that only another method's is near.
+#[test]
+fn an_unknown_key_of_a_stage_lists_those_of_its_method() {
+    let known = |key: &str| {
+        let message = parse(&GOOD.replacen("    epochs", &format!("    {key}"), 1));
+        let listed: Vec<String> = message.split('`').skip(3).step_by(2).map(str::to_owned).collect();
+        let end = message.rsplit("; ").next().map(str::to_owned);
+        (["label_smoothing", "epochs", "claim", "temperature"].map(|key| listed.iter().any(|known| known == key)), end)
+    };
+    assert_eq!(known("epoch"), ([true, true, true, false], Some("did you mean `epochs`?".to_owned())));
+    assert_eq!(known("xyzzy").0, [true, true, true, false]);
+    assert_eq!(known("temperatur"), ([true; 4], Some("did you mean `temperature`?".to_owned())));
 }
 
 #[test]
