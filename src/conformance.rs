@@ -17,7 +17,7 @@ use crate::network::{Array, Weights};
 use crate::optimizer::State;
 use crate::train::{Examples, Observer, Progress, Recipe, Trained, train};
 
-/// Checks, on a tiny network and drawn images, a method as the keys of a stage give it:
+/// Checks, on the study's backbone made tiny and drawn images, a method as the keys of a stage give it:
 /// - its gradient is that of its loss, by central differences and on both engines, where what it calls a constant is one;
 /// - its draws depend on seed, epoch and image, not on the order of a batch;
 /// - without [`uses_labels`](crate::method::Kind::uses_labels) it takes the same step whatever the labels are;
@@ -31,12 +31,21 @@ use crate::train::{Examples, Observer, Progress, Recipe, Trained, train};
 /// With the first of these that does not hold, or with what is wrong with `stage`.
 #[track_caller]
 pub fn check(stage: &str) {
-    let stage = Stage::new(stage, 0);
+    check_on(stage, "channels: [3, 4, 5]");
+}
+
+/// [`check`] on another backbone, as the keys of `network` give it: `backbone: {name: resnet, depth: 8, width: 3}`, say.
+///
+/// # Panics
+/// As [`check`].
+#[track_caller]
+pub fn check_on(stage: &str, network: &str) {
+    let stage = Stage::new(stage, network, 0);
     stage.check_gradients();
     stage.check_draws();
     stage.check_labels();
     let whole = stage.train(1, Progress::start(stage.start()), &mut ());
-    let other = Stage::new(&stage.yaml, 1);
+    let other = Stage::new(&stage.yaml, network, 1);
     let elsewhere = other.train(1, Progress::start(other.start()), &mut ());
     assert!(whole.weights != elsewhere.weights, "{}: another seed gives the same weights", stage.yaml);
     for threads in [2, 3, 8] {
@@ -69,11 +78,11 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(keys: &str, seed: u64) -> Stage {
+    fn new(keys: &str, network: &str, seed: u64) -> Stage {
         let yaml = |more: &str| {
             format!(
                 "{{name: t, seed: {seed}, dataset: {{name: synthetic, train: 40, test: 10}}, labels: {{count: 30, choose: \
-                 stratified}}, network: {{channels: [3, 4, 5], hidden: 9, projector: 16, predictor: 8, dropout: 0.3}}, \
+                 stratified}}, network: {{{network}, hidden: 9, projector: 16, predictor: 8, dropout: 0.3}}, \
                  stages: [{{name: a, {keys}, epochs: 2, batch: {BATCH}{more}}}]}}"
             )
         };

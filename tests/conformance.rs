@@ -1,16 +1,21 @@
 //! The built-in methods hold what every method must, and a method that does not is found out.
 
-use fewlabel::conformance::check;
+use fewlabel::conformance::{check, check_on};
 use fewlabel::method::{self, Batch, Defaults, Draw, Head, Kind, Learner, Method, made};
 use fewlabel::network::{CLASSIFICATION_HEAD, Network, Widths};
 use fewlabel::rng::Stream;
 use serde::{Deserialize, Serialize};
+
+/// Residual sums, strides, 1×1 convolutions and a mean over the pixels. A check takes a minute: only of a single input, and of two with
+/// a teacher.
+const RESIDUAL: &str = "backbone: {name: resnet, depth: 8, width: 3}";
 
 #[test]
 fn supervised_conforms() {
     check("method: supervised");
     check("method: finetune");
     check("method: supervised, average: 0.9, label_smoothing: 0.2");
+    check_on("method: supervised", RESIDUAL);
 }
 
 #[test]
@@ -42,6 +47,7 @@ fn simclr_conforms() {
 fn byol_conforms() {
     check("method: byol, embedding: 11");
     check("method: byol, target_momentum: 0.5, nesterov: true, decayed: weights");
+    check_on("method: byol", RESIDUAL);
 }
 
 #[test]
