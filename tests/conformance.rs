@@ -65,7 +65,7 @@ fn supcon_conforms() {
     check("method: supcon, embedding: 11");
 }
 
-/// Predicts a coin that `broken` tosses wrongly: by the number of calls, or by the image's label.
+/// Predicts a coin that `broken` tosses wrongly: by the number of calls, or by the image's label; or whose head is broken.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Coin {
     #[serde(default)]
@@ -93,7 +93,10 @@ impl Method for Coin {
     }
 
     fn heads(&self) -> &[Head] {
-        &[Head { block: CLASSIFICATION_HEAD, prefix: "coin_" }]
+        match &*self.broken {
+            "head" => &[Head { block: CLASSIFICATION_HEAD, prefix: "" }],
+            _ => &[Head { block: CLASSIFICATION_HEAD, prefix: "coin_" }],
+        }
     }
 
     fn batch(&self) -> Box<dyn Batch> {
@@ -128,6 +131,8 @@ fn a_method_with_a_fault_is_found_out() {
     assert!(found.contains("is not the derivative") || found.contains("depends on its place"), "{found}");
     let found = message("method: coin, broken: label");
     assert!(found.ends_with("it does not use labels, and other labels give another step"), "{found}");
+    let found = message("method: coin, broken: head");
+    assert!(found.ends_with("stage a: coin has a head for the data's labels, and does not use labels"), "{found}");
     assert!(message("method: knn, from: random").contains("`epochs` is only for a method that trains"));
     assert!(message("method: coyn").contains("did you mean `coin`?"));
 }

@@ -131,7 +131,7 @@ impl Head {
 
 /// The examples of one step, in memory that is reused from step to step.
 ///
-/// [`made`] gives one for heads that are trained by cross-entropy, [`two_views`], [`labelled_views`] and [`taught_views`] for losses on
+/// [`made()`] gives one for heads that are trained by cross-entropy, [`two_views`], [`labelled_views`] and [`taught_views`] for losses on
 /// two views of each image. Any other loss takes one of its own: here a network is to tell the mean of each of an image's colours,
 /// by the squared error.
 ///
