@@ -26,7 +26,7 @@ pub struct NtXent {
 /// # Panics
 /// If `n` is odd or not the number of rows.
 pub fn nt_xent(z: &[f32], n: usize, temperature: f64, memory: &mut NtXent, gradient: &mut Vec<f32>) -> f64 {
-    contrast(z, n, temperature, |i, j| i % (n / 2) == j % (n / 2), memory, gradient)
+    contrast(z, n, temperature, |i, j| j == (i + n / 2) % n, memory, gradient)
 }
 
 /// The mean over rows of the cross-entropy of telling the positives of each, other rows that each have the same share, from all other
