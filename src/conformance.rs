@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use candle_core::Device;
 
 use crate::data::{Data, synthetic};
-use crate::engine::{AVERAGE, Engine, Gradients, Input, Loss, Rates, Statistics, cpu, reference};
+use crate::engine::{AVERAGE, Engine, Gradients, Input, Loss, Rates, Shards, Statistics, cpu, reference};
 use crate::error::Result;
 use crate::experiment::Experiment;
 use crate::method::{Draw, Source, Step};
@@ -263,6 +263,10 @@ impl Engine for Watch<'_> {
 
     fn state(&self) -> Result<State> {
         self.inner.state()
+    }
+
+    fn shard(&mut self, shards: Shards) -> Result<()> {
+        self.inner.shard(shards)
     }
 
     fn keep_average(&mut self, statistics: Statistics, state: &State) -> Result<()> {

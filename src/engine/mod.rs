@@ -6,6 +6,7 @@
 
 pub mod cpu;
 pub mod reference;
+pub mod shards;
 
 use std::path::Path;
 
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::network::{Array, Network, Weights};
 use crate::optimizer::{Rule, State};
 use crate::rng::{Purpose, Stream};
+pub use shards::{Shards, Team};
 
 /// A network in training. It knows no method: it gives the outputs that are asked for, and takes a [`Loss`].
 ///
@@ -38,6 +40,12 @@ pub trait Engine: Inference {
     fn weights(&self) -> Result<Weights>;
     /// The optimizer's current state, and the average's.
     fn state(&self) -> Result<State>;
+    /// From here on splits each batch into shards. Of the values of inputs only those of its own shards' examples are read; outputs
+    /// and the loss are the whole batch's. The reference engine, whose bits are those of a device, does not split.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] by the reference engine for a team of several.
+    fn shard(&mut self, shards: Shards) -> Result<()>;
     /// From here on keeps an average of the weights beside them: after each step average ← d·average + (1 − d)·weights with
     /// [`Rates::average`]. It starts as a copy of the weights, or as `state` has it.
     fn keep_average(&mut self, statistics: Statistics, state: &State) -> Result<()>;

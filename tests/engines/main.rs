@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod graphs;
+mod shards;
 
 use candle_core::Device;
 use common::{Task, noise};

@@ -12,9 +12,10 @@ use rayon::prelude::*;
 use super::chain::{Group, Pass};
 use super::kernels::padded;
 use super::lanes::{chunks_or_none, grow};
-use super::norm::Norm;
+use super::norm::{self, Norm};
 use super::tail::{self, Tail};
 use super::update::Sink;
+use crate::engine::shards::Shards;
 use crate::network::Array;
 
 /// What follows one convolution.
@@ -22,7 +23,10 @@ pub struct Activation {
     pub sizes: Sizes,
     /// Index of γ's tensor.
     pub norm: Option<usize>,
+    /// One for each input.
     norms: Vec<Norm>,
+    /// What batch norm sums over each shard and input.
+    shard_sums: Vec<f64>,
     /// Whether another operation's output is added after the norm.
     sums: bool,
     /// y of the batch; per image its moments, which the backward pass replaces by the sums for the tail's gradient; and
@@ -35,7 +39,6 @@ pub struct Activation {
     pub g: Vec<f32>,
     /// A gradient of one value per channel.
     vector: Vec<f32>,
-    /// Of the batch: batch norm takes each as a batch of its own.
     groups: Vec<Group>,
     /// Whether `out` has been made; whether the sums have been, until the gradient consumes them.
     finished: bool,
@@ -77,7 +80,6 @@ impl Sizes {
 #[derive(Clone, Copy)]
 pub struct Tails<'a> {
     pub sizes: Sizes,
-    /// One for each group.
     norms: &'a [Norm],
     groups: &'a [Group],
     /// Whether something is added after the norm, so that [`tail::release`] takes what follows out of the gradient.
@@ -97,10 +99,10 @@ pub struct Buffers<'a> {
 }
 
 impl Tails<'_> {
-    /// Of an image's group.
+    /// Of an image's input.
     fn norm(&self, i: usize) -> &Norm {
-        let group = self.groups.iter().position(|group| i < group.examples.end);
-        &self.norms[group.expect("an image of the batch")]
+        let group = self.groups.iter().find(|group| i < group.examples.end);
+        &self.norms[group.expect("an image of the batch").input]
     }
 
     /// From y to the output and, where the tail pools, to `source`, for the images from `first` on.
@@ -152,6 +154,7 @@ impl Activation {
             sizes: Sizes { channels, side, tail: Tail::default() },
             norm: None,
             norms: vec![],
+            shard_sums: vec![],
             sums: false,
             y: vec![],
             moments: vec![],
@@ -189,7 +192,7 @@ impl Activation {
         (self.finished, self.summed) = (false, false);
         self.groups.clear();
         self.groups.extend_from_slice(pass.groups);
-        self.norms.resize_with(pass.groups.len().max(self.norms.len()), Norm::default);
+        self.norms.resize_with(Group::inputs(pass.groups).max(self.norms.len()), Norm::default);
         grow(&mut self.out, n * sizes.out());
         grow(&mut self.source, n * sizes.source());
         if pass.train {
@@ -197,6 +200,11 @@ impl Activation {
             grow(&mut self.moments, n * sizes.moments());
             grow(&mut self.g, n * sizes.out());
         }
+    }
+
+    /// Of the batch.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
     }
 
     /// Images of the batch.
@@ -210,7 +218,7 @@ impl Activation {
         self.norm.is_none() || self.groups.iter().any(in_eval)
     }
 
-    /// Batch norm by its running statistics, for all groups.
+    /// Batch norm by its running statistics, for all inputs.
     pub fn set_running(&mut self, weights: &[Array]) {
         let width = padded(self.sizes.channels);
         self.norms.iter_mut().for_each(|norm| match self.norm {
@@ -219,18 +227,27 @@ impl Activation {
         });
     }
 
-    /// Batch norm by the moments of each group in train mode, which move the running statistics; of one in eval mode by
+    /// Batch norm by the moments of each input in train mode, which move the running statistics; of one in eval mode by
     /// those, as they were before.
-    pub fn set_batch(&mut self, weights: &mut [Array]) {
-        let (width, pixels) = (padded(self.sizes.channels), self.sizes.side * self.sizes.side);
-        let Some(tensor) = self.norm else { return self.norms.iter_mut().for_each(|norm| norm.identity(width)) };
-        let tensors = &mut weights[tensor..tensor + 4];
-        for (norm, _) in self.norms.iter_mut().zip(&self.groups).filter(|(_, group)| group.train.is_none()) {
+    pub fn set_batch(&mut self, weights: &mut [Array], shards: &mut Shards) {
+        let Activation { sizes, norms, groups, moments, shard_sums, .. } = self;
+        let (width, pixels) = (padded(sizes.channels), sizes.side * sizes.side);
+        let Some(tensor) = self.norm else { return norms.iter_mut().for_each(|norm| norm.identity(width)) };
+        let (tensors, inputs) = (&mut weights[tensor..tensor + 4], Group::inputs(groups));
+        shard_sums.resize(shards.count() * inputs * 2 * width, 0.0);
+        for group in groups.iter().filter(|group| group.train.is_some()) {
+            let moments = &moments[group.examples.start * 2 * width..group.examples.end * 2 * width];
+            let to = &mut shard_sums[(group.shard * inputs + group.input) * 2 * width..][..2 * width];
+            norm::statistics(moments, width, sizes.channels, pixels, to);
+        }
+        shards.complete_sums(shard_sums);
+        let groups = &groups[..inputs];
+        for (norm, _) in norms.iter_mut().zip(groups).filter(|(_, group)| group.train.is_none()) {
             norm.set_running(width, tensors);
         }
-        for (norm, group) in self.norms.iter_mut().zip(&self.groups).filter(|(_, group)| group.train.is_some()) {
-            let images = group.examples.start * 2 * width..group.examples.end * 2 * width;
-            norm.set_batch(&self.moments[images], width, pixels, tensors);
+        for (norm, group) in norms.iter_mut().zip(groups).filter(|(_, group)| group.train.is_some()) {
+            let sums = group.sums(shard_sums, inputs, shards);
+            norm.set_batch(width, sums.map(|(n, of)| ((n * pixels) as f64, of)), tensors);
         }
     }
 
@@ -307,13 +324,22 @@ impl Activation {
                 tails.gradient_sums(i, y, source, g, sums);
             });
         }
-        for (norm, group) in self.norms.iter_mut().zip(&self.groups) {
-            let images = group.examples.start * sizes.moments()..group.examples.end * sizes.moments();
-            norm.set_gradient(&self.moments[images], sizes.side * sizes.side, group.train.is_some());
+        let Activation { norms, groups, moments, shard_sums, .. } = self;
+        let (inputs, len) = (Group::inputs(groups), sizes.moments());
+        shard_sums.resize(sink.shards.count() * inputs * len, 0.0);
+        for group in &*groups {
+            let to = &mut shard_sums[(group.shard * inputs + group.input) * len..][..len];
+            norm::totals(&moments[group.examples.start * len..group.examples.end * len], to);
+        }
+        sink.shards.complete_sums(shard_sums);
+        for (norm, group) in norms.iter_mut().zip(&groups[..inputs]) {
+            let sums = group.sums(shard_sums, inputs, sink.shards).map(|(_, of)| of);
+            let count = (group.of * sizes.side * sizes.side) as f64;
+            norm.set_gradient(sums, count, group.train.is_some());
         }
         self.vector.resize(self.sizes.channels, 0.0);
         for which in 0..2 {
-            let norms = &self.norms[..self.groups.len()];
+            let norms = &self.norms[..Group::inputs(&self.groups)];
             self.vector.iter_mut().enumerate().for_each(|(c, g)| *g = Norm::gradient(norms, which, c));
             sink.take(tensor + which, &self.vector);
         }

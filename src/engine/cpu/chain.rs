@@ -8,6 +8,7 @@ use super::linear::Linear;
 use super::plan::plan;
 use super::update::Sink;
 use crate::engine::DropoutKey;
+use crate::engine::shards::Shards;
 use crate::error::Result;
 use crate::network::{Array, Block, Mode, Shape};
 
@@ -15,22 +16,54 @@ use crate::network::{Array, Block, Mode, Shape};
 pub struct Pass<'a> {
     /// Examples, of all groups.
     pub n: usize,
-    /// One for each input: batch norm takes each as a batch of its own.
+    /// Of one shard after the other, one for each input.
     pub groups: &'a [Group],
     /// Whether a backward pass may follow; if not, all groups are in eval mode.
     pub train: bool,
     pub weights: &'a mut [Array],
+    pub shards: &'a mut Shards,
 }
 
-/// Consecutive examples of a batch: those of one input.
+/// Consecutive examples of a batch: those of one input in one shard. Batch norm takes each input as a batch of its own.
 #[derive(Clone, Debug)]
 pub struct Group {
     pub examples: Range<usize>,
-    /// In train mode the key of its dropout masks: batch norm takes the group's statistics.
+    /// In train mode the key of its dropout masks: batch norm takes the input's statistics.
     pub train: Option<DropoutKey>,
+    pub input: usize,
+    /// Of the input's examples, in all shards.
+    pub of: usize,
+    pub shard: usize,
 }
 
 impl Group {
+    /// Number of inputs.
+    pub fn inputs(groups: &[Group]) -> usize {
+        groups.iter().map(|group| group.input + 1).max().unwrap_or(0)
+    }
+
+    /// The groups of each of this process's shards.
+    pub fn by_shard(groups: &[Group]) -> impl Iterator<Item = &[Group]> {
+        groups.chunks(Group::inputs(groups).max(1))
+    }
+
+    /// The examples of groups that follow each other.
+    pub fn all(groups: &[Group]) -> Range<usize> {
+        groups.first().map_or(0, |group| group.examples.start)..groups.last().map_or(0, |group| group.examples.end)
+    }
+
+    /// In `sums` [shard, input, …] those of the group's input, in each shard with its number of examples.
+    pub fn sums<'a>(
+        &self,
+        sums: &'a [f64],
+        inputs: usize,
+        shards: &'a Shards,
+    ) -> impl Iterator<Item = (usize, &'a [f64])> + Clone {
+        let (input, n, len) = (self.input, self.of, sums.len() / (shards.count() * inputs));
+        let of_shards = sums.chunks_exact(inputs * len).enumerate();
+        of_shards.map(move |(shard, of)| (shards.examples(shard, n).len(), &of[input * len..][..len]))
+    }
+
     /// Those of the groups of `per_example` values for each example, in order.
     pub fn split<'a>(
         groups: &[Group],

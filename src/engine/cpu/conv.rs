@@ -8,7 +8,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::activation::{Activation, Buffers, Tails};
-use super::chain::Pass;
+use super::chain::{Group, Pass};
 use super::kernels::{Gradients, Kernels, Sizes, padded};
 use super::lanes::{chunks_or_none, grow, rest, scratch};
 use super::tail;
@@ -128,7 +128,7 @@ impl Conv {
                 }
             }
         });
-        after.set_batch(pass.weights);
+        after.set_batch(pass.weights, pass.shards);
     }
 
     /// From the gradient of the output to the gradients of all tensors and, where it is wanted, to ∂L/∂x in `dx`. `x` is the
@@ -147,11 +147,10 @@ impl Conv {
 
     fn gradients(&mut self, x: &[f32], into: Option<Into>, n: usize, sink: &mut Sink) {
         self.after.gradient(sink);
-        let Conv { kernels, after, partials, db, .. } = self;
+        let Conv { kernels, after, partials, dw, db, tensor, bias } = self;
         let (Sizes { inputs, outputs, .. }, taps) = (kernels.sizes, kernels.sizes.taps());
-        let (x_len, kernel_len, count) = (kernels.x_len(), kernels.dw_len(), n.div_ceil(PARTIAL));
-        let width = padded(outputs);
-        grow(partials, count * kernel_len);
+        let (x_len, kernel_len, width) = (kernels.x_len(), kernels.dw_len(), padded(outputs));
+        grow(partials, n.div_ceil(PARTIAL) * kernel_len);
         grow(db, n * width);
         let (dx, accumulate, summed) = match into {
             Some(Into { dx, accumulate, summed }) => (&mut dx[..n * x_len], accumulate, summed),
@@ -162,47 +161,60 @@ impl Conv {
             None => (None, &mut [][..]),
         };
         let sums_len = before.map_or(1, |(tails, ..)| tails.sizes.moments());
-        let gradients = partials[..count * kernel_len].par_chunks_exact_mut(kernel_len);
-        let gradients = gradients.zip(db[..n * width].par_chunks_mut(PARTIAL * width));
-        let images = chunks_or_none(dx, PARTIAL * x_len, count).zip(chunks_or_none(sums, PARTIAL * sums_len, count));
-        gradients.zip(images).enumerate().for_each(|(at, ((dw, db), (dx, sums)))| {
-            let images = at * PARTIAL..n.min((at + 1) * PARTIAL);
-            let summed = before.zip(sums).map(|((tails, y, source), sums)| Summed { tails, y, source, sums });
-            let into = dx.map(|dx| Into { dx, accumulate, summed });
-            partial_backward(kernels, after, x, images, dw, db, into);
-        });
-        self.sum_partials(count, kernel_len);
-        sink.take(self.tensor, &self.dw[..outputs * inputs * taps]);
-        if !self.bias {
-            return;
-        }
-        let bias = &mut self.dw[..outputs];
-        bias.fill(0.0);
-        if (0..n).any(|i| self.after.feels_shift(i)) {
-            for (c, bias) in bias.iter_mut().enumerate() {
-                let images = self.db[..n * width].chunks_exact(width).enumerate();
-                let images = images.filter(|(i, _)| self.after.feels_shift(*i));
-                *bias = images.map(|(_, db)| f64::from(db[c])).sum::<f64>() as f32;
+        // The same for each shard, in its own examples.
+        let (mut dx, mut sums) = (dx, sums);
+        for (part, groups) in Group::by_shard(after.groups()).enumerate() {
+            let all = Group::all(groups);
+            let (n, count) = (all.len(), all.len().div_ceil(PARTIAL));
+            let [dx, sums] = [(&mut dx, n * x_len), (&mut sums, n * sums_len)].map(|(values, len)| {
+                let all = std::mem::take(values);
+                let (own, rest) = all.split_at_mut(len.min(all.len()));
+                *values = rest;
+                own
+            });
+            let gradients = partials[..count * kernel_len].par_chunks_exact_mut(kernel_len);
+            let gradients = gradients.zip(db[all.start * width..all.end * width].par_chunks_mut(PARTIAL * width));
+            let images =
+                chunks_or_none(dx, PARTIAL * x_len, count).zip(chunks_or_none(sums, PARTIAL * sums_len, count));
+            gradients.zip(images).enumerate().for_each(|(at, ((dw, db), (dx, sums)))| {
+                let first = all.start + at * PARTIAL;
+                let images = first..all.end.min(first + PARTIAL);
+                let summed = before.zip(sums).map(|((tails, y, source), sums)| Summed { tails, y, source, sums });
+                let into = dx.map(|dx| Into { dx, accumulate, summed });
+                partial_backward(kernels, after, x, images, dw, db, into);
+            });
+            sum_partials(kernels.sizes, &mut partials[..count * kernel_len], kernel_len, dw);
+            sink.part(part).take(*tensor, &dw[..outputs * inputs * taps]);
+            if !*bias {
+                continue;
             }
+            let bias = &mut dw[..outputs];
+            bias.fill(0.0);
+            if all.clone().any(|i| after.feels_shift(i)) {
+                for (c, bias) in bias.iter_mut().enumerate() {
+                    let images = all.clone().filter(|&i| after.feels_shift(i));
+                    *bias = images.map(|i| f64::from(db[i * width + c])).sum::<f64>() as f32;
+                }
+            }
+            sink.part(part).take(*tensor + 1, bias);
         }
-        sink.take(self.tensor + 1, bias);
+        sink.begin_sums(*tensor..*tensor + 1 + usize::from(*bias));
     }
+}
 
-    /// Adds the partial sums of ∂L/∂W in order, and puts the result into the tensor's order.
-    fn sum_partials(&mut self, count: usize, kernel_len: usize) {
-        let (Sizes { inputs, outputs, .. }, taps) = (self.kernels.sizes, self.kernels.sizes.taps());
-        let width = padded(outputs);
-        let (total, others) = self.partials[..count * kernel_len].split_at_mut(kernel_len);
-        total.par_chunks_mut(width).enumerate().for_each(|(row, total)| {
-            for other in others.chunks_exact(kernel_len) {
-                add_to(total, &other[row * width..][..width]);
-            }
-        });
-        self.dw.resize(outputs * inputs * taps, 0.0);
-        for (output, dw) in self.dw.chunks_exact_mut(inputs * taps).enumerate() {
-            for (at, dw) in dw.iter_mut().enumerate() {
-                *dw = total[(at % taps * inputs + at / taps) * width + output];
-            }
+/// Adds the partial sums of ∂L/∂W in order, and puts the result into the tensor's order.
+fn sum_partials(sizes: Sizes, partials: &mut [f32], kernel_len: usize, dw: &mut Vec<f32>) {
+    let (Sizes { inputs, outputs, .. }, taps, width) = (sizes, sizes.taps(), padded(sizes.outputs));
+    let (total, others) = partials.split_at_mut(kernel_len);
+    total.par_chunks_mut(width).enumerate().for_each(|(row, total)| {
+        for other in others.chunks_exact(kernel_len) {
+            add_to(total, &other[row * width..][..width]);
+        }
+    });
+    dw.resize(outputs * inputs * taps, 0.0);
+    for (output, dw) in dw.chunks_exact_mut(inputs * taps).enumerate() {
+        for (at, dw) in dw.iter_mut().enumerate() {
+            *dw = total[(at % taps * inputs + at / taps) * width + output];
         }
     }
 }

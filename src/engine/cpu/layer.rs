@@ -1,12 +1,15 @@
 //! A single layer, for benchmarks.
 
+use std::ops::Range;
+
 use super::chain::{Group, Op, Pass};
 use super::conv::{Conv, Input};
 use super::kernels::Sizes;
 use super::linear::Linear;
-use super::update::{Sink, Slots};
+use super::update::{Parts, Sink, Slots};
 use crate::data::SIDE;
 use crate::engine::DropoutKey;
+use crate::engine::shards::Shards;
 use crate::network::{Array, Layer};
 use crate::optimizer::Rule;
 
@@ -18,6 +21,8 @@ pub struct LayerBench {
     groups: [Group; 2],
     weights: Vec<Array>,
     slots: Slots,
+    shards: Shards,
+    parts: Parts,
     x: Vec<f32>,
     dx: Vec<f32>,
     /// Floating-point operations of the forward pass's products; a backward pass has twice as many, without ∂L/∂x as
@@ -56,13 +61,16 @@ impl LayerBench {
         let slots = weights.iter().map(|_| vec![]).collect();
         let x: Vec<f32> = (0..n * x_len).map(|i| (i % 11) as f32 * 0.1).collect();
         let train = Some(DropoutKey { seed: 0, epoch: 0, first: 0 });
-        let groups = [0..n / 2, n / 2..n].map(|examples| Group { examples, train });
-        LayerBench { op, n, groups, weights, slots, dx: x.clone(), x, flop: (n * flop) as u64 }
+        let group =
+            |input: usize, examples: Range<usize>| Group { of: examples.len(), examples, train, input, shard: 0 };
+        let groups = [group(0, 0..n / 2), group(1, n / 2..n)];
+        let (shards, parts) = Default::default();
+        LayerBench { op, n, groups, weights, slots, shards, parts, dx: x.clone(), x, flop: (n * flop) as u64 }
     }
 
     pub fn forward(&mut self) {
-        let (n, groups, weights) = (self.n, &self.groups, &mut self.weights[..]);
-        let mut pass = Pass { n, groups, train: true, weights };
+        let (n, groups, weights, shards) = (self.n, &self.groups, &mut self.weights[..], &mut self.shards);
+        let mut pass = Pass { n, groups, train: true, weights, shards };
         self.op.forward(Input::Values(&self.x), None, &mut pass);
         if let Op::Conv(conv) = &mut self.op {
             conv.after.finish(None);
@@ -73,7 +81,8 @@ impl LayerBench {
     pub fn backward(&mut self, learns: bool) {
         let rule = Rule::sgd(0.9, 5e-4);
         let (weights, slots) = (&mut self.weights[..], &mut self.slots);
-        let mut sink = Sink { weights, slots, rule, lr: 0.0, t: 1, kept: None };
+        let (shards, parts) = (&mut self.shards, &mut self.parts);
+        let mut sink = Sink { weights, slots, rule, lr: 0.0, t: 1, kept: None, shards, parts };
         let dx = learns.then_some(&mut self.dx[..]);
         self.op.backward(&self.x, dx, false, &self.groups, &mut sink);
     }

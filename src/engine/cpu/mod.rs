@@ -50,13 +50,16 @@ mod tiles;
 mod update;
 mod winograd;
 
+use std::ops::Range;
+
 use crate::data::CHANNELS;
-use crate::engine::{AVERAGE, Engine, Gradients, Input, Loss, Rates, Statistics, exchanged, no_average};
+use crate::engine::shards::Shards;
+use crate::engine::{AVERAGE, DropoutKey, Engine, Gradients, Input, Loss, Rates, Statistics, exchanged, no_average};
 use crate::error::{Error, Result};
 use crate::network::{Array, Block, Network, Shape, Spec, Weights};
 use crate::optimizer::{Rule, State};
 use chain::{Chain, Group, Pass};
-use update::{ByTensor, Sink, Slots, approach};
+use update::{ByTensor, Parts, Sink, Slots, approach};
 
 /// Whether the engine runs the network.
 ///
@@ -75,17 +78,21 @@ pub struct Model {
     steps: u32,
     slots: Slots,
     average: Option<Average>,
+    shards: Shards,
+    parts: Parts,
     /// Values of one input.
     input_len: usize,
     trunk: Chain,
     heads: Vec<(&'static str, Chain)>,
-    /// Of the pass: its inputs, all in one if there are several; its outputs, row by row, and their gradients.
+    /// Of the pass: its inputs in this process's shards, in one matrix if there are several; its outputs, row by row, and their
+    /// gradients.
     groups: Vec<Group>,
     joined: Vec<f32>,
     places: Vec<Place>,
     outputs: Vec<Vec<f32>>,
     gradients: Vec<Vec<f32>>,
-    /// An output's gradient, batch last.
+    /// Rows of this process's shards; an output's gradient, batch last.
+    rows: Vec<f32>,
     direct: Vec<f32>,
 }
 
@@ -121,6 +128,8 @@ impl Model {
             trunk,
             slots: slots.collect(),
             average: None,
+            shards: Shards::default(),
+            parts: Parts::default(),
             specs,
             weights,
             rule,
@@ -130,6 +139,7 @@ impl Model {
             places: vec![],
             outputs: vec![],
             gradients: vec![],
+            rows: vec![],
             direct: vec![],
         })
     }
@@ -137,27 +147,32 @@ impl Model {
     /// Takes over the inputs of a pass as groups, and finds the places of its outputs. Everything is checked before anything
     /// changes.
     fn prepare(&mut self, inputs: &[Input], outputs: &[&str]) -> Result<()> {
-        self.groups.clear();
-        let mut first = 0;
-        for input in inputs {
-            let n = match input.values.len() {
-                values if values > 0 && values.is_multiple_of(self.input_len) => values / self.input_len,
-                values => {
-                    let len = self.input_len;
-                    let message =
-                        format!("an input of {values} values: no whole number of examples of {len} values each");
-                    return Err(Error::Usage(message));
-                }
-            };
-            self.groups.push(Group { examples: first..first + n, train: input.train });
-            first += n;
+        let len = self.input_len;
+        for values in inputs.iter().map(|input| input.values.len()) {
+            if values == 0 || !values.is_multiple_of(len) {
+                let message = format!("an input of {values} values: no whole number of examples of {len} values each");
+                return Err(Error::Usage(message));
+            }
         }
         if inputs.is_empty() {
             return Err(Error::Usage("a pass without inputs".to_owned()));
         }
+        self.shards.begin(inputs.iter().map(|input| input.values.len() / len));
+        self.groups.clear();
         self.joined.clear();
-        if inputs.len() > 1 {
-            inputs.iter().for_each(|input| self.joined.extend_from_slice(input.values));
+        let mut first = 0;
+        for shard in self.shards.own() {
+            for (input, Input { values, train }) in inputs.iter().enumerate() {
+                let of = values.len() / len;
+                let examples = self.shards.examples(shard, of);
+                let key = |key: DropoutKey| DropoutKey { first: key.first + examples.start as u32, ..key };
+                let (train, n) = (train.map(key), examples.len());
+                self.groups.push(Group { examples: first..first + n, train, input, of, shard });
+                if inputs.len() > 1 || self.shards.is_split() {
+                    self.joined.extend_from_slice(&values[examples.start * len..examples.end * len]);
+                }
+                first += n;
+            }
         }
         self.places.clear();
         for name in outputs {
@@ -191,20 +206,27 @@ impl Model {
     /// Runs the inputs, [`Model::prepare`]d, up to the outputs.
     fn run(&mut self, inputs: &[Input]) {
         let ops = self.trunk_ops();
-        let Model { trunk, heads, weights, groups, places, outputs, joined, .. } = self;
-        let n = groups.last().map_or(0, |group| group.examples.end);
+        let Model { trunk, heads, weights, groups, places, outputs, joined, shards, rows, .. } = self;
+        let n = Group::all(groups).end;
         let train = groups.iter().any(|group| group.train.is_some());
-        let mut pass = Pass { n, groups, train, weights: &mut weights.arrays };
+        let mut pass = Pass { n, groups, train, weights: &mut weights.arrays, shards };
         trunk.forward(ops, whole(inputs, joined), &mut pass);
         at_least(outputs, places.len());
-        for (place, rows) in places.iter().zip(outputs) {
-            match place {
-                Place::Trunk(ops) => to_rows(trunk.out(*ops, n), n, rows),
+        for (place, output) in places.iter().zip(outputs) {
+            let features = match place {
+                Place::Trunk(ops) => trunk.out(*ops, n),
                 Place::Head(head) => {
                     let (_, head) = &mut heads[*head];
                     head.forward(head.len(), trunk.out(ops, n), &mut pass);
-                    to_rows(head.out(head.len(), n), n, rows);
+                    head.out(head.len(), n)
                 }
+            };
+            match pass.shards.is_split() {
+                true => {
+                    to_rows(features, n, rows);
+                    gather(rows, groups, pass.shards, output);
+                }
+                false => to_rows(features, n, output),
             }
         }
     }
@@ -247,8 +269,13 @@ impl Model {
     /// From the outputs' gradients to those of the weights.
     fn backward(&mut self, inputs: &[Input], lr: Rates, kept: Option<&mut ByTensor>) {
         let ops = self.trunk_ops();
-        let Model { trunk, heads, weights, slots, groups, places, gradients, joined, direct, .. } = self;
-        let (weights, n) = (&mut weights.arrays, groups.last().map_or(0, |group| group.examples.end));
+        let Model {
+            trunk, heads, weights, slots, groups, places, gradients, joined, direct, shards, parts, rows, ..
+        } = self;
+        let (weights, n) = (&mut weights.arrays, Group::all(groups).end);
+        if shards.is_split() {
+            gradients.iter_mut().for_each(|gradient| keep_own(gradient, groups, shards, rows));
+        }
         let (rule, t, mut kept) = (self.rule, self.steps + 1, kept);
         let learns = trunk.learns(ops);
         // Whether the gradient of the trunk's output is there already.
@@ -259,7 +286,7 @@ impl Model {
             let (hidden, dh) = trunk.end(ops, n);
             from_rows(gradient, n, head.end(head.len(), n).1);
             let (slots, kept) = (&mut *slots, kept.as_deref_mut());
-            let mut sink = Sink { weights, slots, rule, lr: lr.heads, t, kept };
+            let mut sink = Sink { weights, slots, rule, lr: lr.heads, t, kept, shards, parts };
             head.backward(head.len(), hidden, learns.then_some((&mut *dh, begun)), groups, &mut sink, |_, _| {});
             begun = true;
         }
@@ -269,7 +296,7 @@ impl Model {
             here.map(|(_, gradient)| gradient).filter(|gradient| !gradient.is_empty())
         };
         let last = if begun { ops } else { (1..=ops).rev().find(|&at| gradient_at(at).next().is_some()).unwrap_or(0) };
-        let mut sink = Sink { weights, slots, rule, lr: lr.trunk, t, kept };
+        let mut sink = Sink { weights, slots, rule, lr: lr.trunk, t, kept, shards, parts };
         trunk.backward(last, whole(inputs, joined), None, groups, &mut sink, |at, g| {
             for gradient in gradient_at(at) {
                 if at == last && !begun {
@@ -282,6 +309,7 @@ impl Model {
                 }
             }
         });
+        sink.end_sums();
     }
 }
 
@@ -321,9 +349,45 @@ fn at_least(matrices: &mut Vec<Vec<f32>>, len: usize) {
     }
 }
 
-/// All inputs in one: the only one as it is, several as they were `joined`.
+/// All inputs in one: the only one as it is, unless they were `joined`.
 fn whole<'a>(inputs: &[Input<'a>], joined: &'a [f32]) -> &'a [f32] {
-    if let [input] = inputs { input.values } else { joined }
+    if joined.is_empty() { inputs[0].values } else { joined }
+}
+
+/// For each group the place of its rows in an output: the inputs' whole ones, one after the other.
+fn places<'a>(groups: &'a [Group], shards: &'a Shards) -> impl Iterator<Item = (&'a Group, Range<usize>)> {
+    groups.iter().map(|group| {
+        let before: usize = groups[..group.input].iter().map(|group| group.of).sum();
+        let Range { start, end } = shards.examples(group.shard, group.of);
+        (group, before + start..before + end)
+    })
+}
+
+/// From the `rows` of this process's groups to those of the whole `output`.
+fn gather(rows: &[f32], groups: &[Group], shards: &mut Shards, output: &mut Vec<f32>) {
+    let (width, inputs) = (rows.len() / Group::all(groups).end, &groups[..Group::inputs(groups)]);
+    output.resize(inputs.iter().map(|group| group.of).sum::<usize>() * width, 0.0);
+    for (group, to) in places(groups, shards) {
+        let Range { start, end } = group.examples;
+        output[to.start * width..to.end * width].copy_from_slice(&rows[start * width..end * width]);
+    }
+    let mut rest = &mut output[..];
+    for group in inputs {
+        let (values, after) = rest.split_at_mut(group.of * width);
+        shards.complete(values, group.of);
+        rest = after;
+    }
+}
+
+/// Keeps of an output's gradient the rows of this process's groups, in their order.
+fn keep_own(gradient: &mut Vec<f32>, groups: &[Group], shards: &Shards, rows: &mut Vec<f32>) {
+    let all: usize = groups[..Group::inputs(groups)].iter().map(|group| group.of).sum();
+    let width = gradient.len() / all;
+    rows.clear();
+    for (_, at) in places(groups, shards) {
+        rows.extend_from_slice(&gradient[at.start * width..at.end * width]);
+    }
+    std::mem::swap(gradient, rows);
 }
 
 /// x [features, n] in rows [n, features].
@@ -399,6 +463,11 @@ impl Engine for Model {
         let average = self.average.iter().flat_map(|average| &average.weights.arrays);
         self.specs.iter().zip(average).for_each(|(spec, average)| add(AVERAGE, spec, &average.values));
         Ok(State { steps: self.steps, arrays })
+    }
+
+    fn shard(&mut self, shards: Shards) -> Result<()> {
+        self.shards = shards;
+        Ok(())
     }
 
     fn keep_average(&mut self, statistics: Statistics, state: &State) -> Result<()> {

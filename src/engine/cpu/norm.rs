@@ -41,6 +41,41 @@ pub fn move_running(running_mean: &mut f32, running_var: &mut f32, mean: f64, sq
     toward(running_var, squares / (count - 1.0));
 }
 
+/// The mean and the sum of squared deviations of all values, from their number, mean and sum of squared deviations in each part, in
+/// order (Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
+pub fn combined(parts: impl Iterator<Item = (f64, [f64; 2])> + Clone) -> (f64, [f64; 2]) {
+    let mut first = parts.clone();
+    if let (Some(only), None) = (first.next(), first.next()) {
+        return only;
+    }
+    let count = parts.clone().map(|(count, _)| count).sum::<f64>();
+    let mean = parts.clone().map(|(count, [mean, _])| count * mean).sum::<f64>() / count;
+    let squares = parts.map(|(count, [of, squares])| squares + count * (of - mean) * (of - mean)).sum::<f64>();
+    (count, [mean, squares])
+}
+
+/// Of the first channels the mean and the sum of squared deviations over images, [2, width], from the moments of each image,
+/// [images, 2, width]: the sum over its `pixels`, and the sum of squared deviations from its mean. Images are added in order, in double
+/// precision, as [`combined`] does.
+pub fn statistics(moments: &[f32], width: usize, channels: usize, pixels: usize, statistics: &mut [f64]) {
+    let images = || moments.chunks_exact(2 * width);
+    let count = (images().len() * pixels) as f64;
+    for c in 0..channels {
+        let mean = images().map(|m| f64::from(m[c])).sum::<f64>() / count;
+        let apart = |m: &[f32]| f64::from(m[c]) / pixels as f64 - mean;
+        let squares = images().map(|m| f64::from(m[width + c]) + pixels as f64 * apart(m) * apart(m)).sum::<f64>();
+        (statistics[c], statistics[width + c]) = (mean, squares);
+    }
+}
+
+/// The totals, [2, width], of the sums of each image, [images, 2, width]: Σ g and Σ g·(x − μ). Images are added in order.
+pub fn totals(sums: &[f32], totals: &mut [f64]) {
+    let len = totals.len();
+    for (at, total) in totals.iter_mut().enumerate() {
+        *total = sums.chunks_exact(len).map(|m| f64::from(m[at])).sum::<f64>();
+    }
+}
+
 impl Norm {
     /// Becomes the identity on `width` channels.
     pub fn identity(&mut self, width: usize) {
@@ -63,19 +98,18 @@ impl Norm {
         (self.alpha[c], self.beta[c]) = (weight.values[c] * inv_std, bias.values[c]);
     }
 
-    /// From the moments of each image, [images, 2, width]: the sum of a channel over `pixels`, and the sum of squared
-    /// deviations from its mean. Images are added in order, in double precision (Chan, Golub and LeVeque, "Updating
-    /// formulae and a pairwise algorithm for computing sample variances", 1979). Moves the running statistics.
-    /// `tensors`: γ, β, running mean, running variance.
-    pub fn set_batch(&mut self, moments: &[f32], width: usize, pixels: usize, tensors: &mut [Array]) {
+    /// From the [`statistics`] of each shard, in order, with its number of values: combined as those of images are. Moves the
+    /// running statistics. `tensors`: γ, β, running mean, running variance.
+    pub fn set_batch<'a>(
+        &mut self,
+        width: usize,
+        shards: impl Iterator<Item = (f64, &'a [f64])> + Clone,
+        tensors: &mut [Array],
+    ) {
         self.identity(width);
         let [weight, bias, running_mean, running_var] = tensors else { unreachable!("batch norm has four tensors") };
-        let images = || moments.chunks_exact(2 * width);
-        let count = (images().len() * pixels) as f64;
         for c in 0..weight.values.len() {
-            let mean = images().map(|m| f64::from(m[c])).sum::<f64>() / count;
-            let apart = |m: &[f32]| f64::from(m[c]) / pixels as f64 - mean;
-            let squares = images().map(|m| f64::from(m[width + c]) + pixels as f64 * apart(m) * apart(m)).sum::<f64>();
+            let (count, [mean, squares]) = combined(shards.clone().map(|(count, of)| (count, [of[c], of[width + c]])));
             self.set(c, mean as f32, squares / count, [weight, bias]);
             move_running(&mut running_mean.values[c], &mut running_var.values[c], mean, squares, count);
         }
@@ -90,15 +124,13 @@ impl Norm {
         }
     }
 
-    /// From the sums of each image, [images, 2, width]: Σ g and Σ g·(x − μ). Running statistics do not depend on x: without
+    /// From the [`totals`] of each shard, in order, for `count` values in all. Running statistics do not depend on x: without
     /// `of_batch` there are no means to subtract.
-    pub fn set_gradient(&mut self, sums: &[f32], pixels: usize, of_batch: bool) {
+    pub fn set_gradient<'a>(&mut self, shards: impl Iterator<Item = &'a [f64]> + Clone, count: f64, of_batch: bool) {
         let width = self.mean.len();
-        let images = || sums.chunks_exact(2 * width);
-        let count = (images().len() * pixels) as f64;
         self.gradients.iter_mut().for_each(|values| values.resize(width, 0.0));
         for c in 0..width {
-            let total = |at: usize| images().map(|m| f64::from(m[at])).sum::<f64>();
+            let total = |at: usize| shards.clone().map(|of| of[at]).sum::<f64>();
             let (sum_g, sum_gx) = (total(c), total(width + c) * f64::from(self.inv_std[c]));
             (self.gradients[0][c], self.gradients[1][c]) = (sum_gx, sum_g);
             if of_batch {

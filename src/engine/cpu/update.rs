@@ -3,10 +3,12 @@
 //! kept.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::lanes::{chunks_or_none, rest};
+use crate::engine::shards::Shards;
 use crate::network::Array;
 use crate::optimizer::{BETA1, BETA2, Decayed, EPS, Rule, adam_corrections};
 use crate::simd::simd;
@@ -27,52 +29,128 @@ pub struct Sink<'a> {
     pub t: u32,
     /// Keeps the gradients; without it they update the weights.
     pub kept: Option<&'a mut ByTensor>,
+    pub shards: &'a mut Shards,
+    /// Of a batch that is split: what has been summed over each of the own shards.
+    pub parts: &'a mut Parts,
 }
 
-impl Sink<'_> {
-    /// The whole gradient of a tensor.
+/// Gradients by tensor index, of each of the own shards, and those whose sum over all shards has begun, each with its rate.
+#[derive(Debug, Default)]
+pub struct Parts {
+    by_tensor: BTreeMap<usize, Vec<Vec<f32>>>,
+    begun: Vec<(usize, f64)>,
+}
+
+/// The gradients of one of the own shards, which are the whole ones where a batch is not split.
+pub struct Part<'s, 'a> {
+    sink: &'s mut Sink<'a>,
+    part: usize,
+}
+
+impl Part<'_, '_> {
+    /// [`Sink::take`].
     pub fn take(&mut self, tensor: usize, gradient: &[f32]) {
-        const SIZE: usize = 1 << 14;
         self.chunks(tensor, SIZE)
             .zip(gradient.par_chunks(SIZE))
             .for_each(|(mut chunk, gradient)| chunk.take(0, gradient));
     }
 
-    /// A tensor in chunks of `size` values, each to be given its gradient, in any order and at any time.
+    /// [`Sink::chunks`].
     pub fn chunks(&mut self, tensor: usize, size: usize) -> impl IndexedParallelIterator<Item = Chunk<'_>> {
-        let Array { shape, values: weight, .. } = &mut self.weights[tensor];
-        let dimensions = shape.len();
-        let (len, count) = (weight.len(), weight.len().div_ceil(size));
-        let kept = self.kept.as_mut().map_or(&mut [][..], |kept| {
-            let gradient = kept.entry(tensor).or_default();
-            gradient.resize(len, 0.0);
-            gradient
-        });
-        let slots = &mut self.slots[tensor];
-        if kept.is_empty() {
-            slots.resize_with(self.rule.slots().len(), || vec![0.0; len]);
-        }
-        let mut slots = slots.iter_mut().map(|slot| &mut slot[..]);
-        let [first, second] = [(); 2].map(|()| chunks_or_none(slots.next().unwrap_or_default(), size, count));
-        let update = match self.rule {
-            Rule::Sgd { momentum, weight_decay, nesterov, decayed } => {
-                let decays = decayed == Decayed::All || dimensions > 1;
-                let rates = [self.lr as f32, momentum, if decays { weight_decay } else { 0.0 }];
-                if nesterov { Update::Nesterov(rates) } else { Update::Sgd(rates) }
-            }
-            Rule::Adam => {
-                let (rate, root) = adam_corrections(self.lr, self.t);
-                Update::Adam([rate as f32, root as f32])
+        let Sink { weights, slots, rule, lr, t, kept, shards, parts } = &mut *self.sink;
+        let kept = match shards.is_split() {
+            false => kept.as_deref_mut().map(|kept| kept.entry(tensor).or_default()),
+            true => {
+                let of_shards = parts.by_tensor.entry(tensor).or_default();
+                of_shards.resize_with(shards.own().len(), Vec::new);
+                Some(&mut of_shards[self.part])
             }
         };
-        let chunks = weight.par_chunks_mut(size).zip(first.zip(second)).zip(chunks_or_none(kept, size, count));
-        chunks.map(move |((weight, (first, second)), kept)| Chunk { weight, slots: [first, second], kept, update })
+        chunks(&mut weights[tensor], &mut slots[tensor], kept, *rule, *lr, *t, size)
     }
+}
+
+/// Values that are updated at a time.
+const SIZE: usize = 1 << 14;
+
+impl<'a> Sink<'a> {
+    /// The gradients of own shard `part`.
+    pub fn part(&mut self, part: usize) -> Part<'_, 'a> {
+        Part { sink: self, part }
+    }
+
+    /// Says that the gradients of these tensors are there, of each own shard.
+    pub fn begin_sums(&mut self, tensors: Range<usize>) {
+        if self.shards.is_split() {
+            for tensor in tensors {
+                let parts = self.parts.by_tensor.get_mut(&tensor).map(std::mem::take).unwrap_or_default();
+                self.shards.team.begin_sum(parts);
+                self.parts.begun.push((tensor, self.lr));
+            }
+        }
+    }
+
+    /// Takes all sums that have begun.
+    pub fn end_sums(&mut self) {
+        for at in 0..self.parts.begun.len() {
+            let (tensor, lr) = self.parts.begun[at];
+            let parts = self.shards.team.end_sum();
+            self.lr = lr;
+            self.take(tensor, &parts[0]);
+            self.parts.by_tensor.insert(tensor, parts);
+        }
+        self.parts.begun.clear();
+    }
+
+    /// The whole gradient of a tensor.
+    pub fn take(&mut self, tensor: usize, gradient: &[f32]) {
+        let kept = self.kept.as_deref_mut().map(|kept| kept.entry(tensor).or_default());
+        let (weights, slots) = (&mut self.weights[tensor], &mut self.slots[tensor]);
+        chunks(weights, slots, kept, self.rule, self.lr, self.t, SIZE)
+            .zip(gradient.par_chunks(SIZE))
+            .for_each(|(mut chunk, gradient)| chunk.take(0, gradient));
+    }
+}
+
+/// A tensor in chunks of `size` values, each to be given its gradient, in any order and at any time.
+fn chunks<'a>(
+    weight: &'a mut Array,
+    slots: &'a mut Vec<Vec<f32>>,
+    kept: Option<&'a mut Vec<f32>>,
+    rule: Rule,
+    lr: f64,
+    t: u32,
+    size: usize,
+) -> impl IndexedParallelIterator<Item = Chunk<'a>> {
+    let Array { shape, values: weight, .. } = weight;
+    let dimensions = shape.len();
+    let (len, count) = (weight.len(), weight.len().div_ceil(size));
+    let kept = kept.map_or(&mut [][..], |gradient| {
+        gradient.resize(len, 0.0);
+        gradient
+    });
+    if kept.is_empty() {
+        slots.resize_with(rule.slots().len(), || vec![0.0; len]);
+    }
+    let mut slots = slots.iter_mut().map(|slot| &mut slot[..]);
+    let [first, second] = [(); 2].map(|()| chunks_or_none(slots.next().unwrap_or_default(), size, count));
+    let update = match rule {
+        Rule::Sgd { momentum, weight_decay, nesterov, decayed } => {
+            let decays = decayed == Decayed::All || dimensions > 1;
+            let rates = [lr as f32, momentum, if decays { weight_decay } else { 0.0 }];
+            if nesterov { Update::Nesterov(rates) } else { Update::Sgd(rates) }
+        }
+        Rule::Adam => {
+            let (rate, root) = adam_corrections(lr, t);
+            Update::Adam([rate as f32, root as f32])
+        }
+    };
+    let chunks = weight.par_chunks_mut(size).zip(first.zip(second)).zip(chunks_or_none(kept, size, count));
+    chunks.map(move |((weight, (first, second)), kept)| Chunk { weight, slots: [first, second], kept, update })
 }
 
 /// `average` moves towards `weights` by the share `new` of the way.
 pub fn approach(average: &mut [f32], weights: &[f32], new: f32) {
-    const SIZE: usize = 1 << 14;
     let chunks = average.par_chunks_mut(SIZE).zip(weights.par_chunks(SIZE));
     chunks.for_each(|(average, weights)| approach_chunk(average, weights, new));
 }

@@ -7,8 +7,9 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 
 use crate::data::CHANNELS;
 use crate::engine::{
-    AVERAGE, DropoutKey, Engine, Gradients, Input, Loss, Rates, Statistics, dropout_mask, exchanged, no_average,
+    AVERAGE, DropoutKey, Engine, Gradients, Input, Loss, Rates, Shards, Statistics, dropout_mask, exchanged, no_average,
 };
+use crate::error::Error;
 use crate::network::{Array, Block, Layer, Mode, Network, Spec, Weights};
 use crate::optimizer::{Rule, State};
 use update::Optimizer;
@@ -216,6 +217,13 @@ impl Engine for Model {
             state.arrays.push(to_array(&format!("{AVERAGE}/{}", spec.name), var)?);
         }
         Ok(state)
+    }
+
+    fn shard(&mut self, shards: Shards) -> crate::Result<()> {
+        match shards.team.size() {
+            1 => Ok(()),
+            _ => Err(Error::Usage("only the CPU engine trains in a team".to_owned())),
+        }
     }
 
     fn keep_average(&mut self, statistics: Statistics, state: &State) -> crate::Result<()> {
