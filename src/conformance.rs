@@ -9,13 +9,15 @@ use std::collections::BTreeSet;
 use candle_core::Device;
 
 use crate::data::{Data, synthetic};
-use crate::engine::{AVERAGE, Engine, Gradients, Input, Loss, Rates, Shards, Statistics, cpu, reference};
+use crate::engine::{
+    AVERAGE, Engine, Gradients, Input, Loss, Rates, Shards, Statistics, Team, cpu, reference, team_of_threads,
+};
 use crate::error::Result;
 use crate::experiment::Experiment;
 use crate::method::{Draw, Source, Step};
 use crate::network::{Array, Weights};
 use crate::optimizer::State;
-use crate::train::{Examples, Observer, Progress, Recipe, Trained, train};
+use crate::train::{Examples, Observer, Progress, Recipe, Trained, train, train_shards};
 
 /// Checks, on the study's backbone made tiny and drawn images, a method as the keys of a stage give it:
 /// - its gradient is that of its loss, by central differences and on both engines, where what it calls a constant is one;
@@ -23,6 +25,7 @@ use crate::train::{Examples, Observer, Progress, Recipe, Trained, train};
 /// - without [`uses_labels`](crate::method::Kind::uses_labels) it takes the same step whatever the labels are;
 /// - another seed gives other weights;
 /// - 1, 2, 3 and 8 threads give the same bits;
+/// - so do teams of 1, 2 and 3 members, of batches in three shards;
 /// - stopped after any step and resumed from its checkpoint, it comes to the same bits.
 ///
 /// It takes seconds where the crate is optimized, minutes where it is not.
@@ -52,6 +55,10 @@ pub fn check_on(stage: &str, network: &str) {
         let again = stage.train(threads, Progress::start(stage.start()), &mut ());
         assert!(again == whole, "{}: {threads} threads give other bits than one", stage.yaml);
     }
+    let alone = stage.train_team(1);
+    for size in [2, 3] {
+        assert!(stage.train_team(size) == alone, "{}: a team of {size} gives other bits than one process", stage.yaml);
+    }
     let mut kept = Kept::default();
     stage.train(2, Progress::start(stage.start()), &mut kept);
     for checkpoint in kept.0 {
@@ -68,6 +75,9 @@ pub fn check_on(stage: &str, network: &str) {
 
 /// Images of a batch: enough for batch norm not to be all curvature.
 const BATCH: usize = 12;
+
+/// Of a batch, which they do not divide evenly; the last batch, of fewer images, is split too.
+const SHARDS: usize = 3;
 
 struct Stage {
     yaml: String,
@@ -108,11 +118,31 @@ impl Stage {
         trained.unwrap_or_else(|error| panic!("{}: {error}", self.yaml))
     }
 
+    /// What all members of a team of `size` give, of batches in [`SHARDS`].
+    fn train_team(&self, size: usize) -> Trained {
+        let recipe = Recipe { shards: SHARDS, ..self.recipe.clone() };
+        let member = |team: Box<dyn Team>| {
+            let (start, shards) = (Progress::start(self.start()), Shards::of_team(SHARDS, team));
+            let train = || train_shards(&recipe, &self.data, &self.examples, start, &Device::Cpu, shards, &mut ());
+            // In a pool of its own: a member that waits for the others keeps a thread busy.
+            rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread").install(train)
+        };
+        let mut all: Vec<Trained> = std::thread::scope(|scope| {
+            let members = team_of_threads(size).into_iter().map(|team| scope.spawn(|| member(team)));
+            let members: Vec<_> = members.collect();
+            let joined = members.into_iter().map(|member| member.join().expect("a member that does not panic"));
+            joined.map(|trained| trained.unwrap_or_else(|error| panic!("{}: {error}", self.yaml))).collect()
+        });
+        let first = all.remove(0);
+        assert!(all.iter().all(|other| *other == first), "{}: members of a team of {size} differ", self.yaml);
+        first
+    }
+
     /// One step on the images `indices`, by an engine that only looks.
     fn look(&self, weights: &Weights, which: usize, indices: &[u32], epoch: u32, fixed: Option<&Seen>) -> Seen {
         let mut watch = Watch { inner: self.engine(weights, which), fixed, seen: Seen::default() };
         let mut batch = self.recipe.method.batch();
-        let draw = Draw { seed: self.recipe.seed, epoch, first: 0, evaluates: false };
+        let draw = Draw { seed: self.recipe.seed, epoch, ..Draw::default() };
         batch.fill(&Source::Images(&self.data.train), indices, draw);
         let mut sums = vec![0.0; self.recipe.method.heads().len() + self.recipe.method.measures().len()];
         let at = Step { rates: Rates::from(0.0), done: 0, all: 1 };
@@ -267,6 +297,10 @@ impl Engine for Watch<'_> {
 
     fn shard(&mut self, shards: Shards) -> Result<()> {
         self.inner.shard(shards)
+    }
+
+    fn complete(&mut self, values: &mut [f32], n: usize) {
+        self.inner.complete(values, n);
     }
 
     fn keep_average(&mut self, statistics: Statistics, state: &State) -> Result<()> {

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::network::{Array, Network, Weights};
 use crate::optimizer::{Rule, State};
 use crate::rng::{Purpose, Stream};
-pub use shards::{Shards, Team};
+pub use shards::{OwnShare, Shards, Team, team_of_threads};
 
 /// A network in training. It knows no method: it gives the outputs that are asked for, and takes a [`Loss`].
 ///
@@ -46,6 +46,9 @@ pub trait Engine: Inference {
     /// # Errors
     /// [`Error::Usage`] by the reference engine for a team of several.
     fn shard(&mut self, shards: Shards) -> Result<()>;
+    /// `values` [n, width] of a batch's n examples, of which the engine's own ([`OwnShare::of`]) are there: gets the others from the
+    /// members of its team that have them.
+    fn complete(&mut self, values: &mut [f32], n: usize);
     /// From here on keeps an average of the weights beside them: after each step average ← d·average + (1 − d)·weights with
     /// [`Rates::average`]. It starts as a copy of the weights, or as `state` has it.
     fn keep_average(&mut self, statistics: Statistics, state: &State) -> Result<()>;

@@ -6,6 +6,8 @@
 //! all shards' sums alike: no sum depends on how many members there are. A batch with fewer examples than shards is not split: each
 //! member trains on all of it.
 
+mod threads;
+
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::ops::Range;
@@ -13,6 +15,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::simd::simd;
+pub use threads::team_of_threads;
 
 /// How the members of a team tell each other their values. All of them call the same functions in the same order.
 pub trait Team: Debug + Send {
@@ -79,6 +82,30 @@ simd! {
     }
 }
 
+/// Which examples of a batch a member trains on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnShare {
+    count: usize,
+    rank: usize,
+    size: usize,
+}
+
+impl OwnShare {
+    /// Those of an input's `n` examples, if all inputs have at least as many as there are shards; else it trains on all.
+    pub fn of(self, n: usize) -> Range<usize> {
+        let OwnShare { count, rank, size } = self;
+        let [first, end] = [rank, rank + 1].map(|member| n * (count * member / size) / count);
+        if n >= count { first..end } else { 0..n }
+    }
+}
+
+impl Default for OwnShare {
+    /// All of them.
+    fn default() -> OwnShare {
+        OwnShare { count: 1, rank: 0, size: 1 }
+    }
+}
+
 /// Into how many shards batches are split, and by whom.
 #[derive(Debug)]
 pub struct Shards {
@@ -107,12 +134,9 @@ impl Shards {
         Shards { count, team, is_split: false, lens: vec![] }
     }
 
-    /// Those of a batch's `n` examples of an input that this member trains on, where all inputs have at least as many as there are
-    /// shards; else it trains on all.
-    pub fn of_whole(&self, n: usize) -> Range<usize> {
-        let [rank, size] = [self.team.rank(), self.team.size()];
-        let [first, end] = [rank, rank + 1].map(|member| n * (self.count * member / size) / self.count);
-        if n >= self.count { first..end } else { 0..n }
+    /// Which examples are this member's.
+    pub fn own_share(&self) -> OwnShare {
+        OwnShare { count: self.count, rank: self.team.rank(), size: self.team.size() }
     }
 
     /// Begins a pass over inputs of so many examples each.
@@ -145,12 +169,6 @@ impl Shards {
     /// Those of an input's `n` examples that are in `shard`.
     pub fn examples(&self, shard: usize, n: usize) -> Range<usize> {
         n * shard / self.count()..n * (shard + 1) / self.count()
-    }
-
-    /// Those of an input's `n` examples that are in this member's shards.
-    pub fn own_examples(&self, n: usize) -> Range<usize> {
-        let own = self.own();
-        self.examples(own.start, n).start..self.examples(own.end - 1, n).end
     }
 
     /// `sums` [shard, …], of which this member has its own shards', gets the others'.

@@ -207,6 +207,7 @@ impl Stage {
             ("schedule", self.schedule.is_some() && !trains, "a method that trains".to_owned()),
             ("warmup", self.warmup.is_some() && !trains, "a method that trains".to_owned()),
             ("average", self.average.is_some() && !trains, "a method that trains".to_owned()),
+            ("shards", self.shards.is_some() && !trains, "a method that trains".to_owned()),
             ("knn_every", self.knn_every.is_some() && classifies, "a method that does not classify".to_owned()),
             ("claim", self.claim.is_some() && !classifies, "a method that classifies".to_owned()),
             ("momentum", self.momentum.is_some() && !sgd, "optimizer: sgd".to_owned()),
@@ -235,6 +236,10 @@ impl Stage {
         if let Some((warmup, epochs)) = self.warmup.zip(self.epochs).filter(|(warmup, epochs)| warmup.0 >= epochs.0) {
             let message = format!("warmup: {} of {} epochs leaves none for the schedule", warmup.0, epochs.0);
             return fail(Some("warmup"), message);
+        }
+        if let Some((shards, batch)) = self.shards.zip(self.batch).filter(|(shards, batch)| shards.0 > batch.0) {
+            let message = format!("shards: a batch of {} images cannot be split into {}", batch.0, shards.0);
+            return fail(Some("shards"), message);
         }
         self.check_batch(images)
     }

@@ -50,7 +50,8 @@ pub(crate) use run::{Loaded, load_data};
 pub use stage::Stage;
 pub(crate) use stage::{KNN, keys as stage_keys};
 pub use value::{
-    BatchSize, Channels, Classes, Decay, Epochs, Images, Name, Percent, Rate, Seed, Seeds, Share, Side, Width,
+    BatchSize, Channels, Classes, Decay, Epochs, Images, Name, Percent, Rate, Seed, Seeds, ShardCount, Share, Side,
+    Width,
 };
 
 /// An experiment, as in its YAML file.

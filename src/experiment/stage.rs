@@ -7,7 +7,7 @@ use serde::de::{DeserializeSeed, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::{BatchSize, Count, Decay, Epochs, Experiment, Name, OptimizerName, Percent, Rate, Share};
+use super::{BatchSize, Count, Decay, Epochs, Experiment, Name, OptimizerName, Percent, Rate, ShardCount, Share};
 use crate::evaluate::Knn;
 use crate::method::{self, Head, Kind, Method, Settings};
 use crate::network::Network;
@@ -62,6 +62,9 @@ pub struct Stage {
     /// average ← d·average + (1 − d)·network, running statistics included. No average by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub average: Option<Decay>,
+    /// Shards of each batch: how its sums are split, and so between how many processes it can be. One by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shards: Option<ShardCount>,
     /// The method's own keys.
     #[serde(flatten)]
     pub settings: Settings,
@@ -93,6 +96,7 @@ struct Common {
     schedule: Option<Schedule>,
     warmup: Option<Epochs>,
     average: Option<Decay>,
+    shards: Option<ShardCount>,
     knn_every: Option<Epochs>,
     claim: Option<[Percent; 2]>,
 }
@@ -115,6 +119,7 @@ const COMMON: [&[&str]; 2] = [
         "schedule",
         "warmup",
         "average",
+        "shards",
     ],
     &["knn_every", "claim"],
 ];
@@ -160,7 +165,7 @@ impl<'de> Visitor<'de> for StageVisitor {
         let sorted = Sorted { map, settings: &mut settings, is_method: false, method: None };
         let common = Common::deserialize(MapAccessDeserializer::new(sorted))?;
         let Common { name, method, from, labels, epochs, batch, optimizer, lr, momentum, weight_decay, .. } = common;
-        let Common { nesterov, decayed, schedule, warmup, average, knn_every, claim, .. } = common;
+        let Common { nesterov, decayed, schedule, warmup, average, shards, knn_every, claim, .. } = common;
         Ok(Stage {
             name,
             method,
@@ -177,6 +182,7 @@ impl<'de> Visitor<'de> for StageVisitor {
             schedule,
             warmup,
             average,
+            shards,
             settings,
             knn_every,
             claim,
@@ -338,6 +344,7 @@ impl Experiment {
             warmup: stage.warmup.map_or(0, |epochs| epochs.0),
             epochs: stage.epochs.expect("filled in").0,
             batch: stage.batch.expect("filled in").0,
+            shards: stage.shards.map_or(1, |shards| shards.0),
             seed: self.seed.0,
             test: if self.labels.validation.0 > 0.0 { Test::Once } else { Test::EveryEpoch },
             monitor: stage.knn_every.map(|every| Monitor { every: every.0, ..KNN }),

@@ -69,6 +69,10 @@ number!(
     BatchSize, usize, "a whole number of images from 2 to 65536", |v| whole(v, 2.0, 65_536.0)
 );
 number!(
+    /// Shards of a batch.
+    ShardCount, usize, "a whole number of shards from 2 to 1024", |v| whole(v, 2.0, 1024.0)
+);
+number!(
     /// Units of a layer.
     Width, usize, "a whole number from 1 to 8192", |v| whole(v, 1.0, 8192.0)
 );

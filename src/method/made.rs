@@ -1,5 +1,7 @@
 //! Batches of images, each made by a function that knows their labels.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::{Batch, Draw, Source, Step};
@@ -34,6 +36,7 @@ pub(super) fn smoothed<const K: usize>(
         input: vec![],
         drawn: vec![],
         labels: [(); K].map(|()| vec![]),
+        exact: vec![],
     })
 }
 
@@ -46,24 +49,38 @@ struct Made<F, const K: usize> {
     /// By example, then by head.
     drawn: Vec<[u16; K]>,
     labels: [Vec<u16>; K],
+    /// Labels as the engine tells them to others.
+    exact: Vec<f32>,
 }
 
 impl<F: Fn(&Source, u32, Draw, &mut [f32]) -> [u16; K] + Send + Sync, const K: usize> Batch for Made<F, K> {
     fn fill(&mut self, from: &Source, indices: &[u32], draw: Draw) {
         self.draw = draw;
-        self.input.resize(indices.len() * from.width(), 0.0);
+        let (n, width) = (indices.len(), from.width());
+        self.input.resize(n * width, 0.0);
+        let Range { start, end } = draw.own.of(n);
         let Made { make, input, .. } = self;
-        let examples = indices.par_iter().zip(input.par_chunks_exact_mut(from.width()));
+        let examples =
+            indices[start..end].par_iter().zip(input[start * width..end * width].par_chunks_exact_mut(width));
         // An image takes some microseconds, about as long as waking a thread.
         let examples = examples.with_min_len(8).map(|(&index, out)| make(from, index, draw, out));
         examples.collect_into_vec(&mut self.drawn);
         for (head, labels) in self.labels.iter_mut().enumerate() {
             labels.clear();
-            labels.extend(self.drawn.iter().map(|drawn| drawn[head]));
+            labels.resize(n, 0);
+            labels[start..end].iter_mut().zip(&self.drawn).for_each(|(label, drawn)| *label = drawn[head]);
         }
     }
 
     fn step(&mut self, model: &mut dyn Engine, at: Step, sums: &mut [f64]) -> Result<f64> {
+        if self.drawn.len() < self.labels[0].len() {
+            for labels in &mut self.labels {
+                self.exact.clear();
+                self.exact.extend(labels.iter().map(|&label| f32::from(label)));
+                model.complete(&mut self.exact, labels.len());
+                labels.iter_mut().zip(&self.exact).for_each(|(label, exact)| *label = *exact as u16);
+            }
+        }
         let (labels, smoothing) = (&self.labels, self.smoothing);
         let mut loss = |outputs: &[Vec<f32>], gradients: &mut [Vec<f32>]| {
             let mut total = 0.0;

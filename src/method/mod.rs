@@ -34,7 +34,7 @@ pub use supcon::SupCon;
 pub use vicreg::VicReg;
 pub use views::{labelled_views, taught_views, two_views};
 
-use crate::engine::{DropoutKey, Engine, Rates};
+use crate::engine::{DropoutKey, Engine, OwnShare, Rates};
 use crate::error::Result;
 use crate::network::{Network, PROJECTOR, Widths};
 use crate::optimizer::Schedule;
@@ -264,6 +264,9 @@ pub struct Draw {
     pub first: u32,
     /// Whether it is to be evaluated, not trained on: random values of its own.
     pub evaluates: bool,
+    /// Which examples this process trains on: the network's inputs for others are not looked at, and need not be made. Labels, and all
+    /// that a loss takes, are wanted for every example.
+    pub own: OwnShare,
 }
 
 impl Draw {

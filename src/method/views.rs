@@ -100,9 +100,19 @@ impl<L: FnMut(&[Vec<f32>], Constants, &mut [Vec<f32>], usize) -> f64 + Send> Bat
         self.labels.clear();
         self.labels.extend(indices.iter().map(|&index| from.label(index)));
         self.images.resize(2 * indices.len() * from.width(), 0.0);
-        let views = self.images.split_at_mut(indices.len() * from.width());
-        for (view, purpose) in [(views.0, Purpose::View1), (views.1, Purpose::View2)] {
-            view_batch(from.images(), indices, draw.seed, purpose, draw.epoch, view);
+        let (n, width) = (indices.len(), from.width());
+        let views = self.images.split_at_mut(n * width);
+        for (view, (images, purpose)) in [(views.0, Purpose::View1), (views.1, Purpose::View2)].into_iter().enumerate()
+        {
+            // Together, the own rows are of both views' 2n.
+            let own = match self.together {
+                true => draw.own.of(2 * n),
+                false => draw.own.of(n),
+            };
+            let before = if self.together { view * n } else { 0 };
+            let [start, end] = [own.start, own.end].map(|row| row.saturating_sub(before).min(n));
+            let images = &mut images[start * width..end * width];
+            view_batch(from.images(), &indices[start..end], draw.seed, purpose, draw.epoch, images);
         }
     }
 

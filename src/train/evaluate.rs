@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Recipe;
 use super::inputs::{EVAL_BATCH, Inputs};
-use crate::engine::{Engine, Inference};
+use crate::engine::{Engine, Inference, OwnShare};
 use crate::error::Result;
 use crate::evaluate;
 use crate::method::{Batch, Draw, Method, Source, Step};
@@ -77,10 +77,18 @@ impl Sums {
 
 impl Recipe {
     /// Makes the training batch of `step` in `order`, the order of `epoch`.
-    pub(super) fn fill_training(&self, batch: &mut dyn Batch, from: &Source, order: &[u32], step: usize, epoch: u32) {
+    pub(super) fn fill_training(
+        &self,
+        batch: &mut dyn Batch,
+        from: &Source,
+        order: &[u32],
+        step: usize,
+        epoch: u32,
+        own: OwnShare,
+    ) {
         let first = step * self.batch;
         let indices = &order[first..order.len().min(first + self.batch)];
-        batch.fill(from, indices, Draw { seed: self.seed, epoch, first: first as u32, evaluates: false });
+        batch.fill(from, indices, Draw { seed: self.seed, epoch, first: first as u32, evaluates: false, own });
     }
 
     /// The training step `at` on `batch`, of `images` images. Adds to the sums of its epoch and gives the loss.
@@ -116,7 +124,11 @@ impl Recipe {
         let fill = |batch: &mut dyn Batch, at: usize| {
             if let Some(indices) = batches.get(at) {
                 let first = (at * EVAL_BATCH) as u32;
-                batch.fill(&inputs.content, indices, Draw { seed: self.seed, epoch, first, evaluates: true });
+                batch.fill(
+                    &inputs.content,
+                    indices,
+                    Draw { seed: self.seed, epoch, first, evaluates: true, ..Draw::default() },
+                );
             }
         };
         let [mut batch, mut next] = [(); 2].map(|()| self.method.batch());

@@ -13,7 +13,7 @@ mod recipe;
 use std::collections::BTreeMap;
 
 use crate::data::{Data, epoch_order};
-use crate::engine::{self, Engine, Rates};
+use crate::engine::{self, Engine, Rates, Shards};
 use crate::error::{Error, Result};
 use crate::method::{Batch, Step};
 use crate::network::{Array, Mode, Network, Weights};
@@ -125,7 +125,7 @@ pub struct Trained {
     pub weights: Weights,
 }
 
-/// Trains from `start` to the recipe's last epoch.
+/// Trains from `start` to the recipe's last epoch, in this process alone.
 ///
 /// # Errors
 /// [`Error::Interrupted`] when the observer asks to stop (the progress is saved), [`Error::Diverged`], the observer's
@@ -142,10 +142,30 @@ pub fn train(
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<Trained> {
+    train_shards(recipe, data, examples, start, device, Shards::new(recipe.shards), observer)
+}
+
+/// [`train`] by a team of processes, each with some of the batches' `shards`, of which there are [`Recipe::shards`]. Each gives the
+/// whole result.
+///
+/// # Errors
+/// Those of [`train`]. What one member's observer asks for, all of them must.
+///
+/// # Panics
+/// As [`train`].
+pub fn train_shards(
+    recipe: &Recipe,
+    data: &Data,
+    examples: &Examples,
+    start: Progress,
+    device: &Device,
+    shards: Shards,
+    observer: &mut dyn Observer,
+) -> Result<Trained> {
     let mut progress = start;
     let frozen = frozen_parameters(&recipe.network, &progress.weights);
     if progress.epoch < recipe.epochs {
-        progress = train_epochs(recipe, data, examples, progress, device, observer)?;
+        progress = train_epochs(recipe, data, examples, progress, device, shards, observer)?;
     }
     // Some methods measure nothing after the last update: only here would it show that it diverged.
     let mut values = progress.weights.arrays.iter().flat_map(|array| &array.values);
@@ -171,6 +191,7 @@ fn train_epochs(
     examples: &Examples,
     start: Progress,
     device: &Device,
+    shards: Shards,
     observer: &mut dyn Observer,
 ) -> Result<Progress> {
     let mut progress = start;
@@ -197,6 +218,8 @@ fn train_epochs(
     if let Some(statistics) = recipe.averages() {
         model.keep_average(statistics, &optimizer)?;
     }
+    let own = shards.own_share();
+    model.shard(shards)?;
     drop(optimizer);
     let weights_of = |model: &dyn Engine| -> Result<Weights> {
         let weights = model.weights()?;
@@ -227,7 +250,7 @@ fn train_epochs(
         let epoch = progress.epoch;
         let fill = |batch: &mut dyn Batch, step: usize| {
             if step < steps {
-                recipe.fill_training(batch, &train.content, &order, step, epoch);
+                recipe.fill_training(batch, &train.content, &order, step, epoch, own);
             }
         };
         fill(&mut *batch, progress.step);

@@ -8,7 +8,7 @@ use super::evaluate::Sums;
 use super::inputs::{EVAL_BATCH, Inputs, features};
 use super::{Examples, Recipe, Test};
 use crate::data::Data;
-use crate::engine::{self, Rates};
+use crate::engine::{self, OwnShare, Rates, Shards};
 use crate::error::Result;
 use crate::method::Step;
 use crate::network::{Mode, Network, Weights};
@@ -47,13 +47,14 @@ pub fn expected_time(recipe: &Recipe, data: &Data, examples: &Examples, device: 
     if let Some(statistics) = recipe.averages() {
         model.keep_average(statistics, &state)?;
     }
+    model.shard(Shards::new(recipe.shards))?;
     let (mut batch, mut sums) = (recipe.method.batch(), Sums::default());
     let mut began = Instant::now();
     for step in 0..=STEPS {
         if step == 1 {
             began = Instant::now();
         }
-        recipe.fill_training(&mut *batch, &inputs.content, &inputs.indices, 0, 0);
+        recipe.fill_training(&mut *batch, &inputs.content, &inputs.indices, 0, 0, OwnShare::default());
         let at = Step { rates: Rates::from(recipe.lr), done: step as u64, all: STEPS as u64 + 1 };
         recipe.step(&mut *model, at, &mut *batch, recipe.batch, &mut sums)?;
     }

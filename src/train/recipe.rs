@@ -40,6 +40,8 @@ pub struct Recipe {
     pub epochs: u32,
     /// Images per step, at least 1.
     pub batch: usize,
+    /// Into how many shards each batch is split ([`Shards`](crate::engine::Shards)); at most as many as it has images.
+    pub shards: usize,
     /// The key of every random stream.
     pub seed: u64,
     /// When to test.

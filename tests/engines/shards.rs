@@ -1,78 +1,11 @@
 //! Batches in shards: a team of any size has the bits of one process, and the sums are those of the whole batch.
 
-use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Arc, Barrier, Mutex};
 
-use fewlabel::engine::{Shards, Statistics, Team};
+use fewlabel::engine::{Shards, Statistics, team_of_threads};
 use fewlabel::network::backbone;
 
 use super::*;
-
-/// A member of a team of threads.
-#[derive(Debug)]
-struct Member {
-    rank: usize,
-    table: Arc<Table>,
-    begun: VecDeque<Vec<Vec<f32>>>,
-}
-
-/// Where members lay what they have for all.
-#[derive(Debug)]
-struct Table {
-    /// Passed when all have laid, and again when all have taken.
-    all: Barrier,
-    laid: Mutex<Vec<Vec<Vec<f64>>>>,
-}
-
-impl Member {
-    /// Of all members what each lays.
-    fn exchange(&self, own: Vec<Vec<f64>>) -> Vec<Vec<Vec<f64>>> {
-        self.table.laid.lock().unwrap()[self.rank] = own;
-        self.table.all.wait();
-        let laid = self.table.laid.lock().unwrap().clone();
-        self.table.all.wait();
-        laid
-    }
-}
-
-impl Team for Member {
-    fn size(&self) -> usize {
-        self.table.laid.lock().unwrap().len()
-    }
-
-    fn rank(&self) -> usize {
-        self.rank
-    }
-
-    fn complete(&mut self, values: &mut [f32], lens: &[usize]) {
-        let mut exact: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
-        self.complete_sums(&mut exact, lens);
-        values.iter_mut().zip(exact).for_each(|(value, exact)| *value = exact as f32);
-    }
-
-    fn complete_sums(&mut self, values: &mut [f64], lens: &[usize]) {
-        let first = lens[..self.rank].iter().sum();
-        let own = values[first..][..lens[self.rank]].to_vec();
-        let all = self.exchange(vec![own]).concat().concat();
-        assert_eq!(all.len(), values.len(), "the parts are the whole");
-        values.copy_from_slice(&all);
-    }
-
-    fn begin_sum(&mut self, parts: Vec<Vec<f32>>) {
-        self.begun.push_back(parts);
-    }
-
-    fn end_sum(&mut self) -> Vec<Vec<f32>> {
-        let mut parts = self.begun.pop_front().unwrap();
-        let exact = parts.iter().map(|part| part.iter().map(|v| f64::from(*v)).collect()).collect();
-        let shards = self.exchange(exact).concat();
-        for (at, sum) in parts[0].iter_mut().enumerate() {
-            *sum = shards.iter().map(|shard| shard[at] as f32).reduce(|sum, v| sum + v).unwrap();
-        }
-        parts
-    }
-}
 
 struct Case {
     name: &'static str,
@@ -117,7 +50,7 @@ fn cases() -> Vec<Case> {
 fn trained(case: &Case, shards: Option<Shards>) -> (Vec<f64>, Vec<Vec<f32>>, Weights, State) {
     let mut model = open_cpu(case.network.clone(), disturbed(&case.network), NESTEROV);
     let len = case.network.input_len();
-    let own = |n: usize| shards.as_ref().map_or(0..n, |shards| shards.of_whole(n));
+    let own = |n: usize| shards.as_ref().map_or(0..n, |shards| shards.own_share().of(n));
     let images: Vec<Vec<f32>> = (case.inputs.iter().enumerate())
         .map(|(i, &(n, _))| {
             let mut values = noise(n * len, i as u32);
@@ -161,15 +94,10 @@ fn a_team_of_any_size_has_the_bits_of_one_process() {
         for count in [2, 4] {
             let alone = trained(&case, Some(Shards::new(count)));
             for size in 2..=count {
-                let table = Arc::new(Table { all: Barrier::new(size), laid: Mutex::new(vec![vec![]; size]) });
-                let member = |rank: usize| {
-                    let member = Member { rank, table: table.clone(), begun: VecDeque::new() };
-                    trained(&case, Some(Shards::of_team(count, Box::new(member))))
-                };
                 std::thread::scope(|scope| {
-                    let member = &member;
-                    let members: Vec<_> = (0..size).map(|rank| scope.spawn(move || member(rank))).collect();
-                    for member in members {
+                    let member = |team| trained(&case, Some(Shards::of_team(count, team)));
+                    let members = team_of_threads(size).into_iter().map(|team| scope.spawn(move || member(team)));
+                    for member in members.collect::<Vec<_>>() {
                         assert!(member.join().unwrap() == alone, "{}: {count} shards, {size} members", case.name);
                     }
                 });

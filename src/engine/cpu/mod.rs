@@ -470,6 +470,11 @@ impl Engine for Model {
         Ok(())
     }
 
+    fn complete(&mut self, values: &mut [f32], n: usize) {
+        self.shards.begin(std::iter::once(n));
+        self.shards.complete(values, n);
+    }
+
     fn keep_average(&mut self, statistics: Statistics, state: &State) -> Result<()> {
         let mut weights = self.weights.clone();
         for (spec, array) in self.specs.iter().zip(&mut weights.arrays) {
