@@ -55,7 +55,7 @@ impl Part<'_, '_> {
             .for_each(|(mut chunk, gradient)| chunk.take(0, gradient));
     }
 
-    /// [`Sink::chunks`].
+    /// A tensor in chunks of `size` values, each to be given its gradient, in any order and at any time.
     pub fn chunks(&mut self, tensor: usize, size: usize) -> impl IndexedParallelIterator<Item = Chunk<'_>> {
         let Sink { weights, slots, rule, lr, t, kept, shards, parts } = &mut *self.sink;
         let kept = match shards.is_split() {
@@ -112,7 +112,7 @@ impl<'a> Sink<'a> {
     }
 }
 
-/// A tensor in chunks of `size` values, each to be given its gradient, in any order and at any time.
+/// [`Part::chunks`] of a gradient that is kept, or updates the values.
 fn chunks<'a>(
     weight: &'a mut Array,
     slots: &'a mut Vec<Vec<f32>>,
