@@ -55,6 +55,8 @@
 pub mod augment;
 pub mod check;
 pub mod cli;
+#[cfg(feature = "mpi")]
+pub mod cluster;
 pub mod conformance;
 pub mod data;
 pub mod engine;
