@@ -15,7 +15,7 @@ pub struct Cluster {
 }
 
 /// What `mpirun` and `srun` tell a process.
-const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"];
+const STARTED: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"];
 
 /// Joins the processes that were started together with this one by `mpirun` or `srun`; none where it was not started by them. From
 /// here on a panic ends all of them: the others would wait for this one for ever.
@@ -23,7 +23,7 @@ const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"];
 /// # Panics
 /// If MPI has been initialised before, or cannot be used by several threads.
 pub fn join() -> Option<Cluster> {
-    SIZES.iter().find(|name| std::env::var_os(name).is_some())?;
+    STARTED.iter().find(|name| std::env::var_os(name).is_some())?;
     let (universe, threading) =
         mpi::initialize_with_threading(Threading::Multiple).expect("MPI, not initialised before");
     assert_eq!(threading, Threading::Multiple, "this MPI library is for single-threaded programs");

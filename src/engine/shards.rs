@@ -70,14 +70,15 @@ impl Team for Alone {
     }
 }
 
-/// Adds `values` to `sum`, one by one.
+/// [`add_to`], of large arrays.
 pub fn add(sum: &mut [f32], values: &[f32]) {
     const SIZE: usize = 1 << 14;
-    sum.par_chunks_mut(SIZE).zip(values.par_chunks(SIZE)).for_each(|(sum, values)| add_chunk(sum, values));
+    sum.par_chunks_mut(SIZE).zip(values.par_chunks(SIZE)).for_each(|(sum, values)| add_to(sum, values));
 }
 
 simd! {
-    fn add_chunk(sum: &mut [f32], values: &[f32]) {
+    /// Adds `values` to `sum`, one by one.
+    pub fn add_to(sum: &mut [f32], values: &[f32]) {
         sum.iter_mut().zip(values).for_each(|(sum, v)| *sum += v);
     }
 }
@@ -175,11 +176,8 @@ impl Shards {
     pub fn complete_sums(&mut self, sums: &mut [f64]) {
         if self.is_split {
             let of_shard = sums.len() / self.count;
-            let mut lens = std::mem::take(&mut self.lens);
-            lens.clear();
-            lens.extend((0..self.team.size()).map(|member| self.of(member).len() * of_shard));
-            self.team.complete_sums(sums, &lens);
-            self.lens = lens;
+            self.set_lens(|_, shards| shards.len() * of_shard);
+            self.team.complete_sums(sums, &self.lens);
         }
     }
 
@@ -187,16 +185,17 @@ impl Shards {
     pub fn complete(&mut self, values: &mut [f32], n: usize) {
         if self.is_split {
             let width = values.len() / n;
-            let mut lens = std::mem::take(&mut self.lens);
-            lens.clear();
-            let of = |member: usize| self.of(member);
-            lens.extend((0..self.team.size()).map(|member| {
-                let shards = of(member);
-                (self.examples(shards.end - 1, n).end - self.examples(shards.start, n).start) * width
-            }));
-            self.team.complete(values, &lens);
-            self.lens = lens;
+            self.set_lens(|this, shards| shards.map(|shard| this.examples(shard, n).len() * width).sum());
+            self.team.complete(values, &self.lens);
         }
+    }
+
+    /// Sets `lens` to what each member has, by its shards.
+    fn set_lens(&mut self, len: impl Fn(&Shards, Range<usize>) -> usize) {
+        let mut lens = std::mem::take(&mut self.lens);
+        lens.clear();
+        lens.extend((0..self.team.size()).map(|member| len(self, self.of(member))));
+        self.lens = lens;
     }
 }
 

@@ -13,7 +13,7 @@ use super::kernels::{Gradients, Kernels, Sizes, padded};
 use super::lanes::{chunks_or_none, grow, rest, scratch};
 use super::tail;
 use super::update::Sink;
-use crate::simd::simd;
+use crate::engine::shards::add_to;
 
 /// Images in one partial sum of the kernel gradients.
 const PARTIAL: usize = 8;
@@ -279,11 +279,4 @@ fn partial_backward(
         }
         kernels.fold(du, dw);
     });
-}
-
-simd! {
-    /// Adds `values` to `sums`, one by one.
-    fn add_to(sums: &mut [f32], values: &[f32]) {
-        sums.iter_mut().zip(values).for_each(|(sum, v)| *sum += v);
-    }
 }
