@@ -11,7 +11,7 @@ use std::path::Path;
 use walkdir::WalkDir;
 
 use crate::error::Result;
-use crate::experiment::{FILES, Manifest, history_json, is_locked};
+use crate::experiment::{FILES, Manifest, checkpoint_owner, history_json, is_locked};
 use crate::report;
 use crate::sums::{self, Sums};
 use crate::text::{count, shown, visible};
@@ -77,7 +77,7 @@ pub fn check_run(folder: &Path) -> Result<Checked> {
         let checkpoint = place.join("checkpoint");
         if let (true, Some(recipe)) = (checkpoint.exists(), manifest.experiment.of_seed(job.seed).recipe(stage)) {
             let read = crate::files::read(&checkpoint, Progress::most_bytes(&recipe)).map_err(|e| e.to_string());
-            let owner = manifest.checkpoint_owner(&job.key);
+            let owner = checkpoint_owner(&manifest.experiment_sha256, &job.key);
             if let Err(why) = read.and_then(|bytes| Progress::from_bytes(&bytes, &owner, &network)) {
                 faults.add(&shown(&checkpoint), why);
             }

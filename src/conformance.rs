@@ -303,6 +303,10 @@ impl Engine for Watch<'_> {
         self.inner.complete(values, n);
     }
 
+    fn any(&mut self, flag: bool) -> bool {
+        self.inner.any(flag)
+    }
+
     fn keep_average(&mut self, statistics: Statistics, state: &State) -> Result<()> {
         self.inner.keep_average(statistics, state)
     }

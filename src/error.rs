@@ -111,6 +111,17 @@ pub enum Error {
     #[error("interrupted; {0}")]
     Interrupted(String),
 
+    /// Of several processes that run an experiment, one has failed.
+    #[error("rank {rank}: {message}")]
+    Rank {
+        /// Which, from 0.
+        rank: usize,
+        /// [`Error::exit_code`] there.
+        code: u8,
+        /// What is wrong, and what to do about it.
+        message: String,
+    },
+
     /// A verification that found a difference.
     #[error("{0}")]
     Differs(String),
@@ -131,6 +142,7 @@ impl Error {
             Error::Io { .. } | Error::Download { .. } | Error::Kept { .. } => 3,
             Error::Diverged { .. } | Error::Tensor(_) => 3,
             Error::Interrupted(_) => 130,
+            Error::Rank { code, .. } => *code,
         }
     }
 

@@ -85,6 +85,12 @@ pub(crate) fn sweep(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// An empty file of its own name in `folder`, until it is dropped.
+pub(crate) fn mark(folder: &Path) -> Result<tempfile::NamedTempFile> {
+    let file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder);
+    file.map_err(Error::io("create a file in", folder))
+}
+
 /// Removes a file if it exists.
 ///
 /// # Errors

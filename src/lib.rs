@@ -17,6 +17,7 @@
 //! | [`network`] | networks as descriptions, their weights, initialisation |
 //! | [`optimizer`] | update rules, schedules, optimizer state |
 //! | [`engine`] | forward and backward passes: explicit on the CPU, candle's autograd as the reference |
+//! | [`cluster`] | several processes that run one experiment |
 //! | [`loss`] | from outputs to loss and gradient |
 //! | [`neighbors`], [`evaluate`] | nearest neighbours; accuracy, cross-entropy, kNN, the collapse measure |
 //! | [`method`] | how a stage learns: one file a method |
@@ -55,7 +56,6 @@
 pub mod augment;
 pub mod check;
 pub mod cli;
-#[cfg(feature = "mpi")]
 pub mod cluster;
 pub mod conformance;
 pub mod data;

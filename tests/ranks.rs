@@ -1,20 +1,80 @@
-//! A stage trained by ranks under `mpirun` has the bits of one process. Without `mpirun` around it, this program starts itself
-//! under it, and compares.
+//! Several processes under `mpirun` have the result of one, whatever happens to them. This program starts itself, or the command line,
+//! under it; `ci/mpi` runs it.
 
-use std::process::Command;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use candle_core::Device;
-use fewlabel::cluster;
+use fewlabel::cluster::{self, Cluster};
 use fewlabel::data::synthetic;
 use fewlabel::engine::Shards;
-use fewlabel::experiment::Experiment;
+use fewlabel::experiment::{Experiment, Manifest};
 use fewlabel::network::Weights;
-use fewlabel::train::{Progress, Trained, train_shards};
+use fewlabel::train::{Observer, Position, Progress, Trained, train_shards};
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_fewlabel");
+/// Says what this program does as a rank.
+const ROLE: &str = "FEWLABEL_TEST_ROLE";
 const SHARDS: usize = 4;
-const METHODS: [&str; 3] = ["supervised", "byol", "simclr"];
+const METHODS: [&str; 4] = ["supervised", "simsiam", "byol", "simclr"];
 
-fn trained(method: &str, shards: Shards) -> Trained {
+/// In a folder of its own.
+type Test = fn(&Path);
+
+fn main() {
+    match std::env::var(ROLE).as_deref() {
+        Ok("train") => {
+            let cluster = cluster::join().expect("MPI").expect("ranks");
+            print!("{}", told(|| Shards::of_team(SHARDS, team(&*cluster))));
+        }
+        Ok("panic") => {
+            let cluster = cluster::join().expect("MPI").expect("ranks");
+            let mut observer = Panics { on_this_rank: cluster.rank() == 1 };
+            train("supervised", Shards::of_team(SHARDS, team(&*cluster)), &mut observer);
+        }
+        _ => {
+            let tests: [(&str, Test); 5] = [
+                ("a stage in shards has the bits of one process", stages_in_shards),
+                ("an experiment has the result of one process", experiments),
+                ("a run is continued after a rank was killed", killed_ranks),
+                ("a panic ends all ranks", panics),
+                ("ranks that do not share the folder say so", folders_of_their_own),
+            ];
+            for (name, test) in tests {
+                let folder = tempfile::tempdir().expect("a folder");
+                let began = Instant::now();
+                test(folder.path());
+                println!("{name}: ok, {:.0} s", began.elapsed().as_secs_f64());
+            }
+        }
+    }
+}
+
+/// `mpirun` of so many ranks of a program.
+fn mpirun(ranks: usize) -> Command {
+    let mut command = Command::new("mpirun");
+    command.args(["--allow-run-as-root", "--oversubscribe", "-n", &ranks.to_string()]).env("RAYON_NUM_THREADS", "1");
+    command
+}
+
+fn team(cluster: &dyn Cluster) -> Box<dyn fewlabel::engine::Team> {
+    cluster.team(&(0..cluster.size()).collect::<Vec<_>>(), SHARDS)
+}
+
+struct Panics {
+    on_this_rank: bool,
+}
+
+impl Observer for Panics {
+    fn step(&mut self, at: Position) {
+        assert!(!self.on_this_rank || at.step < 2, "this rank panics, and others wait for it");
+    }
+}
+
+fn train(method: &str, shards: Shards, observer: &mut dyn Observer) -> Trained {
     let yaml = format!(
         "{{name: t, dataset: {{name: synthetic, train: 40, test: 10}}, labels: {{count: 30, choose: stratified}}, network: \
          {{channels: [3, 4, 5], hidden: 9, projector: 16, predictor: 8}}, stages: [{{name: a, method: {method}, epochs: 2, \
@@ -25,39 +85,108 @@ fn trained(method: &str, shards: Shards) -> Trained {
     let recipe = experiment.recipe(stage).expect("a method that trains");
     let examples = experiment.examples(stage, &data).expect("examples");
     let start = Progress::start(Weights::init(&recipe.network, 0));
-    train_shards(&recipe, &data, &examples, start, &Device::Cpu, shards, &mut ()).expect("a training")
+    train_shards(&recipe, &data, &examples, start, &Device::Cpu, shards, observer).expect("a training")
 }
 
 /// One line for each method, which differs where a bit does.
 fn told(shards: impl Fn() -> Shards) -> String {
     let line = |method: &&str| {
-        let Trained { history, weights, .. } = trained(method, shards());
-        let bits: Vec<u32> = weights.arrays.iter().flat_map(|array| &array.values).map(|v| v.to_bits()).collect();
-        let hash = bits.iter().fold(0u64, |hash, bits| (hash ^ u64::from(*bits)).wrapping_mul(0x0100_0000_01b3));
-        format!("{method} {hash:016x} {history:?}\n")
+        let Trained { history, weights, .. } = train(method, shards(), &mut ());
+        format!("{method} {} {history:?}\n", weights.sha256())
     };
     METHODS.iter().map(line).collect()
 }
 
-fn main() {
-    if let Some(_cluster) = cluster::join() {
-        print!("{}", told(|| Shards::of_team(SHARDS, cluster::team_of_ranks(SHARDS))));
-        return;
-    }
+fn stages_in_shards(_: &Path) {
     let alone = told(|| Shards::new(SHARDS));
-    for ranks in ["1", "2", "3", "4"] {
-        let mut command = Command::new("mpirun");
-        command.args(["--allow-run-as-root", "--oversubscribe", "-n", ranks]);
-        let program = std::env::current_exe().expect("this program");
-        let output = command.arg(program).env("RAYON_NUM_THREADS", "1").output().expect("mpirun");
-        assert!(output.status.success(), "{ranks} ranks: {}", String::from_utf8_lossy(&output.stderr));
-        let mut lines: Vec<_> = std::str::from_utf8(&output.stdout).expect("text").lines().collect();
-        lines.sort_unstable();
-        assert_eq!(lines.len(), ranks.parse::<usize>().expect("a number") * METHODS.len());
-        lines.dedup();
-        let mut expected: Vec<_> = alone.lines().collect();
-        expected.sort_unstable();
-        assert!(lines == expected, "{ranks} ranks: {lines:#?} are not {expected:#?}");
-        println!("{ranks} ranks have the bits of one process");
+    for ranks in 1..=4 {
+        let own = std::env::current_exe().expect("this program");
+        let output = succeeded(mpirun(ranks).arg(own).env(ROLE, "train"));
+        let said = String::from_utf8(output.stdout).expect("text");
+        let of = |text: &str| {
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            lines.sort_unstable();
+            lines
+        };
+        assert_eq!(of(&said), of(&alone.repeat(ranks)), "{ranks} ranks");
     }
+}
+
+fn experiments(folder: &Path) {
+    for name in ["smoke-strict", "smoke-methods"] {
+        let alone = run_alone(name, &folder.join(name));
+        for ranks in [1, 2, 4] {
+            let out = folder.join(format!("{name}-{ranks}"));
+            succeeded(run(mpirun(ranks).arg(PROGRAM), name, &out));
+            assert_eq!(result(&out), alone, "{name} by {ranks} ranks");
+            assert!(out.join("report.html").exists());
+        }
+    }
+}
+
+fn killed_ranks(folder: &Path) {
+    let (name, ranks) = ("smoke-strict", 3);
+    let alone = run_alone(name, &folder.join("alone"));
+    let began = Instant::now();
+    succeeded(run(mpirun(ranks).arg(PROGRAM), name, &folder.join("whole")));
+    let whole = began.elapsed();
+    for moment in 0..10 {
+        let out = folder.join(moment.to_string());
+        let mut job = run(mpirun(ranks).arg(PROGRAM), name, &out).stderr(Stdio::null()).spawn().expect("mpirun");
+        // Anywhere in the run, and the ranks in turn.
+        thread::sleep(whole * (2 * moment + 1) / 20);
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", job.id())).unwrap_or_default();
+        if let Some(rank) = children.split_whitespace().nth(moment as usize % ranks) {
+            succeeded(Command::new("kill").args(["-KILL", rank]));
+            assert!(!job.wait().expect("its end").success(), "a rank that was killed ends the job");
+        }
+        job.wait().expect("its end");
+        succeeded(run(mpirun(1 + moment as usize % 4).arg(PROGRAM), name, &out));
+        assert_eq!(result(&out), alone, "killed after {moment} and a half tenths of the run");
+    }
+}
+
+fn panics(_: &Path) {
+    let began = Instant::now();
+    let own = std::env::current_exe().expect("this program");
+    let output = mpirun(2).arg(own).env(ROLE, "panic").output().expect("mpirun");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("this rank panics"), "{said}");
+    assert!(began.elapsed() < Duration::from_secs(10), "the job took {:?} to end", began.elapsed());
+}
+
+fn folders_of_their_own(folder: &Path) {
+    let places = ["a", "b"].map(|name| folder.join(name));
+    places.iter().for_each(|place| fs::create_dir(place).expect("a folder"));
+    let mut command = mpirun(1);
+    command.arg("--wdir").arg(&places[0]);
+    run(command.arg(PROGRAM), "smoke", Path::new("out")).args([":", "-n", "1", "--wdir"]).arg(&places[1]);
+    let output = run(command.arg(PROGRAM), "smoke", Path::new("out")).output().expect("mpirun");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("fewlabel: rank 1: out: is not the same folder on"), "{said}");
+    assert!(said.contains("name a folder that all machines share, with --out"), "{said}");
+    assert_eq!(output.status.code(), Some(2));
+}
+
+/// `command`, which begins a run of the experiment into `out`.
+fn run<'a>(command: &'a mut Command, name: &str, out: &Path) -> &'a mut Command {
+    let experiment = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("experiments/{name}.yaml"));
+    command.arg("run").arg(experiment).arg("--out").arg(out).args(["--quiet", "--checkpoint-every", "0"])
+}
+
+fn run_alone(name: &str, out: &Path) -> String {
+    succeeded(run(&mut Command::new(PROGRAM), name, out));
+    result(out)
+}
+
+/// The `result` of the run's manifest, as text.
+fn result(out: &Path) -> String {
+    let manifest = Manifest::load(&out.join("manifest.json")).expect("a manifest");
+    serde_json::to_string_pretty(&manifest.result).expect("JSON")
+}
+
+fn succeeded(command: &mut Command) -> Output {
+    let output = command.output().expect("a program that starts");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use crate::cluster::Cluster;
 use crate::data::{MAX_SIDE, MIN_SIDE};
 use crate::error::{Error, Result};
 use crate::experiment::{self, Experiment, Options, Output, Seed, print};
@@ -21,7 +22,7 @@ use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use super::{DeviceName, How, Report, Run};
+use super::{Command, DeviceName, How, Report, Run};
 pub use check::check;
 pub use verify::verify;
 
@@ -30,7 +31,22 @@ static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 /// While it is set, Ctrl-C and SIGTERM end the program at once.
 static ENOUGH: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-pub fn run(options: Run) -> Result<()> {
+/// Helps rank 0, another process, with what it does.
+pub fn serve(command: &Command, cluster: &dyn Cluster) -> Result<()> {
+    let how = match command {
+        Command::Run(run) => &run.how,
+        Command::Verify(verify) => &verify.how,
+        // Rank 0 does it alone.
+        _ => return Ok(()),
+    };
+    listen()?;
+    in_pool(Some(how.threads(Some(cluster))?), || {
+        experiment::serve(cluster, &INTERRUPTED);
+        Ok(())
+    })
+}
+
+pub fn run(options: Run, cluster: Option<&dyn Cluster>) -> Result<()> {
     let mut experiment = match &options.experiment {
         Some(path) => Experiment::load(&renamed(path, options.how.output()))?,
         None => Experiment::quick(),
@@ -42,13 +58,16 @@ pub fn run(options: Run) -> Result<()> {
     let every = Duration::from_secs(options.checkpoint_every);
     let run = options.how.options(&out)?;
     let command = Some(this_command());
-    let run = Options { fresh: options.fresh, reuse: options.reuse, checkpoint_every: every, command, ..run };
+    let run = Options { fresh: options.fresh, reuse: options.reuse, checkpoint_every: every, command, cluster, ..run };
     let (data_dir, output) = (options.how.data_dir.clone(), options.how.output());
-    in_pool(options.how.threads, || {
+    in_pool(Some(options.how.threads(cluster)?), || {
         let placed = |error| match &options.experiment {
             Some(path) => Experiment::place(path, error),
             None => error,
         };
+        if options.dry_run {
+            return experiment::preview(&experiment, &run).map_err(placed);
+        }
         experiment::run(&experiment, &run).map_err(placed)?;
         // From here on Ctrl-C costs a report at most: it ends the program at once.
         ENOUGH.store(true, Ordering::Relaxed);
@@ -197,12 +216,17 @@ impl How {
         }
     }
 
+    /// The threads of this process.
+    fn threads(&self, cluster: Option<&dyn Cluster>) -> Result<u16> {
+        self.threads.map_or_else(|| default_threads(cluster), Ok)
+    }
+
     fn options(&self, out: &Path) -> Result<Options<'static>> {
         let device = match self.device {
             DeviceName::Cpu => Device::Cpu,
             DeviceName::Cuda => cuda()?,
         };
-        listen().map_err(|e| Error::Usage(format!("cannot listen for Ctrl-C: {e}")))?;
+        listen()?;
         Ok(Options {
             only: self.only.clone(),
             data_dir: self.data_dir.clone(),
@@ -228,18 +252,19 @@ pub const MOST_THREADS: u16 = 256;
 
 /// `work` on that many threads, or on one per core.
 pub fn in_pool<T: Send>(threads: Option<u16>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let threads = threads.map_or_else(default_threads, Ok)?;
+    let threads = threads.map_or_else(|| default_threads(None), Ok)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build();
     let cannot = |e| Error::Usage(format!("cannot start {threads} threads: {e}; ask for fewer with --threads"));
     pool.map_err(cannot)?.install(work)
 }
 
-/// One per core, or as `RAYON_NUM_THREADS` says, which the thread pool reads and does not limit.
+/// One per core that the process has for itself, or as `RAYON_NUM_THREADS` says, which the thread pool reads and does not limit.
 #[allow(clippy::disallowed_methods, reason = "results do not depend on it")]
-fn default_threads() -> Result<u16> {
+fn default_threads(cluster: Option<&dyn Cluster>) -> Result<u16> {
     match std::env::var("RAYON_NUM_THREADS").as_deref() {
         Err(_) | Ok("" | "0") => {
-            let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
+            let all = || std::thread::available_parallelism().map_or(1, |n| n.get());
+            let cores = cluster.map_or_else(all, Cluster::cores);
             Ok(cores.min(MOST_THREADS.into()) as u16)
         }
         Ok(number) => {
@@ -255,7 +280,11 @@ fn default_threads() -> Result<u16> {
 /// The first Ctrl-C or SIGTERM lets the running step end and saves a checkpoint; the second ends the program at once.
 /// A terminal that is closed (SIGHUP) saves a checkpoint too. It may say so twice, and a session's end sends SIGTERM
 /// besides: neither cuts the checkpoint short.
-fn listen() -> std::io::Result<()> {
+fn listen() -> Result<()> {
+    listen_for_signals().map_err(|e| Error::Usage(format!("cannot listen for Ctrl-C: {e}")))
+}
+
+fn listen_for_signals() -> std::io::Result<()> {
     for signal in [SIGINT, SIGTERM] {
         flag::register_conditional_shutdown(signal, 130, ENOUGH.clone())?;
         flag::register(signal, ENOUGH.clone())?;

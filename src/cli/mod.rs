@@ -14,9 +14,10 @@
 
 mod commands;
 
+use crate::cluster::{self, Cluster};
 use crate::data::folder::Background;
 use crate::data::{SIDE, cifar10};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::experiment;
 use crate::text::{PROGRAM, path_word, visible};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -49,7 +50,8 @@ Examples:
   fewlabel run experiments/strict.yaml --only seed-1        one of its seeds
   fewlabel run experiments/labels.yaml --reuse runs/strict  reuse what another run has finished
   fewlabel run mine.yaml --seed 3 --out runs/mine-3         another seed, in a folder of its own
-  fewlabel run mine.yaml --fresh                            discard the earlier run";
+  fewlabel run mine.yaml --fresh                            discard the earlier run
+  mpirun -n 4 fewlabel run experiments/strict.yaml          four processes (built with `--features mpi`)";
 
 const VERIFY_EXAMPLES: &str = "\
 Examples:
@@ -147,6 +149,10 @@ struct Run {
     /// Longest time between two checkpoints: what a kill can cost.
     #[arg(long, value_name = "SECONDS", default_value_t = experiment::CHECKPOINT_EVERY.as_secs())]
     checkpoint_every: u64,
+    /// Run nothing and write nothing: print what is left to do, with the time, computation and memory that each stage takes, and how
+    /// long it takes on several processes.
+    #[arg(long, conflicts_with = "quiet")]
+    dry_run: bool,
     #[command(flatten)]
     how: How,
 }
@@ -224,9 +230,44 @@ pub fn main() -> ExitCode {
     if let Some(name) = program.as_deref().and_then(Path::file_stem) {
         PROGRAM.get_or_init(|| path_word(name.as_ref()));
     }
-    let done = match Cli::parse().command {
-        Command::Run(options) => commands::run(options),
-        Command::Verify(options) => commands::verify(options),
+    let cluster = cluster::join();
+    let cluster = match &cluster {
+        Ok(cluster) => cluster.as_deref(),
+        Err(error) => return failed(error),
+    };
+    let code = match (Cli::try_parse(), cluster) {
+        // Rank 0 speaks for all.
+        (Ok(Cli { command }), Some(cluster)) if cluster.rank() > 0 => match commands::serve(&command, cluster) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        },
+        (Err(_), Some(cluster)) if cluster.rank() > 0 => ExitCode::SUCCESS,
+        (Ok(Cli { command }), cluster) => match execute(command, cluster) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                let code = failed(&error);
+                // The others may wait for what does not come.
+                if let Some(cluster) = cluster.filter(|cluster| cluster.size() > 1) {
+                    cluster.abort(error.exit_code());
+                }
+                code
+            }
+        },
+        (Err(error), _) => {
+            let _ = error.print();
+            ExitCode::from(error.exit_code() as u8)
+        }
+    };
+    if let Some(cluster) = cluster.filter(|cluster| cluster.rank() == 0) {
+        experiment::dismiss(cluster);
+    }
+    code
+}
+
+fn execute(command: Command, cluster: Option<&dyn Cluster>) -> Result<()> {
+    match command {
+        Command::Run(options) => commands::run(options, cluster),
+        Command::Verify(options) => commands::verify(options, cluster),
         Command::Report(options) => commands::report(options),
         Command::Check { folder } => commands::check(&folder),
         Command::Runs { folder, json } => commands::runs(&folder, json),
@@ -247,15 +288,14 @@ pub fn main() -> ExitCode {
         Command::Data { data_dir, command: Some(DataCommand::Fetch { url }), .. } => {
             commands::data::fetch(data_dir.as_deref(), url)
         }
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Text from files is in it: nothing but line breaks may move the cursor.
-            let message = error.to_string();
-            let lines: Vec<_> = message.lines().map(visible).collect();
-            let _ = writeln!(std::io::stderr(), "fewlabel: {}", lines.join("\n"));
-            ExitCode::from(error.exit_code())
-        }
     }
+}
+
+/// Prints what went wrong.
+fn failed(error: &Error) -> ExitCode {
+    // Text from files is in it: nothing but line breaks may move the cursor.
+    let message = error.to_string();
+    let lines: Vec<_> = message.lines().map(visible).collect();
+    let _ = writeln!(std::io::stderr(), "fewlabel: {}", lines.join("\n"));
+    ExitCode::from(error.exit_code())
 }

@@ -49,6 +49,8 @@ pub trait Engine: Inference {
     /// `values` [n, width] of a batch's n examples, of which the engine's own ([`OwnShare::of`]) are there: gets the others from the
     /// members of its team that have them.
     fn complete(&mut self, values: &mut [f32], n: usize);
+    /// Whether `flag` is true for any member of its team, which all of them ask at the same time.
+    fn any(&mut self, flag: bool) -> bool;
     /// From here on keeps an average of the weights beside them: after each step average ← d·average + (1 − d)·weights with
     /// [`Rates::average`]. It starts as a copy of the weights, or as `state` has it.
     fn keep_average(&mut self, statistics: Statistics, state: &State) -> Result<()>;

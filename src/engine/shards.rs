@@ -190,6 +190,19 @@ impl Shards {
         }
     }
 
+    /// Whether `flag` is true for any member.
+    pub fn any(&mut self, flag: bool) -> bool {
+        let (rank, size) = (self.team.rank(), self.team.size());
+        if size == 1 {
+            return flag;
+        }
+        let mut flags = vec![0.0; size];
+        flags[rank] = f64::from(u8::from(flag));
+        self.set_lens(|_, _| 1);
+        self.team.complete_sums(&mut flags, &self.lens);
+        flags.contains(&1.0)
+    }
+
     /// Sets `lens` to what each member has, by its shards.
     fn set_lens(&mut self, len: impl Fn(&Shards, Range<usize>) -> usize) {
         let mut lens = std::mem::take(&mut self.lens);

@@ -1,31 +1,21 @@
 //! The run directory: one process locks it, runs its jobs, and writes each stage's result into the manifest last.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use serde_json::json;
 
 use super::console::Console;
 use super::lock::{Lock, check_paths};
 use super::manifest::{Manifest, StageResult, history_json};
-use super::observer::{COLLAPSED, StageObserver, metrics};
+use super::observer::{News, metrics};
 use super::reuse::Finished;
 use super::run::Options;
-use super::stage::KNN;
-use super::{Experiment, FILES, Job, RANDOM, Stage};
-use crate::data::Data;
-use crate::engine::open_for_inference;
+use super::work::{Task, write_result};
+use super::{Experiment, FILES, Job, Stage};
 use crate::error::{Error, Result};
-use crate::evaluate::{balanced_top1, top1};
 use crate::files::{self, remove_if_there};
-use crate::network::Weights;
-use crate::text::{count, path_word, shown};
-use crate::train::{Progress, Record, Trained, train};
+use crate::text::shown;
 use crate::{report, sums};
-
-/// The longest history that is read, in bytes: 10,000 epochs have about 3 MB.
-const MOST_HISTORY: u64 = 16 << 20;
 
 /// A run directory, locked by this process.
 pub(super) struct Folder {
@@ -34,7 +24,8 @@ pub(super) struct Folder {
     pub console: Console,
     /// Files that were changed after the last run had ended.
     pub changed: Vec<&'static str>,
-    lock: Lock,
+    /// Also of those who write the stages' files.
+    pub lock: Lock,
 }
 
 impl Folder {
@@ -66,38 +57,49 @@ impl Folder {
         Ok(Folder { path, manifest, console, changed, lock })
     }
 
-    /// Runs a job; `experiment` is that of its seed.
-    pub fn run_job(&mut self, experiment: &Experiment, job: &Job, data: &Data, options: &Options) -> Result<()> {
+    /// Begins a job: what a worker needs to know for it.
+    pub fn begin(&mut self, job: &Job) -> Result<Task> {
+        let experiment = &self.manifest.experiment;
         let stage = &experiment.stages[job.stage];
         let folder = self.path.join(&job.key);
         self.lock.check()?;
         std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        let source = experiment.source(stage).map(|source| experiment.key(job.seed, &source.name));
+        let source_sha256 = source.map(|key| self.manifest.result[&key].weights_sha256.clone());
+        let seconds = self.manifest.environment.seconds.get(&job.key).copied().unwrap_or(0.0);
         if let Some((source, _)) = self.manifest.source_hardly_learnt(job.seed, stage) {
             self.console.warn(&format!(
                 "{}: warning: {} has hardly learnt: this stage may do no better than from random weights",
                 job.key, source.name
             ))?;
         }
-        let trained = match &stage.method.learner {
-            None => self.knn(experiment, job, data, options)?,
-            Some(_) => self.train(experiment, job, data, options)?,
-        };
-        let result = StageResult::new(&trained).expect("a stage has at least one record");
-        let warning = self.manifest.hardly_learnt(stage, &result);
-        self.finish(job, result, &trained.weights)?;
-        match warning {
-            Some(why) => self.console.warn(&format!("{}: warning: hardly learnt: {why}", job.key)),
-            None => Ok(()),
-        }
+        Ok(Task { job: job.clone(), source_sha256, seconds })
     }
 
-    /// About how many epochs of an unfinished job its checkpoint has: the history may be slightly ahead.
-    pub fn epochs_done(&self, job: &Job) -> u32 {
-        let folder = self.path.join(&job.key);
-        let history = files::read(&folder.join("history.json"), MOST_HISTORY).ok();
-        let history = history.filter(|_| folder.join("checkpoint").exists());
-        let records: Vec<Record> = history.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        records.len() as u32
+    /// Prints and records what a worker tells of a job.
+    pub fn record(&mut self, job: &Job, news: News) -> Result<()> {
+        let key = &job.key;
+        match news {
+            News::Line(line) => self.console.say(&format!("{key}: {line}"))?,
+            News::Warning(line) => self.console.warn(&format!("{key}: {line}"))?,
+            News::Event(event) => self.console.event(&event)?,
+            News::Start { steps } => self.console.start_bar(key, steps),
+            News::Step(pace) => self.console.move_bar(pace.done(), || pace.bar()),
+            News::Checkpoint { seconds } => {
+                self.manifest.environment.seconds.insert(key.clone(), seconds);
+                self.manifest.save(&self.path.join("manifest.json"))?;
+            }
+            News::End { seconds } => {
+                self.manifest.environment.seconds.insert(key.clone(), seconds);
+                self.console.end_bar();
+            }
+        }
+        Ok(())
+    }
+
+    /// Logs why a job has failed: the caller reports it, and a log that cannot be written must not hide it.
+    pub fn log_failure(&mut self, job: &Job, error: &Error) {
+        let _ = self.console.log(&format!("{}: {error}", job.key));
     }
 
     /// Reuses the job's result from another run, if one of them has it.
@@ -111,26 +113,29 @@ impl Folder {
                 let environment = &mut self.manifest.environment;
                 environment.seconds.extend(found.seconds.map(|seconds| (job.key.clone(), seconds)));
                 environment.reused.insert(job.key.clone(), found.experiment_sha256);
-                return self.finish(job, found.result, &found.weights);
+                let classes = self.manifest.class_names();
+                write_result(&self.path.join(&job.key), &found.result, &found.weights, &classes)?;
+                return self.finish(job, found.result);
             }
         }
         Ok(())
     }
 
-    /// Writes a finished stage's files, the manifest last.
-    fn finish(&mut self, job: &Job, result: StageResult, weights: &Weights) -> Result<()> {
+    /// Records the result of a job, whose files are written, in the manifest.
+    pub fn finish(&mut self, job: &Job, result: StageResult) -> Result<()> {
         self.lock.check()?;
-        let folder = self.path.join(&job.key);
-        files::write_atomically(&folder.join("history.json"), &[&history_json(&result.history)])?;
-        let classes: Vec<String> = self.manifest.classes.iter().map(|class| class.name.clone()).collect();
-        weights.save(&folder.join("weights.safetensors"), &classes)?;
+        let warning = self.manifest.hardly_learnt(&self.manifest.experiment.stages[job.stage], &result);
         if let Some(record) = &result.chosen {
             self.console.say(&format!("{}: chosen: epoch {}  {}", job.key, record.epoch, metrics(record)))?;
         }
         self.manifest.result.insert(job.key.clone(), result);
         self.manifest.save(&self.path.join("manifest.json"))?;
         self.announce(job)?;
-        remove_if_there(&folder.join("checkpoint"))
+        remove_if_there(&self.path.join(&job.key).join("checkpoint"))?;
+        match warning {
+            Some(why) => self.console.warn(&format!("{}: warning: hardly learnt: {why}", job.key)),
+            None => Ok(()),
+        }
     }
 
     /// Rewrites the history of a finished job if the file is missing or differs.
@@ -155,96 +160,6 @@ impl Folder {
         self.console.event(&json!({"event": "stage", "stage": job.key, "result": {
             "final": last, "peak": peak, "chosen": chosen, "weights_sha256": weights_sha256,
         }}))
-    }
-
-    fn train(&mut self, experiment: &Experiment, job: &Job, data: &Data, options: &Options) -> Result<Trained> {
-        let stage = &experiment.stages[job.stage];
-        let folder = self.path.join(&job.key);
-        let recipe = experiment.recipe(stage).expect("a stage that trains");
-        let examples = experiment.examples(stage, data)?;
-        let owner = self.manifest.checkpoint_owner(&job.key);
-        let checkpoint = folder.join("checkpoint");
-        let unusable = |problem: String| Error::run(&checkpoint, problem, begin_again(&checkpoint));
-        let start = match files::read(&checkpoint, Progress::most_bytes(&recipe)) {
-            Ok(bytes) => {
-                let progress = Progress::from_bytes(&bytes, &owner, &recipe.network).map_err(unusable)?;
-                let fits = progress.fits(&recipe, &examples);
-                fits.map_err(|why| unusable(format!("no training has written this checkpoint: it {why}")))?;
-                progress
-            }
-            Err(e) if e.kind() == ErrorKind::NotFound => {
-                remove_if_there(&folder.join("history.json"))?;
-                Progress::start(self.initial_weights(experiment, job)?)
-            }
-            Err(e) => return Err(Error::unreadable(&checkpoint, e, begin_again(&checkpoint))),
-        };
-        let steps = recipe.steps(examples.train.len());
-        let name = &job.key;
-        let spent = self.manifest.environment.seconds.get(name).copied().unwrap_or(0.0);
-        let (resumed, seconds_before) = if start.epoch > 0 || start.step > 0 {
-            (format!(", from epoch {} step {}", start.epoch + 1, start.step), spent)
-        } else {
-            (String::new(), 0.0)
-        };
-        self.console.say(&format!(
-            "{name}: {} × {}{resumed}",
-            count(recipe.epochs as usize, "epoch"),
-            count(steps, "step")
-        ))?;
-        self.console.start_bar(name, u64::from(recipe.epochs) * steps as u64);
-        let mut observer = StageObserver {
-            collapsed_below: (recipe.method.output_width(&recipe.network).filter(|_| recipe.method.can_collapse()))
-                .map(|d| COLLAPSED / (d as f64).sqrt()),
-            seconds_before,
-            stage: name.clone(),
-            lock: &self.lock,
-            manifest: &mut self.manifest,
-            manifest_path: self.path.join("manifest.json"),
-            console: &mut self.console,
-            folder: &folder,
-            owner,
-            checkpoint_every: options.checkpoint_every,
-            interrupted: options.interrupted,
-            began: Instant::now(),
-            steps_before: (u64::from(start.epoch) * steps as u64) + start.step as u64,
-            saved: Instant::now(),
-        };
-        let trained = train(&recipe, data, &examples, start, &options.device, &mut observer);
-        observer.clock();
-        self.console.end_bar();
-        trained.map_err(|e| options.resume(e)).inspect_err(|e| {
-            // The caller reports it; a log that cannot be written must not hide it.
-            let _ = self.console.log(&format!("{name}: {e}"));
-        })
-    }
-
-    /// A kNN classifier's accuracy on the test images, as epoch 0 of a history.
-    fn knn(&mut self, experiment: &Experiment, job: &Job, data: &Data, options: &Options) -> Result<Trained> {
-        let began = Instant::now();
-        let stage = &experiment.stages[job.stage];
-        let weights = self.initial_weights(experiment, job)?;
-        let network = experiment.network(stage);
-        let mut model = open_for_inference(&options.device, network, weights.clone())?;
-        let examples = experiment.examples(stage, data)?;
-        let all: Vec<u32> = (0..data.test.len() as u32).collect();
-        let answers = KNN.answers((&data.test, &all), (&data.train, &examples.labelled), &mut *model)?;
-        let mut record = Record { epoch: 0, metrics: [("test_top1".to_owned(), top1(&answers))].into() };
-        record.metrics.extend(balanced_top1(&answers).map(|top1| ("test_balanced_top1".to_owned(), top1)));
-        self.console.say(&format!("{}: {}", job.key, metrics(&record)))?;
-        self.manifest.environment.seconds.insert(job.key.clone(), began.elapsed().as_secs_f64());
-        Ok(Trained { history: vec![record], chosen: None, weights })
-    }
-
-    /// Random weights, then those of the stage named by `from` in their place.
-    fn initial_weights(&self, experiment: &Experiment, job: &Job) -> Result<Weights> {
-        let stage = &experiment.stages[job.stage];
-        let mut weights = Weights::init(&experiment.network(stage), job.seed);
-        if let Some(from) = stage.from.as_deref().filter(|from| *from != RANDOM) {
-            let source = experiment.stages.iter().find(|s| *s.name == *from).expect("checked by the plan");
-            let key = self.manifest.experiment.key(job.seed, from);
-            weights.transfer(&self.manifest.weights(&self.path, &key, &experiment.network(source))?);
-        }
-        Ok(weights)
     }
 }
 
@@ -279,11 +194,6 @@ fn seal_locked(folder: &Path, manifest: &Manifest) -> Result<()> {
     let of_report = of_report.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()));
     let own = ["manifest.json", "log.txt"].map(str::to_owned);
     sums::write(folder, own.into_iter().chain(of_stages).chain(of_report))
-}
-
-/// What to do about a checkpoint that cannot be used.
-fn begin_again(checkpoint: &Path) -> String {
-    format!("delete {} and run again: this stage then starts from its first epoch", path_word(checkpoint))
 }
 
 /// Removes what a kill may have left: temporary files, and checkpoints of finished stages.

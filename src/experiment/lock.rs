@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::Experiment;
 use crate::error::{Error, Result};
 use crate::sums;
 
-/// A run directory that no other run writes into while this lives.
+/// A run directory that no other run writes into while this, or a clone of it, lives.
+#[derive(Clone)]
 pub(super) struct Lock {
     folder: PathBuf,
-    file: File,
+    file: Arc<File>,
 }
 
 /// What an error about the folder says to do.
@@ -27,7 +29,7 @@ impl Lock {
         let cannot = |problem: std::io::Error| Error::run(folder, format!("cannot be written: {problem}"), ELSEWHERE);
         let file = File::options().write(true).create(true).truncate(false).open(path).map_err(cannot)?;
         match file.try_lock() {
-            Ok(()) => Ok(Lock { folder: folder.to_owned(), file }),
+            Ok(()) => Ok(Lock { folder: folder.to_owned(), file: Arc::new(file) }),
             Err(TryLockError::WouldBlock) => {
                 let remedy = "wait for it, or choose another folder with --out";
                 Err(Error::run(folder, "another run is writing into it", remedy))
@@ -35,6 +37,13 @@ impl Lock {
             // Without a lock two runs could write into one folder.
             Err(TryLockError::Error(e)) => Err(Error::run(folder, format!("cannot be locked: {e}"), ELSEWHERE)),
         }
+    }
+
+    /// The lock of another process, which has told this one to write into the folder.
+    pub fn of_other(folder: &Path) -> Result<Lock> {
+        let path = folder.join(NAME);
+        let file = File::open(&path).map_err(Error::io("open", &path))?;
+        Ok(Lock { folder: folder.to_owned(), file: Arc::new(file) })
     }
 
     /// Checks that the folder is still the one that was locked: where it has been removed, another run may have made it

@@ -304,9 +304,9 @@ impl Manifest {
         self.result.keys().find(|key| !keys.contains(*key))
     }
 
-    /// Whose the checkpoints of the job `key` are.
-    pub(crate) fn checkpoint_owner(&self, key: &str) -> String {
-        format!("stage {key} of experiment {}, fewlabel {}", self.experiment_sha256, env!("CARGO_PKG_VERSION"))
+    /// The data set's classes by label.
+    pub(super) fn class_names(&self) -> Vec<String> {
+        self.classes.iter().map(|class| class.name.clone()).collect()
     }
 
     /// The weights of the finished job `key`, of `network`, from the run's `folder`.
@@ -314,12 +314,7 @@ impl Manifest {
     /// # Errors
     /// [`Error::Run`] for weights that are not those recorded.
     pub(crate) fn weights(&self, folder: &Path, key: &str, network: &Network) -> Result<Weights> {
-        let path = folder.join(key).join("weights.safetensors");
-        let weights = Weights::load(&path, network)?;
-        if self.result.get(key).is_none_or(|result| result.weights_sha256 != weights.sha256()) {
-            return Err(Error::run(&path, "these are not the weights that the run recorded", Weights::remedy(&path)));
-        }
-        Ok(weights)
+        checked_weights(folder, key, network, self.result.get(key).map(|result| &*result.weights_sha256))
     }
 
     /// Writes it atomically, indented for people, with the environment of now.
@@ -332,6 +327,21 @@ impl Manifest {
         self.environment = Environment { seconds, reused, ..Environment::here(&device) };
         files::write_atomically(path, &[&pretty(self)])
     }
+}
+
+/// Whose the checkpoints of the job `key` are, of the experiment with this hash.
+pub(crate) fn checkpoint_owner(experiment_sha256: &str, key: &str) -> String {
+    format!("stage {key} of experiment {experiment_sha256}, fewlabel {}", env!("CARGO_PKG_VERSION"))
+}
+
+/// The weights of the job `key`, of `network`, from the run's `folder`, which have this hash.
+pub(super) fn checked_weights(folder: &Path, key: &str, network: &Network, sha256: Option<&str>) -> Result<Weights> {
+    let path = folder.join(key).join("weights.safetensors");
+    let weights = Weights::load(&path, network)?;
+    if sha256 != Some(&*weights.sha256()) {
+        return Err(Error::run(&path, "these are not the weights that the run recorded", Weights::remedy(&path)));
+    }
+    Ok(weights)
 }
 
 /// The bytes of a `history.json`.

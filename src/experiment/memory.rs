@@ -11,29 +11,30 @@ use crate::train::EVAL_BATCH;
 const UNKNOWN: u64 = 48_000_000_000;
 
 impl Experiment {
-    /// Refuses a stage that takes more memory than this machine has.
+    /// Refuses a stage that takes more memory than this machine has for each of so many processes.
     ///
     /// # Errors
     /// [`Error::Unfit`] with how much it takes.
-    pub(super) fn check_memory(&self, stage: &Stage) -> Result<()> {
-        let (needed, there) = (self.memory(stage), machine());
+    pub(super) fn check_memory(&self, stage: &Stage, processes: usize) -> Result<()> {
+        let (needed, there) = (self.memory(stage), machine() / processes as u64);
         if needed <= there {
             return Ok(());
         }
         let gb = |bytes: u64| bytes.div_ceil(1_000_000_000);
         let what = if stage.method.learner.is_none() { "features" } else { "batch and widths" };
         let message = format!(
-            "stage {}: its {what} need about {} GB of memory, more than the {} GB of this machine",
+            "stage {}: its {what} need about {} GB of memory, more than the {} GB of this machine{}",
             stage.name,
             gb(needed),
-            gb(there)
+            gb(there),
+            if processes > 1 { format!(" for each of {processes} processes") } else { String::new() }
         );
         Err(Error::Unfit { at: vec!["stages".to_owned(), format!("name: {}", stage.name)], message })
     }
 
     /// About how many bytes the stage takes: data set, weights with gradients, two moments and an average, what a batch leaves for
     /// the backward pass, and the features of a kNN classifier, a monitor, or a probe on a backbone that never changes.
-    fn memory(&self, stage: &Stage) -> u64 {
+    pub(super) fn memory(&self, stage: &Stage) -> u64 {
         let widths = self.widths();
         let weights = self.network(stage).bytes();
         // Per pixel of a convolution: its result, the normalised one, the rectified one and a gradient.
@@ -101,7 +102,7 @@ mod tests {
         let data = "train: 200000, test: 100";
         let wide = "channels: [1024, 1024, 1024]";
         let huge = experiment(data, wide, "{name: a, method: supervised, batch: 65536}");
-        match huge.check_memory(&huge.stages[0]) {
+        match huge.check_memory(&huge.stages[0], 1) {
             Err(Error::Unfit { at, message }) => {
                 assert_eq!(at, ["stages", "name: a"]);
                 assert!(message.starts_with("stage a: its batch and widths need about 14"), "{message}");
@@ -111,6 +112,6 @@ mod tests {
         }
         let small =
             experiment("train: 100, test: 100", "channels: [1, 2, 3]", "{name: a, method: supervised, batch: 10}");
-        assert!(small.check_memory(&small.stages[0]).is_ok());
+        assert!(small.check_memory(&small.stages[0], 1).is_ok());
     }
 }

@@ -1,14 +1,15 @@
-//! What is written and printed while a stage trains: history, checkpoints, times, log, progress bar.
+//! What is written and told while a stage trains: history, checkpoints, times, lines.
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::fmt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::console::{Console, duration};
+use super::console::duration;
 use super::lock::Lock;
-use super::manifest::{Manifest, history_json};
+use super::manifest::history_json;
 use super::table;
 use crate::error::Result;
 use crate::files;
@@ -20,17 +21,48 @@ pub(super) fn metrics(record: &Record) -> String {
     metrics.join("  ")
 }
 
-/// Records a stage's training in its folder, the log and the progress bar.
+/// What is told of a job by whoever works on it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum News {
+    /// For people and the log; the job's key comes before it.
+    Line(String),
+    /// For people, scripts and the log; likewise.
+    Warning(String),
+    /// For scripts alone.
+    Event(Value),
+    /// Its training starts.
+    Start {
+        /// All of them.
+        steps: u64,
+    },
+    /// A step is done. Told to this process alone.
+    #[serde(skip)]
+    Step(Pace),
+    /// A checkpoint is written.
+    Checkpoint {
+        /// Spent on the job so far.
+        seconds: f64,
+    },
+    /// Its training has ended.
+    End {
+        /// Spent on the job.
+        seconds: f64,
+    },
+}
+
+/// Takes what is told of a job.
+pub(super) type Tell<'a> = dyn FnMut(News) -> Result<()> + 'a;
+
+/// Records a stage's training in its folder, and tells of it.
 pub(super) struct StageObserver<'a> {
-    pub stage: String,
+    pub stage: &'a str,
     pub lock: &'a Lock,
-    pub manifest: &'a mut Manifest,
-    pub manifest_path: PathBuf,
-    pub console: &'a mut Console,
+    pub tell: &'a mut Tell<'a>,
     pub folder: &'a Path,
     pub owner: String,
     pub checkpoint_every: Duration,
-    pub interrupted: &'a AtomicBool,
+    /// Whether it is to end early.
+    pub stops: &'a dyn Fn() -> bool,
     pub began: Instant,
     /// Time and steps of earlier runs of this stage.
     pub seconds_before: f64,
@@ -45,41 +77,56 @@ pub(super) struct StageObserver<'a> {
 pub(super) const COLLAPSED: f64 = 0.5;
 
 impl StageObserver<'_> {
-    /// Records the stage's time so far in the manifest.
-    pub fn clock(&mut self) {
-        let seconds = self.seconds_before + self.began.elapsed().as_secs_f64();
-        self.manifest.environment.seconds.insert(self.stage.clone(), seconds);
+    /// Spent on the stage so far.
+    pub fn seconds(&self) -> f64 {
+        self.seconds_before + self.began.elapsed().as_secs_f64()
     }
 
-    fn pace(&self, at: Position) -> String {
-        pace(at, self.steps_before, self.began.elapsed())
+    fn pace(&self, at: Position) -> Pace {
+        Pace { at, steps_before: self.steps_before, time: self.began.elapsed() }
     }
 }
 
-/// Steps done in the stage.
-fn steps_done(at: Position) -> u64 {
-    u64::from(at.epoch - 1) * at.steps as u64 + at.step as u64
+/// Where a stage is, of which this run has made the steps after `steps_before` in `time`.
+#[derive(Debug)]
+pub(super) struct Pace {
+    at: Position,
+    steps_before: u64,
+    time: Duration,
 }
 
-/// "1090 images/s, 3 min 20 s left", from the steps since `steps_before`, made in `time`.
-fn pace(at: Position, steps_before: u64, time: Duration) -> String {
-    let here = (steps_done(at) - steps_before).max(1) as f64;
-    let seconds = time.as_secs_f64();
-    let left = (u64::from(at.epochs) * at.steps as u64 - steps_done(at)) as f64 * seconds / here;
-    let left = duration(Duration::from_secs_f64(left));
-    format!("{:.0} images/s, {left} left", here * at.batch as f64 / seconds)
+impl Pace {
+    /// Steps done in the stage.
+    pub fn done(&self) -> u64 {
+        u64::from(self.at.epoch - 1) * self.at.steps as u64 + self.at.step as u64
+    }
+
+    /// The text beside the bar: "epoch 2/5  loss 1.2345  top1 51.0 %  1090 images/s, 3 min 20 s left".
+    pub fn bar(&self) -> String {
+        let at = self.at;
+        let metric = |(task, top1)| format!("  {}", table::metric(&format!("{task}top1"), top1));
+        let top1 = at.top1.map_or(String::new(), metric);
+        format!("epoch {}/{}  loss {:.4}{top1}  {self}", at.epoch, at.epochs, at.loss)
+    }
 }
 
-/// The text beside the bar: "epoch 2/5  loss 1.2345  top1 51.0 %  1090 images/s, 3 min 20 s left".
-fn bar_message(at: Position, pace: &str) -> String {
-    let metric = |(task, top1)| format!("  {}", table::metric(&format!("{task}top1"), top1));
-    let top1 = at.top1.map_or(String::new(), metric);
-    format!("epoch {}/{}  loss {:.4}{top1}  {pace}", at.epoch, at.epochs, at.loss)
+/// "1090 images/s, 3 min 20 s left".
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let at = self.at;
+        let here = (self.done() - self.steps_before).max(1) as f64;
+        let seconds = self.time.as_secs_f64();
+        let left = (u64::from(at.epochs) * at.steps as u64 - self.done()) as f64 * seconds / here;
+        let left = duration(Duration::from_secs_f64(left));
+        write!(f, "{:.0} images/s, {left} left", here * at.batch as f64 / seconds)
+    }
 }
 
 impl Observer for StageObserver<'_> {
     fn step(&mut self, at: Position) {
-        self.console.move_bar(steps_done(at), || bar_message(at, &self.pace(at)));
+        let pace = self.pace(at);
+        // No step fails for a bar that is not shown.
+        let _ = (self.tell)(News::Step(pace));
     }
 
     fn checkpoint_due(&mut self) -> bool {
@@ -87,23 +134,23 @@ impl Observer for StageObserver<'_> {
     }
 
     fn interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
+        (self.stops)()
     }
 
     fn epoch(&mut self, history: &[Record], at: Position) -> Result<()> {
         self.lock.check()?;
         files::write_atomically(&self.folder.join("history.json"), &[&history_json(history)])?;
         let Some(record) = history.last() else { return Ok(()) };
-        let stage = &self.stage;
-        self.console.event(&json!({"event": "epoch", "stage": stage, "epochs": at.epochs, "record": record}))?;
-        let line = format!("{stage}: epoch {}/{}  {}  ({})", at.epoch, at.epochs, metrics(record), self.pace(at));
-        self.console.say(&line)?;
+        let event = json!({"event": "epoch", "stage": self.stage, "epochs": at.epochs, "record": record});
+        (self.tell)(News::Event(event))?;
+        let pace = self.pace(at);
+        (self.tell)(News::Line(format!("epoch {}/{}  {}  ({pace})", at.epoch, at.epochs, metrics(record))))?;
         if let (Some(limit), Some(&std)) = (self.collapsed_below, record.metrics.get("output_std"))
             && std < limit
         {
             let healthy = limit / COLLAPSED;
-            let warning = format!("{stage}: warning: the outputs collapse: std {std:.5}, healthy near {healthy:.5}");
-            self.console.warn(&warning)?;
+            let warning = format!("warning: the outputs collapse: std {std:.5}, healthy near {healthy:.5}");
+            (self.tell)(News::Warning(warning))?;
         }
         Ok(())
     }
@@ -112,8 +159,8 @@ impl Observer for StageObserver<'_> {
         self.lock.check()?;
         let [hash, body] = progress.to_bytes(&self.owner);
         files::write_atomically(&self.folder.join("checkpoint"), &[&hash, &body])?;
-        self.clock();
-        self.manifest.save(&self.manifest_path)?;
+        let seconds = self.seconds();
+        (self.tell)(News::Checkpoint { seconds })?;
         self.saved = Instant::now();
         Ok(())
     }
@@ -127,13 +174,11 @@ mod tests {
     fn the_bar_tells_loss_accuracy_pace_and_time_left() {
         let at = Position { epoch: 2, epochs: 4, step: 30, steps: 50, batch: 64, loss: 1.5, top1: None };
         // 80 of 200 steps are done, 60 of them here, in 30 s: 2 a second, and 120 to go.
-        let pace = pace(at, 20, Duration::from_secs(30));
-        assert_eq!(pace, "128 images/s, 1 min 00 s left");
-        assert_eq!(bar_message(at, &pace), format!("epoch 2/4  loss 1.5000  {pace}"));
+        let pace = |at| Pace { at, steps_before: 20, time: Duration::from_secs(30) };
+        assert_eq!(pace(at).to_string(), "128 images/s, 1 min 00 s left");
+        assert_eq!(pace(at).bar(), format!("epoch 2/4  loss 1.5000  {}", pace(at)));
         let top1 = Some(("rotation_", 0.25));
-        assert_eq!(
-            bar_message(Position { top1, ..at }, ""),
-            format!("epoch 2/4  loss 1.5000  {}  ", table::metric("rotation_top1", 0.25))
-        );
+        let bar = pace(Position { top1, ..at }).bar();
+        assert_eq!(bar, format!("epoch 2/4  loss 1.5000  {}  {}", table::metric("rotation_top1", 0.25), pace(at)));
     }
 }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::defaults::Conflict;
 use super::{Experiment, RANDOM, Stage};
 use crate::suggest::did_you_mean;
 
 /// One stage for one seed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     /// Its folder in the run directory, and its name in the manifest: that of the stage, below `seed-…` where the
     /// experiment has several seeds.

@@ -89,6 +89,11 @@ impl Finished {
         Ok(Finished { folder: folder.to_owned(), manifest, jobs })
     }
 
+    /// Whether the result that `stage` of `experiment`, of one seed, would have is there.
+    pub fn has(&self, experiment: &Experiment, stage: &Stage) -> bool {
+        self.jobs.contains_key(&experiment.fingerprints()[&*stage.name])
+    }
+
     /// The result that `stage` of `experiment`, of one seed, would have, if it is there.
     ///
     /// # Errors

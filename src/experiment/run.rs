@@ -2,22 +2,23 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use candle_core::Device;
 
 use serde_json::json;
 
-use super::console::{Output, duration};
+use super::console::{Output, print};
+use super::coordinate::coordinate;
 use super::folder::{Folder, said_of};
 use super::manifest::Manifest;
-use super::reuse::Finished;
-use super::{DatasetName, Experiment, Job, table};
-use crate::data::{Data, cifar10, cifar100, folder, synthetic};
+use super::outlook::Outlook;
+use super::preview::Preview;
+use super::work::Worker;
+use super::{Experiment, Job, table};
+use crate::cluster::Cluster;
 use crate::error::{Error, Result};
-use crate::files;
-use crate::text::{count, path_word, shown, visible};
-use crate::train::expected_time;
+use crate::text::{self, count, path_word, shown, visible};
 
 /// What does not change a result: where and how the experiment is run.
 pub struct Options<'a> {
@@ -27,7 +28,7 @@ pub struct Options<'a> {
     pub out: PathBuf,
     /// Whether to discard an earlier run in the folder.
     pub fresh: bool,
-    /// The folder that holds the data set; see [`cifar10::data_folder`].
+    /// The folder that holds the data set; see [`data_folder`](crate::data::cifar10::data_folder).
     pub data_dir: Option<PathBuf>,
     /// Only the CPU is bit-exact.
     pub device: Device,
@@ -43,6 +44,8 @@ pub struct Options<'a> {
     pub command: Option<String>,
     /// Whether `out` is deleted after the run, and not worth naming.
     pub temporary: bool,
+    /// Other processes that work on it, all of which [`serve`](super::serve).
+    pub cluster: Option<&'a dyn Cluster>,
 }
 
 impl Options<'_> {
@@ -61,6 +64,7 @@ impl Options<'_> {
             interrupted: &NEVER,
             command: None,
             temporary: false,
+            cluster: None,
         }
     }
 
@@ -103,47 +107,7 @@ pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(90);
 /// missing or damaged; [`Error::Io`] for a fault of the disk; [`Error::Diverged`], [`Error::Tensor`] and [`Error::Interrupted`].
 /// Finished stages stay in the folder, and after an interruption a checkpoint to resume from.
 pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
-    let jobs = experiment.plan(&options.only)?;
-    if !options.reuse.is_empty() && !options.device.is_cpu() {
-        return Err(Error::Usage("--reuse: only a run on the CPU has the same bits as another".to_owned()));
-    }
-    // Bad data is found before anything is written or thrown away.
-    let before = Manifest::of_run(&options.out, experiment, options)?;
-    let left = |manifest: &Manifest, job: &Job| !is_finished(manifest, &options.out, job);
-    for job in jobs.iter().filter(|job| !left(&before, job)) {
-        before.weights(&options.out, &job.key, &experiment.network(&experiment.stages[job.stage]))?;
-    }
-    for job in jobs.iter().filter(|job| options.device.is_cpu() && left(&before, job)) {
-        experiment.check_memory(&experiment.stages[job.stage])?;
-    }
-    let (mut data, warnings) = match jobs.iter().find(|job| left(&before, job)) {
-        Some(job) => {
-            let loaded = load_data(&experiment.of_seed(job.seed), options.data_dir.as_deref())?;
-            let warnings: Vec<String> = loaded.passed_over.into_iter().chain(loaded.duplicates).collect();
-            (Some((job.seed, loaded.data)), warnings)
-        }
-        None => (None, vec![]),
-    };
-    // The synthetic images are the seed's own.
-    let fits = |seed: u64, job: &Job| seed == job.seed || experiment.dataset.name != DatasetName::Synthetic;
-    let mut gaps = vec![];
-    if let Some((seed, data)) = &data {
-        for job in jobs.iter().filter(|job| fits(*seed, job) && left(&before, job)) {
-            let examples = experiment.of_seed(job.seed).examples(&experiment.stages[job.stage], data)?;
-            gaps.extend(experiment.gaps(data, &examples));
-        }
-    }
-    // Several stages and seeds have the same.
-    gaps.sort_unstable();
-    gaps.dedup();
-    let mut reusable = vec![];
-    for other in &options.reuse {
-        if files::is_same(other, &options.out) {
-            return Err(Error::run(other, "is the run directory itself", "leave out --reuse"));
-        }
-        let finished = Finished::open(other);
-        reusable.push(finished.map_err(|error| error.with_remedy("--reuse takes the directory of a run"))?);
-    }
+    let Outlook { jobs, before, data, warnings, gaps, reusable } = Outlook::of(experiment, options)?;
     let mut folder = Folder::open(experiment, options)?;
     if let Some((_, data)) = &data {
         folder.manifest.classes = data.class_counts();
@@ -161,7 +125,7 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     }
     warnings.iter().try_for_each(|line| folder.console.warn(line))?;
     for job in &jobs {
-        if !left(&folder.manifest, job) {
+        if folder.manifest.has(&options.out, job) {
             folder.console.say(&format!("{}: already finished", job.key))?;
             folder.restore_history(job)?;
             folder.announce(job)?;
@@ -169,7 +133,7 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
             folder.reuse(&experiment.of_seed(job.seed), job, &reusable)?;
         }
     }
-    let todo: Vec<&Job> = jobs.iter().filter(|job| left(&folder.manifest, job)).collect();
+    let todo: Vec<&Job> = jobs.iter().filter(|job| !folder.manifest.has(&options.out, job)).collect();
     if let (Some(build), false) = (before.environment.other_build(), todo.is_empty()) {
         folder.console.warn(&format!(
             "resuming what another build of this version began ({build}): the bits should be the same, and `fewlabel \
@@ -180,16 +144,21 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
         folder.console.warn("--reuse: no stage there would have the same bits as one of this experiment")?;
     }
     if let Some((_, data)) = data.as_ref().filter(|_| options.output != Output::Nothing && !todo.is_empty()) {
-        show_plan(experiment, &todo, data, options, &mut folder)?;
+        let preview = Preview::of(experiment, &todo, data, options)?;
+        preview.lines().iter().try_for_each(|line| folder.console.say(line))?;
+        folder.console.event(&preview.event())?;
     }
-    for job in todo {
-        let of_seed = experiment.of_seed(job.seed);
-        if data.as_ref().is_none_or(|(seed, _)| !fits(*seed, job)) {
-            data = Some((job.seed, load_data(&of_seed, options.data_dir.as_deref())?.data));
-        }
-        let (_, data) = data.as_ref().expect("loaded just now");
-        folder.run_job(&of_seed, job, data, options)?;
-    }
+    let mut worker = Worker::new(experiment, options, folder.lock.clone(), data);
+    let done = match options.cluster {
+        Some(cluster) if !todo.is_empty() => coordinate(cluster, &mut folder, &todo, options, worker),
+        _ => todo.iter().try_for_each(|job| {
+            let task = folder.begin(job)?;
+            let done = worker.run(&task, None, &|| false, &mut |news| folder.record(job, news));
+            let result = done.inspect_err(|error| folder.log_failure(job, error))?;
+            folder.finish(job, result)
+        }),
+    };
+    done.map_err(|error| options.resume(error))?;
     let rest = if options.temporary { String::new() } else { format!("\n\nEverything else is in {place}") };
     folder.console.say_in_colors(|colors| format!("\n{}{rest}", table::text(&folder.manifest, colors)))?;
     folder.console.event(&json!({"event": "done", "folder": (!options.temporary).then_some(place)}))?;
@@ -197,71 +166,29 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     Ok(folder.manifest)
 }
 
-/// Longest time that is spent on predicting the stages' times.
-const ESTIMATING: Duration = Duration::from_secs(30);
-
-/// Prints the plan, with every stage's time as a few of its steps predict it; of very many stages, the first ones'.
-fn show_plan(
-    experiment: &Experiment,
-    jobs: &[&Job],
-    data: &Data,
-    options: &Options,
-    folder: &mut Folder,
-) -> Result<()> {
-    let began = Instant::now();
-    let mut known: Vec<(usize, Option<Duration>)> = vec![];
-    let (mut rows, mut total) = (vec![], Duration::ZERO);
-    for job in jobs {
-        let stage = &experiment.stages[job.stage];
-        let (what, left, time) = match experiment.of_seed(job.seed).recipe(stage) {
-            None => ("nearest neighbours".to_owned(), None, None),
-            Some(recipe) => {
-                let left = recipe.epochs - folder.epochs_done(job).min(recipe.epochs);
-                // The same for every seed.
-                let time = match known.iter().find(|(index, _)| *index == job.stage) {
-                    Some(&(_, time)) => time,
-                    None => {
-                        let time = match began.elapsed() < ESTIMATING {
-                            true => {
-                                let examples = experiment.of_seed(job.seed).examples(stage, data)?;
-                                Some(expected_time(&recipe, data, &examples, &options.device)?)
-                            }
-                            false => None,
-                        };
-                        known.push((job.stage, time));
-                        time
-                    }
-                };
-                let what = match left == recipe.epochs {
-                    true => count(recipe.epochs as usize, "epoch"),
-                    false => format!("{left} of {}", count(recipe.epochs as usize, "epoch")),
-                };
-                (what, Some(left), time.map(|time| time * left / recipe.epochs))
-            }
-        };
-        total += time.unwrap_or_default();
-        let seconds = time.map(|time| time.as_secs_f64());
-        let event = json!({"stage": job.key, "epochs": stage.epochs, "epochs_left": left, "seconds": seconds});
-        rows.push((&job.key, what, time, event));
+/// Prints what a run would do and what it would take, and does nothing.
+///
+/// # Errors
+/// Those that [`run`] has before it writes anything.
+pub fn preview(experiment: &Experiment, options: &Options) -> Result<()> {
+    let outlook = Outlook::of(experiment, options)?;
+    let todo = outlook.todo(experiment, &options.out);
+    let Some((_, data)) = outlook.data.as_ref().filter(|_| !todo.is_empty()) else {
+        return print("nothing is left to do");
+    };
+    let preview = Preview::of(experiment, &todo, data, options)?;
+    match options.output {
+        Output::Json => print(&text::json(&preview.event())),
+        _ => preview.dry_lines().iter().try_for_each(|line| print(&visible(line))),
     }
-    let width = rows.iter().map(|row| row.0.len()).max().unwrap_or(0);
-    let second = rows.iter().map(|row| row.1.len()).max().unwrap_or(0);
-    for (key, what, time, _) in &rows {
-        let time = time.map_or(String::new(), |time| format!("about {}", duration(time)));
-        folder.console.say(format!("  {key:<width$}  {what:<second$}  {time}").trim_end())?;
-    }
-    let stages: Vec<_> = rows.into_iter().map(|row| row.3).collect();
-    folder.console.event(&json!({"event": "plan", "experiment": experiment.name, "stages": stages}))?;
-    let at_least = if known.iter().any(|(_, time)| time.is_none()) { "at least " } else { "" };
-    folder.console.say(&format!("{at_least}about {} in total", duration(total)))
-}
-
-/// Whether the manifest has the job's result, and the folder its weights.
-fn is_finished(manifest: &Manifest, folder: &Path, job: &Job) -> bool {
-    manifest.result.contains_key(&job.key) && folder.join(&job.key).join("weights.safetensors").exists()
 }
 
 impl Manifest {
+    /// Whether it has the job's result, and the folder its weights.
+    pub(super) fn has(&self, folder: &Path, job: &Job) -> bool {
+        self.result.contains_key(&job.key) && folder.join(&job.key).join("weights.safetensors").exists()
+    }
+
     /// The manifest of the experiment's run in the folder; a new one if there is none, or if it is to be discarded. A
     /// manifest that this program has not written is always refused.
     pub(super) fn of_run(folder: &Path, experiment: &Experiment, options: &Options) -> Result<Manifest> {
@@ -294,46 +221,5 @@ impl Manifest {
             return refuse(format!("it is a run on {}", visible(&before.environment.device)));
         }
         Ok(before)
-    }
-}
-
-/// An experiment's images, and what is to be said of them.
-pub(crate) struct Loaded {
-    pub data: Data,
-    /// [`folder::Folder::duplicates`]. The published sets are not searched: they are the same for everybody.
-    pub duplicates: Vec<String>,
-    /// [`cifar10::passed_over`].
-    pub passed_over: Option<String>,
-}
-
-impl Loaded {
-    fn new(data: Data) -> Loaded {
-        Loaded { data, duplicates: vec![], passed_over: None }
-    }
-}
-
-/// The experiment's images, looked for where [`cifar10::data_folder`] says.
-pub(crate) fn load_data(experiment: &Experiment, data_dir: Option<&Path>) -> Result<Loaded> {
-    let [train, test] = [experiment.dataset.train, experiment.dataset.test].map(|n| n.map_or(usize::MAX, |n| n.0));
-    match experiment.dataset.name {
-        DatasetName::Synthetic => Ok(Loaded::new(synthetic(train, test, experiment.seed.0))),
-        DatasetName::Cifar10 => {
-            let source = cifar10::locate(data_dir)?;
-            let data = cifar10::load(&source)?.first(train, test);
-            Ok(Loaded { passed_over: cifar10::passed_over(&source), ..Loaded::new(data) })
-        }
-        DatasetName::Cifar100 => Ok(Loaded::new(cifar100::load(&cifar10::data_folder(data_dir).0)?.first(train, test))),
-        DatasetName::Folder => {
-            let place = cifar10::data_folder(data_dir).0;
-            let folder = folder::load(&place, experiment.dataset.background, experiment.dataset.side.0)?;
-            experiment.dataset.check(&place, &folder.data)?;
-            Ok(Loaded { duplicates: folder.duplicates(), ..Loaded::new(folder.data) })
-        }
-        DatasetName::Own(kind) => {
-            let place = cifar10::data_folder(data_dir).0;
-            let data = kind.load(&place)?;
-            experiment.dataset.check(&place, &data)?;
-            Ok(Loaded::new(data))
-        }
     }
 }

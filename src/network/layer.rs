@@ -227,3 +227,19 @@ pub(super) fn activations(layers: &[(String, Layer)], input: Shape) -> usize {
     };
     layers.iter().scan(input, of_layer).sum()
 }
+
+/// Floating-point operations of a forward pass of convolutions and linear layers on an example of `input`, which the layers take: two
+/// for each multiplication with a weight, by the definition of the layer, however it is computed.
+pub(super) fn operations(layers: &[(String, Layer)], input: Shape) -> u64 {
+    let of_layer = |shape: &mut Shape, (_, layer): &(String, Layer)| {
+        let before = *shape;
+        *shape = layer.output(before).ok()?;
+        Some(match layer {
+            Layer::Conv { inputs, kernel, .. } => 2 * (inputs * kernel * kernel * shape.values()) as u64,
+            Layer::Linear { inputs, outputs } => 2 * (inputs * outputs) as u64,
+            Layer::Residual { body, shortcut } => operations(body, before) + operations(shortcut, before),
+            _ => 0,
+        })
+    };
+    layers.iter().scan(input, of_layer).sum()
+}

@@ -188,6 +188,20 @@ impl Network {
         self.tensors().map(|spec| 4 * spec.shape.iter().product::<usize>() as u64).sum()
     }
 
+    /// Floating-point operations of a forward pass of one image, in frozen blocks and in those that are trained: two for each
+    /// multiplication with a weight.
+    pub(crate) fn operations(&self) -> [u64; 2] {
+        let mut shape = Shape::Images { channels: CHANNELS, side: self.side };
+        let mut sums = [0; 2];
+        for (i, block) in self.blocks().enumerate() {
+            sums[usize::from(block.frozen.is_none())] += layer::operations(&block.layers, shape);
+            if i < self.trunk.len() {
+                shape = block.output(shape).unwrap_or(shape);
+            }
+        }
+        sums
+    }
+
     /// These blocks, for images of the widths' side.
     pub fn of(widths: &Widths, trunk: Vec<Block>, heads: Vec<Block>) -> Network {
         Network { side: widths.side, trunk, heads }
@@ -276,4 +290,18 @@ fn fc(widths: &Widths) -> Block {
 
 fn classification_head(widths: &Widths) -> Block {
     Block::linear(CLASSIFICATION_HEAD, widths.hidden, widths.classes, &[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Convolutions on 32², 16² and 8² pixels with 3, 32 and 64 inputs, 4×4×128 features to 512, and those to 10 classes.
+    #[test]
+    fn operations_of_the_study_s_network() {
+        let (trunk, head) = (9 * (1024 * 3 * 32 + 256 * 32 * 64 + 64 * 64 * 128) + 2048 * 512, 512 * 10);
+        assert_eq!(Network::supervised(&Widths::default()).operations(), [0, 2 * (trunk + head)]);
+        let probe = Network::probe(&Widths::default(), Probe::Linear, Mode::Eval);
+        assert_eq!(probe.operations(), [2 * (trunk - 2048 * 512), 2 * 2048 * 10]);
+    }
 }

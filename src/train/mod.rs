@@ -149,7 +149,7 @@ pub fn train(
 /// whole result.
 ///
 /// # Errors
-/// Those of [`train`]. What one member's observer asks for, all of them must.
+/// Those of [`train`]; all members stop when one's observer asks to.
 ///
 /// # Panics
 /// As [`train`].
@@ -272,7 +272,8 @@ fn train_epochs(
             }
             progress.step += 1;
             observer.step(position(&progress));
-            let interrupted = observer.interrupted();
+            // All members of a team stop, or none.
+            let interrupted = model.any(observer.interrupted());
             if interrupted || observer.checkpoint_due() {
                 snapshot(&mut progress, &*model)?;
                 observer.save(&progress)?;

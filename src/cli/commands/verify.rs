@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::experiment::{self, Experiment, Job, Manifest, Options, Output, print};
 use crate::text::{path_word, shown};
@@ -17,7 +18,7 @@ use super::{in_pool, renamed, this_command};
 const TEMPORARY: &str = "fewlabel-verify-";
 
 /// Runs the manifest's stages again and compares them.
-pub fn verify(options: Verify) -> Result<()> {
+pub fn verify(options: Verify, cluster: Option<&dyn Cluster>) -> Result<()> {
     let path = renamed(&options.manifest, options.how.output());
     let mut expected = Manifest::load_claim(&path)?;
     if let Some(file) = &options.against {
@@ -28,7 +29,7 @@ pub fn verify(options: Verify) -> Result<()> {
     }
     let temporary = temporary()?;
     let out = options.out.as_deref().unwrap_or(temporary.path());
-    let mut run = Options { temporary: options.out.is_none(), ..options.how.options(out)? };
+    let mut run = Options { temporary: options.out.is_none(), cluster, ..options.how.options(out)? };
     let all = expected.experiment.plan(&[])?;
     if let Some(out) = &options.out
         && files::is_same(&out.join("manifest.json"), &path)
@@ -54,7 +55,7 @@ pub fn verify(options: Verify) -> Result<()> {
     if options.within.is_some() && !run.device.is_cpu() {
         golden::check_seeds(&expected)?;
     }
-    let found = in_pool(options.how.threads, || experiment::run(&expected.experiment, &run));
+    let found = in_pool(Some(options.how.threads(cluster)?), || experiment::run(&expected.experiment, &run));
     let found = found.map_err(|error| match error {
         Error::Interrupted(_) => Error::Interrupted(match &options.out {
             Some(out) => format!("resume with `{} --out {}`", this_command(), path_word(out)),

@@ -475,6 +475,10 @@ impl Engine for Model {
         self.shards.complete(values, n);
     }
 
+    fn any(&mut self, flag: bool) -> bool {
+        self.shards.any(flag)
+    }
+
     fn keep_average(&mut self, statistics: Statistics, state: &State) -> Result<()> {
         let mut weights = self.weights.clone();
         for (spec, array) in self.specs.iter().zip(&mut weights.arrays) {

@@ -228,6 +228,10 @@ impl Engine for Model {
 
     fn complete(&mut self, _values: &mut [f32], _n: usize) {}
 
+    fn any(&mut self, flag: bool) -> bool {
+        flag
+    }
+
     fn keep_average(&mut self, statistics: Statistics, state: &State) -> crate::Result<()> {
         let copy = |(spec, var): &(Spec, Var)| {
             let name = format!("{AVERAGE}/{}", spec.name);

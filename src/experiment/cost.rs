@@ -1,0 +1,71 @@
+//! What a stage costs in computation, known before anything is run.
+
+use super::{Experiment, Stage};
+use crate::engine::Statistics;
+use crate::network::Mode;
+use crate::train::Test;
+
+impl Experiment {
+    /// About how many floating-point operations the stage takes: two for each multiplication with a weight, and of a trained weight
+    /// three times those of the forward pass in all.
+    pub(super) fn operations(&self, stage: &Stage) -> f64 {
+        let network = self.network(stage);
+        let [frozen, trained] = network.operations().map(|n| n as f64);
+        let forward = frozen + trained;
+        let [train, test] = [self.dataset.train, self.dataset.test].map(|n| n.map_or(0, |n| n.0) as f64);
+        let labels = self.label_count(stage) as f64;
+        let validating = labels * f64::from(self.labels.validation.0);
+        let Some(recipe) = self.recipe(stage) else { return (labels - validating + test) * forward };
+        let images = if stage.method.uses_labels { labels - validating } else { train };
+        let views = recipe.method.views() as f64;
+        let taught = if recipe.averages() == Some(Statistics::Own) { trained } else { 0.0 };
+        let once = network.is_frozen(Mode::Eval);
+        let step = views * (3.0 * trained + taught + if once { 0.0 } else { frozen });
+        // Methods without heads have nothing to be judged by.
+        let looks = if recipe.method.heads().is_empty() { 0.0 } else { 1.0 };
+        let (judged, last) = match recipe.test {
+            Test::EveryEpoch => (looks * test, 0.0),
+            Test::Once => (looks * validating, looks * test),
+        };
+        let epochs = f64::from(recipe.epochs);
+        let evaluation = if once { trained } else { forward };
+        let features = if once { (images + judged) * frozen } else { 0.0 };
+        let knn =
+            stage.knn_every.map_or(0.0, |every| (epochs / f64::from(every.0)).ceil() * (labels + judged) * forward);
+        features + epochs * (images * step + judged * evaluation) + last * forward + knn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operations(stages: &str) -> Vec<f64> {
+        let yaml = format!(
+            "{{name: t, dataset: {{name: synthetic, train: 1000, test: 100}}, labels: {{count: 500, choose: first}}, stages: \
+             [{stages}]}}"
+        );
+        let experiment = Experiment::parse("t.yaml".as_ref(), &yaml).unwrap();
+        experiment.stages.iter().map(|stage| experiment.operations(stage)).collect()
+    }
+
+    #[test]
+    fn training_is_three_forward_passes_and_evaluation_one() {
+        let forward = 2.0 * f64::from(9 * (1024 * 3 * 32 + 256 * 32 * 64 + 64 * 64 * 128) + 2048 * 512 + 512 * 10);
+        assert_eq!(
+            operations("{name: a, method: supervised, epochs: 7, batch: 10}"),
+            [7.0 * (3.0 * 500.0 + 100.0) * forward]
+        );
+        // Two views of each image, and nothing to be judged by.
+        let backbone = 2.0 * f64::from(9 * (1024 * 3 * 32 + 256 * 32 * 64 + 64 * 64 * 128));
+        let heads = 2.0 * f64::from(2048 * 2048 + 2048 * 2048 + 2048 * 2048 + 2 * 2048 * 512);
+        assert_eq!(
+            operations("{name: a, method: simsiam, epochs: 2, batch: 10}, {name: b, method: knn, from: a}"),
+            [2.0 * 1000.0 * 2.0 * 3.0 * (backbone + heads), (500.0 + 100.0) * backbone]
+        );
+        // Of a backbone that never changes the features are computed once.
+        let probe = "{name: a, method: probe, from: random, probe: linear, frozen_norm: eval, epochs: 4, batch: 10}";
+        let head = 2.0 * 2048.0 * 10.0;
+        assert_eq!(operations(probe), [(500.0 + 100.0) * backbone + 4.0 * (500.0 * 3.0 + 100.0) * head]);
+    }
+}
