@@ -6,6 +6,7 @@ mod data;
 mod interruption;
 mod labels;
 mod place;
+mod processes;
 mod remedies;
 mod runs;
 mod side;
