@@ -81,24 +81,26 @@ simd! {
     pub fn forward(tail: Tail, norm: &Norm, side: usize, x: &[f32], out: &mut [f32], source: &mut [f32]) {
         let (norm, x, out, source) = (NormLanes::of(norm), lanes(x), lanes_mut(out), lanes_mut(source));
         let (per_pixel, floor, after) = (norm.mean.len(), tail.floor(), side / tail.stride());
-        for at in 0..after * after {
-            let (row, column) = (at / after, at % after);
-            for c in 0..per_pixel {
-                let corner = (row * tail.stride() * side + column * tail.stride()) * per_pixel + c;
-                let mut source_x = x[corner];
-                let mut y = norm.apply(c, source_x);
-                if tail.pool {
-                    for next in [per_pixel, side * per_pixel, (side + 1) * per_pixel] {
-                        let x = x[corner + next];
-                        choose(&mut y, &mut source_x, norm.apply(c, x), x);
+        for row in 0..after {
+            for column in 0..after {
+                let first = (row * side + column) * tail.stride() * per_pixel;
+                let (to, kept) = (((row + 1) * (after + 2) + column + 1) * per_pixel, (row * after + column) * per_pixel);
+                for c in 0..per_pixel {
+                    let mut source_x = x[first + c];
+                    let mut y = norm.apply(c, source_x);
+                    if tail.pool {
+                        for next in [per_pixel, side * per_pixel, (side + 1) * per_pixel] {
+                            let x = x[first + c + next];
+                            choose(&mut y, &mut source_x, norm.apply(c, x), x);
+                        }
                     }
-                }
-                for y in &mut y {
-                    *y = if *y <= floor { floor } else { *y };
-                }
-                out[((row + 1) * (after + 2) + column + 1) * per_pixel + c] = y;
-                if tail.pool {
-                    source[at * per_pixel + c] = source_x;
+                    for y in &mut y {
+                        *y = if *y <= floor { floor } else { *y };
+                    }
+                    out[to + c] = y;
+                    if tail.pool {
+                        source[kept + c] = source_x;
+                    }
                 }
             }
         }
@@ -162,32 +164,34 @@ simd! {
         let (mean_g, pull) = (lanes(&norm.mean_g), lanes(&norm.pull));
         let (norm, x, g, dx) = (NormLanes::of(norm), lanes(x), lanes(g), lanes_mut(dx));
         let (per_pixel, floor, after) = (norm.mean.len(), tail.floor(), side / tail.stride());
-        for at in 0..after * after {
-            let (row, column) = (at / after, at % after);
-            for c in 0..per_pixel {
-                let corner = (row * tail.stride() * side + column * tail.stride()) * per_pixel + c;
-                let g = g[((row + 1) * (after + 2) + column + 1) * per_pixel + c];
-                let (mean, alpha, mean_g, pull) = (norm.mean[c], norm.alpha[c], mean_g[c], pull[c]);
-                if !tail.pool {
-                    let x = x[corner];
-                    let g = masked(g, norm.apply(c, x), floor);
-                    dx[corner] = mul(alpha, sub(sub(g, mean_g), mul(sub(x, mean), pull)));
-                    continue;
-                }
-                let window = [0, per_pixel, side * per_pixel, (side + 1) * per_pixel];
-                // Each candidate carries along its place in the window.
-                let (mut v, mut best) = (norm.apply(c, x[corner]), [0.0; LANES]);
-                for (i, at) in window.into_iter().enumerate().skip(1) {
-                    choose(&mut v, &mut best, norm.apply(c, x[corner + at]), [i as f32; LANES]);
-                }
-                let g = masked(g, v, floor);
-                for (i, at) in window.into_iter().enumerate() {
-                    let mut of_pixel = g;
-                    for l in 0..LANES {
-                        of_pixel[l] = if best[l] == i as f32 { g[l] } else { 0.0 };
+        for row in 0..after {
+            for column in 0..after {
+                let first = (row * side + column) * tail.stride() * per_pixel;
+                let from = ((row + 1) * (after + 2) + column + 1) * per_pixel;
+                for c in 0..per_pixel {
+                    let (corner, g) = (first + c, g[from + c]);
+                    let (mean, alpha, mean_g, pull) = (norm.mean[c], norm.alpha[c], mean_g[c], pull[c]);
+                    if !tail.pool {
+                        let x = x[corner];
+                        let g = masked(g, norm.apply(c, x), floor);
+                        dx[corner] = mul(alpha, sub(sub(g, mean_g), mul(sub(x, mean), pull)));
+                        continue;
                     }
-                    let x = x[corner + at];
-                    dx[corner + at] = mul(alpha, sub(sub(of_pixel, mean_g), mul(sub(x, mean), pull)));
+                    let window = [0, per_pixel, side * per_pixel, (side + 1) * per_pixel];
+                    // Each candidate carries along its place in the window.
+                    let (mut v, mut best) = (norm.apply(c, x[corner]), [0.0; LANES]);
+                    for (i, at) in window.into_iter().enumerate().skip(1) {
+                        choose(&mut v, &mut best, norm.apply(c, x[corner + at]), [i as f32; LANES]);
+                    }
+                    let g = masked(g, v, floor);
+                    for (i, at) in window.into_iter().enumerate() {
+                        let mut of_pixel = g;
+                        for l in 0..LANES {
+                            of_pixel[l] = if best[l] == i as f32 { g[l] } else { 0.0 };
+                        }
+                        let x = x[corner + at];
+                        dx[corner + at] = mul(alpha, sub(sub(of_pixel, mean_g), mul(sub(x, mean), pull)));
+                    }
                 }
             }
         }
