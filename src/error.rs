@@ -152,6 +152,11 @@ impl Error {
         move |source| Error::Io { action, path, source }
     }
 
+    /// An [`Error::Interrupted`] that knows no command.
+    pub(crate) fn interrupted() -> Error {
+        Error::Interrupted("run it again into the same folder to resume".to_owned())
+    }
+
     /// An [`Error::Run`].
     pub fn run(path: &Path, problem: impl Display, remedy: impl Display) -> Error {
         Error::Run { path: path.to_owned(), problem: problem.to_string(), remedy: remedy.to_string() }

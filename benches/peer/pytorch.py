@@ -10,7 +10,7 @@ one, and the transforms make another of that; no ToTensor. One process, no DataL
 
 With --compile the network and its loss are one `torch.compile`d function; the optimizer's step is as without.
 
-    python pytorch.py [--compile] [--threads N] [--seconds S] [ID ...]
+    python pytorch.py [--compile] [--device cuda] [--threads N] [--seconds S] [ID ...]
     python pytorch.py --versions
 """
 
@@ -287,6 +287,8 @@ def median_seconds(function, seconds):
         while time.perf_counter() < end or len(times) < at_least:
             start = time.perf_counter()
             function()
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
         return times
 
@@ -309,6 +311,7 @@ def versions():
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--compile", action="store_true", help="torch.compile the networks and losses")
+    parser.add_argument("--device", default="cpu", help="where networks and their images are [default: cpu]")
     parser.add_argument("--threads", type=int, help="threads of PyTorch [default: its own choice]")
     parser.add_argument("--seconds", type=float, default=5.0, help="time spent on each benchmark")
     parser.add_argument("--versions", action="store_true", help="print the versions of what is measured, as JSON")
@@ -319,6 +322,7 @@ def main():
     if arguments.versions:
         print(json.dumps(versions()))
         return
+    torch.set_default_device(arguments.device)
     torch.manual_seed(0)
     random.seed(0)
     if arguments.threads:

@@ -9,11 +9,11 @@ use candle_core::Device;
 use serde_json::json;
 
 use super::console::{Output, print};
-use super::coordinate::coordinate;
 use super::folder::{Folder, said_of};
 use super::manifest::Manifest;
 use super::outlook::Outlook;
 use super::preview::Preview;
+use super::ranks::with_all_ranks;
 use super::work::Worker;
 use super::{Experiment, Job, table};
 use crate::cluster::Cluster;
@@ -150,15 +150,16 @@ pub fn run(experiment: &Experiment, options: &Options) -> Result<Manifest> {
     }
     let mut worker = Worker::new(experiment, options, folder.lock.clone(), data);
     let done = match options.cluster {
-        Some(cluster) if !todo.is_empty() => coordinate(cluster, &mut folder, &todo, options, worker),
+        Some(cluster) if !todo.is_empty() => with_all_ranks(cluster, &mut folder, &todo, options, worker),
         _ => todo.iter().try_for_each(|job| {
             let task = folder.begin(job)?;
             let done = worker.run(&task, None, &|| false, &mut |news| folder.record(job, news));
+            let done = done.map_err(|error| options.resume(error));
             let result = done.inspect_err(|error| folder.log_failure(job, error))?;
             folder.finish(job, result)
         }),
     };
-    done.map_err(|error| options.resume(error))?;
+    done?;
     let rest = if options.temporary { String::new() } else { format!("\n\nEverything else is in {place}") };
     folder.console.say_in_colors(|colors| format!("\n{}{rest}", table::text(&folder.manifest, colors)))?;
     folder.console.event(&json!({"event": "done", "folder": (!options.temporary).then_some(place)}))?;

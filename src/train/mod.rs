@@ -280,7 +280,7 @@ fn train_epochs(
                 progress.take_tensors();
             }
             if interrupted {
-                return Err(Error::Interrupted("run it again into the same folder to resume".to_owned()));
+                return Err(Error::interrupted());
             }
         }
         // What is judged is what becomes the result.
