@@ -184,7 +184,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Lets the ranks that [`serve`](super::serve) end.
+/// Lets the ranks that [`serve`](super::serve()) end.
 pub fn dismiss(cluster: &dyn Cluster) {
     (1..cluster.size()).for_each(|rank| send(cluster, rank, Channel::Orders, &Order::Leave));
 }
