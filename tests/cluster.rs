@@ -60,7 +60,9 @@ impl Cluster for Rank {
     }
 
     fn abort(&self, code: u8) -> ! {
-        panic!("aborted with {code}")
+        // A panic would leave the other threads waiting.
+        eprintln!("aborted with {code}");
+        std::process::exit(101)
     }
 
     fn send(&self, to: usize, channel: Channel, message: &[u8]) {
@@ -101,8 +103,7 @@ fn by_ranks(experiment: &Experiment, out: &Path, size: usize, interrupted: &Atom
         for rank in &ranks[1..] {
             scope.spawn(move || pool().install(|| serve(rank, &AtomicBool::new(false))));
         }
-        let every = Duration::from_millis(10);
-        let options = Options { cluster: Some(&ranks[0]), interrupted, checkpoint_every: every, ..Options::new(out) };
+        let options = Options { cluster: Some(&ranks[0]), interrupted, ..Options::new(out) };
         let done = pool().install(|| run(experiment, &options));
         dismiss(&ranks[0]);
         done
@@ -111,6 +112,17 @@ fn by_ranks(experiment: &Experiment, out: &Path, size: usize, interrupted: &Atom
 
 fn experiment(name: &str) -> Experiment {
     Experiment::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments").join(name)).expect("an experiment")
+}
+
+/// These stages of a small network on a few images.
+fn of_stages(stages: &str) -> Experiment {
+    let head = "
+name: t
+dataset: {name: synthetic, train: 60, test: 20}
+labels: {count: 60, choose: first}
+network: {channels: [2, 3, 4], hidden: 8}
+stages:";
+    Experiment::parse("t.yaml".as_ref(), &format!("{head}{stages}")).expect("an experiment")
 }
 
 #[test]
@@ -134,16 +146,12 @@ fn any_number_of_ranks_has_the_result_of_one_process() {
 
 #[test]
 fn an_interrupted_run_is_continued_by_any_number_of_ranks() {
-    let yaml = "
-name: t
-dataset: {name: synthetic, train: 60, test: 20}
-labels: {count: 60, choose: first}
-network: {channels: [2, 3, 4], hidden: 8}
-stages:
-  - {name: a, method: supervised, epochs: 100, batch: 10, shards: 3}
-  - {name: b, method: pretext, epochs: 30, batch: 20}
-  - {name: c, method: finetune, from: b, epochs: 2, batch: 10}";
-    let experiment = Experiment::parse("t.yaml".as_ref(), yaml).unwrap();
+    let experiment = of_stages(
+        "
+  - {name: a, method: supervised, epochs: 40, batch: 10, shards: 3}
+  - {name: b, method: pretext, epochs: 12, batch: 20}
+  - {name: c, method: finetune, from: b, epochs: 2, batch: 10}",
+    );
     let folder = tempfile::tempdir().unwrap();
     let alone = run(&experiment, &Options::new(&folder.path().join("alone"))).unwrap();
     for (first, second) in [(2, 3), (3, 1), (1, 2), (4, 2)] {
@@ -151,7 +159,7 @@ stages:
         let interrupted = AtomicBool::new(false);
         let done = thread::scope(|scope| {
             scope.spawn(|| {
-                // After its first epoch of a hundred.
+                // After its first epoch of forty.
                 let began = Instant::now();
                 while !out.join("a/history.json").exists() && began.elapsed() < Duration::from_secs(60) {
                     thread::sleep(Duration::from_millis(1));
@@ -169,15 +177,11 @@ stages:
 
 #[test]
 fn a_stage_that_fails_stops_the_others_and_says_where() {
-    let yaml = "
-name: t
-dataset: {name: synthetic, train: 60, test: 20}
-labels: {count: 60, choose: first}
-network: {channels: [2, 3, 4], hidden: 8}
-stages:
+    let experiment = of_stages(
+        "
   - {name: good, method: supervised, epochs: 3000, batch: 10}
-  - {name: bad, method: supervised, epochs: 60, batch: 10, optimizer: sgd, lr: 10, momentum: 0.99}";
-    let experiment = Experiment::parse("t.yaml".as_ref(), yaml).unwrap();
+  - {name: bad, method: supervised, epochs: 60, batch: 10, optimizer: sgd, lr: 10, momentum: 0.99}",
+    );
     let folder = tempfile::tempdir().unwrap();
     match by_ranks(&experiment, folder.path(), 2, &AtomicBool::new(false)) {
         Err(Error::Rank { rank: 1, code: 3, message }) => {
