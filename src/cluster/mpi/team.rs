@@ -4,7 +4,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use mpi::datatype::{Equivalence, PartitionMut};
@@ -92,15 +92,17 @@ impl Team for Ranks {
 
 /// A thread with a communicator, which is no thread's but its own, and what goes to it and comes back.
 struct Line<T> {
-    to: Sender<T>,
+    /// None once the line is closed.
+    to: Option<Sender<T>>,
     back: Receiver<T>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl<T: Send + 'static> Line<T> {
     fn open(members: Vec<i32>, answer: impl FnMut(T, &SimpleCommunicator) -> T + Send + 'static) -> Line<T> {
         let ((to, work), (answers, back), (ready, is_ready)) = (channel::<T>(), channel(), channel());
         let mut answer = answer;
-        thread::spawn(move || {
+        let thread = thread::spawn(move || {
             let world = SimpleCommunicator::world();
             let group = world.group().include(&members);
             let comm = world.split_by_subgroup(&group).expect("a communicator of its members");
@@ -111,15 +113,25 @@ impl<T: Send + 'static> Line<T> {
             }
         });
         is_ready.recv().expect("a communicator");
-        Line { to, back }
+        Line { to: Some(to), back, thread: Some(thread) }
     }
 
     fn send(&self, value: T) {
-        self.to.send(value).expect("a thread that waits");
+        let to = self.to.as_ref().expect("an open line");
+        to.send(value).expect("a thread that waits");
     }
 
     fn receive(&self) -> T {
         self.back.recv().expect("a thread that answers")
+    }
+}
+
+/// The thread frees its communicator, which MPI must not be asked for while it ends: whoever drops a team waits for that.
+impl<T> Drop for Line<T> {
+    fn drop(&mut self) {
+        drop(self.to.take());
+        // One that has panicked has ended the job.
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
