@@ -5,14 +5,17 @@
 //! - ReLU: its gradient at 0 is 1;
 //! - convolution: its backward pass is right but slow, a transposed convolution without matrix products.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use crate::engine::{NORM_EPS, NORM_MOMENTUM};
 
-/// What passes are computed in: on the CPU double precision. In single precision SimSiam's z is up to 1.3e-5 from PyTorch's, which is
-/// itself up to 7e-6 from the exact value: batch norm over a small batch magnifies both errors. And a value that is 0 but for
-/// rounding may pass ReLU in one and not in the other, which shows in the gradients of a small batch. GPUs are too slow in
-/// double precision.
+/// What passes are computed in: on the CPU double precision. In single precision SimSiam's z is up to 1.3e-5 from PyTorch's,
+/// which is itself up to 7e-6 from the exact value: batch norm over a small batch magnifies both errors. And a value that is 0
+/// but for rounding may pass ReLU in one and not in the other, which shows in the gradients of a small batch. GPUs are too slow
+/// in double precision.
 pub fn precision(device: &Device) -> DType {
     if device.is_cpu() { DType::F64 } else { DType::F32 }
 }
@@ -20,23 +23,41 @@ pub fn precision(device: &Device) -> DType {
 /// Convolution with padding k/2: x [n, c, h, w], weight [o, c, k, k], bias \[o\] to [n, o, h/stride, w/stride], rounded up.
 ///
 /// Computed as the weights [o, c·k²] times the columns [n, c·k², pixels] of every output pixel's neighbourhood.
-pub fn conv(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: usize) -> Result<Tensor> {
+pub fn conv(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: usize, taps: &Taps) -> Result<Tensor> {
     let (n, c, h, w) = x.dims4()?;
     let (o, _, k, _) = weight.dims4()?;
     let (border, rows, columns) = (k / 2, h.div_ceil(stride), w.div_ceil(stride));
     let padded = x.pad_with_zeros(2, border, border)?.pad_with_zeros(3, border, border)?.flatten_from(2)?;
     let wide = w + 2 * border;
-    let taps = (0..k * k).flat_map(|tap| {
-        let corner = tap / k * wide + tap % k;
-        (0..rows * columns).map(move |pixel| (corner + stride * (pixel / columns * wide + pixel % columns)) as u32)
-    });
-    let taps = Tensor::from_iter(taps, x.device())?;
+    let taps = taps.of([k, stride, rows, columns, wide], x.device())?;
     let patches = padded.index_select(&taps, 2)?.reshape((n, c * k * k, rows * columns))?;
     let weight = weight.reshape((1, o, c * k * k))?.expand((n, o, c * k * k))?.contiguous()?;
     let product = weight.matmul(&patches)?.reshape((n, o, rows, columns))?;
     match bias {
         Some(bias) => product.broadcast_add(&bias.reshape((1, o, 1, 1))?),
         None => Ok(product),
+    }
+}
+
+/// Where the neighbourhoods of a convolution's pixels are in a plane: indices that stay on the device from step to step.
+#[derive(Default)]
+pub struct Taps(Mutex<BTreeMap<[usize; 5], Tensor>>);
+
+impl Taps {
+    /// [k², pixels], for a kernel of k × k, a stride, rows and columns of the output, and the width of the padded input.
+    fn of(&self, shape: [usize; 5], device: &Device) -> Result<Tensor> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taps) = known.get(&shape) {
+            return Ok(taps.clone());
+        }
+        let [k, stride, rows, columns, wide] = shape;
+        let taps = (0..k * k).flat_map(|tap| {
+            let corner = tap / k * wide + tap % k;
+            (0..rows * columns).map(move |pixel| (corner + stride * (pixel / columns * wide + pixel % columns)) as u32)
+        });
+        let taps = Tensor::from_iter(taps, device)?;
+        known.insert(shape, taps.clone());
+        Ok(taps)
     }
 }
 

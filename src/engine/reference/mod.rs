@@ -25,6 +25,7 @@ pub struct Model {
     tensors: Vec<(Spec, Var)>,
     optimizer: Optimizer,
     average: Option<Average>,
+    taps: layers::Taps,
     /// Of the last [`Engine::forward`].
     outputs: Vec<Vec<f32>>,
 }
@@ -62,7 +63,8 @@ impl Model {
         };
         let tensors = network.tensors().zip(&weights.arrays).map(var).collect::<Result<_>>()?;
         let optimizer = Optimizer::new(rule, state, device)?;
-        Ok(Model { network, device: device.clone(), tensors, optimizer, average: None, outputs: vec![] })
+        let (device, taps) = (device.clone(), layers::Taps::default());
+        Ok(Model { network, device, tensors, optimizer, average: None, taps, outputs: vec![] })
     }
 
     /// The outputs of the whole pass, each [n, width] over all inputs. Those in eval mode go first, by the statistics of
@@ -148,7 +150,7 @@ impl Model {
             match layer {
                 Layer::Conv { stride, bias, .. } => {
                     let bias = if *bias { Some(get("bias")?) } else { None };
-                    layers::conv(&x, &get("weight")?, bias.as_ref(), *stride)
+                    layers::conv(&x, &get("weight")?, bias.as_ref(), *stride, &self.taps)
                 }
                 Layer::Linear { .. } => layers::linear(&x, &get("weight")?, &get("bias")?),
                 Layer::BatchNorm { .. } => {
