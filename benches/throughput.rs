@@ -13,10 +13,10 @@ use fewlabel::augment;
 use fewlabel::data::{IMAGE, SIDE, synthetic};
 use fewlabel::engine::cpu::layer::LayerBench;
 use fewlabel::engine::cpu::product::{BLOCK, Left, PANEL, Right, product_ahead};
-use fewlabel::engine::{self, DropoutKey, Engine, Input, Statistics};
-use fewlabel::method::{BarlowTwins, Byol, Draw, Method, SimClr, Source, Step, VicReg};
+use fewlabel::engine::{self, DropoutKey, Engine, Input, Rates, Statistics};
+use fewlabel::method::{BarlowTwins, Byol, Draw, FixMatch, Labelled, Method, SimClr, Source, Step, VicReg};
 use fewlabel::network::{Block, CLASSIFICATION_HEAD, Network, PRETEXT_HEADS, Weights, Widths, backbone};
-use fewlabel::optimizer::{Rule, State};
+use fewlabel::optimizer::{Decayed, Rule, State};
 use fewlabel::rng::{Purpose, Stream};
 use fewlabel::umap::Graph;
 use rayon::prelude::*;
@@ -93,6 +93,18 @@ fn training(c: &mut Criterion) {
         let at = Step { rates: 0.06.into(), done: 0, all: 1 };
         group.bench_function(name, |b| b.iter(|| batch.step(&mut *model, at, &mut sums)));
     }
+
+    // 64 labelled images and 192 others, of which every answer is learnt.
+    let method = FixMatch { unlabelled: 3, threshold: 0.0, ..FixMatch::default() };
+    let sgd = Rule::Sgd { momentum: 0.9, weight_decay: 5e-4, nesterov: true, decayed: Decayed::All };
+    let mut model = open(method.network(&widths), sgd);
+    model.keep_average(Statistics::Averaged, &State::default()).expect("an average");
+    let (mut batch, mut sums) = (method.batch(), vec![0.0; 2]);
+    let labelled = Labelled { n: 64, before: 0, of: 64 };
+    batch.fill(&Source::Images(&data), &[&indices[..], &indices[..]].concat(), Draw { labelled, ..Draw::default() });
+    let at = Step { rates: Rates { average: 0.999, ..Rates::from(0.03) }, done: 0, all: 1 };
+    group.throughput(Throughput::Elements(256));
+    group.bench_function("fixmatch_b64", |b| b.iter(|| batch.step(&mut *model, at, &mut sums)));
 }
 
 fn evaluation(c: &mut Criterion) {

@@ -17,12 +17,13 @@ use crate::experiment::Experiment;
 use crate::method::{Draw, Source, Step};
 use crate::network::{Array, Weights};
 use crate::optimizer::State;
-use crate::train::{Examples, Observer, Progress, Recipe, Trained, train, train_shards};
+use crate::train::{Examples, Observer, Order, Progress, Recipe, Trained, train, train_shards};
 
 /// Checks, on the study's backbone made tiny and drawn images, a method as the keys of a stage give it:
 /// - its gradient is that of its loss, by central differences and on both engines, where what it calls a constant is one;
 /// - its draws depend on seed, epoch and image, not on the order of a batch;
-/// - without [`uses_labels`](crate::method::Kind::uses_labels) it takes the same step whatever the labels are;
+/// - without [`uses_labels`](crate::method::Kind::uses_labels) it takes the same step whatever the labels are, and with images
+///   without labels beside the labelled ones ([`unlabelled`](crate::method::Method::unlabelled)) whatever theirs are;
 /// - another seed gives other weights;
 /// - 1, 2, 3 and 8 threads give the same bits;
 /// - so do teams of 1, 2 and 3 members, of batches in three shards;
@@ -76,6 +77,8 @@ pub fn check_on(stage: &str, network: &str) {
 /// Images of a batch: enough for batch norm not to be all curvature.
 const BATCH: usize = 12;
 
+const EPOCHS: u32 = 2;
+
 /// Of a batch, which they do not divide evenly; the last batch, of fewer images, is split too.
 const SHARDS: usize = 3;
 
@@ -93,7 +96,7 @@ impl Stage {
             format!(
                 "{{name: t, seed: {seed}, dataset: {{name: synthetic, train: 40, test: 10}}, labels: {{count: 30, choose: \
                  stratified}}, network: {{{network}, hidden: 9, projector: 16, predictor: 8, dropout: 0.3}}, \
-                 stages: [{{name: a, {keys}, epochs: 2, batch: {BATCH}{more}}}]}}"
+                 stages: [{{name: a, {keys}, epochs: {EPOCHS}, batch: {BATCH}{more}}}]}}"
             )
         };
         let parse = |more: &str| Experiment::parse("stage".as_ref(), &yaml(more));
@@ -142,7 +145,8 @@ impl Stage {
     fn look(&self, weights: &Weights, which: usize, indices: &[u32], epoch: u32, fixed: Option<&Seen>) -> Seen {
         let mut watch = Watch { inner: self.engine(weights, which), fixed, seen: Seen::default() };
         let mut batch = self.recipe.method.batch();
-        let draw = Draw { seed: self.recipe.seed, epoch, ..Draw::default() };
+        let labelled = self.order(epoch).labelled(0);
+        let draw = Draw { seed: self.recipe.seed, epoch, labelled, ..Draw::default() };
         batch.fill(&Source::Images(&self.data.train), indices, draw);
         let mut sums = vec![0.0; self.recipe.method.heads().len() + self.recipe.method.measures().len()];
         let at = Step { rates: Rates::from(0.0), done: 0, all: 1 };
@@ -167,12 +171,28 @@ impl Stage {
         engine
     }
 
+    fn order(&self, epoch: u32) -> Order {
+        self.recipe.order(&self.examples.train, &self.examples, epoch)
+    }
+
+    /// Examples of a step: the first ones, or those of the last epoch where the batch has images without labels.
+    fn some(&self) -> Vec<u32> {
+        match self.recipe.method.unlabelled() {
+            Some(_) => self.order(EPOCHS - 1).step(0).to_vec(),
+            None => self.examples.train[..BATCH].to_vec(),
+        }
+    }
+
     fn check_labels(&self) {
-        if self.uses_labels {
+        if self.uses_labels && self.examples.unlabelled.is_empty() {
             return;
         }
         let mut others = self.data.clone();
-        others.train.labels.iter_mut().for_each(|label| *label = (*label + 1) % 10);
+        for (image, label) in others.train.labels.iter_mut().enumerate() {
+            if !(self.uses_labels && self.examples.labelled.contains(&(image as u32))) {
+                *label = (*label + 1) % 10;
+            }
+        }
         let others = Stage {
             data: others,
             yaml: self.yaml.clone(),
@@ -180,10 +200,11 @@ impl Stage {
             examples: self.examples.clone(),
             ..*self
         };
-        let (weights, indices) = (self.start(), &self.examples.train[..BATCH]);
-        let [seen, other] = [self, &others].map(|stage| stage.look(&weights, 0, indices, 0, None));
+        let (weights, indices) = (self.start(), self.some());
+        let [seen, other] = [self, &others].map(|stage| stage.look(&weights, 0, &indices, 0, None));
         let same = seen.inputs == other.inputs && seen.loss == other.loss && seen.gradients == other.gradients;
-        assert!(same, "{}: it does not use labels, and other labels give another step", self.yaml);
+        let whose = if self.uses_labels { "does not know these labels" } else { "does not use labels" };
+        assert!(same, "{}: it {whose}, and other labels give another step", self.yaml);
     }
 
     fn check_gradients(&self) {
@@ -193,7 +214,7 @@ impl Stage {
             let mut stream = crate::rng::Stream::own(self.recipe.seed, 0, 0, i as u32);
             array.values.iter_mut().for_each(|value| *value += 0.05 * stream.normal().abs());
         }
-        let indices = &self.examples.train[..BATCH];
+        let indices = &self.some();
         for (which, engine) in ["cpu", "reference"].into_iter().enumerate() {
             let seen = self.look(&weights, which, indices, 0, None);
             let all = seen.gradients.iter().flat_map(|array| &array.values);
@@ -223,15 +244,25 @@ impl Stage {
     }
 
     fn check_draws(&self) {
-        let (weights, some) = (self.start(), &self.examples.train[..BATCH]);
-        let backwards: Vec<u32> = some.iter().rev().copied().collect();
-        let [forth, back] = [some, &backwards].map(|indices| self.look(&weights, 0, indices, 3, None).inputs);
+        let (weights, some) = (self.start(), self.some());
+        // Those with labels stay the first.
+        let mut backwards = some.clone();
+        let (labelled, others) = backwards.split_at_mut(BATCH);
+        labelled.reverse();
+        others.reverse();
+        let [forth, back] = [&some, &backwards].map(|indices| self.look(&weights, 0, indices, EPOCHS - 1, None).inputs);
         assert_eq!(forth.len(), back.len(), "{}: the number of inputs depends on the order", self.yaml);
         let mut seen = BTreeSet::new();
         for (forth, back) in forth.iter().zip(&back) {
             // An input may have several rows for each image: all first ones, all second ones …
             let width = self.recipe.network.input_len();
-            for (forth, back) in forth.chunks(BATCH * width).zip(back.chunks(BATCH * width)) {
+            // … and one with images without labels has them after the others, or alone.
+            let parts = |rows: &[f32]| match some.len() {
+                BATCH => rows.chunks(BATCH * width).map(<[f32]>::to_vec).collect(),
+                all if rows.len() < all * width => vec![rows.to_vec()],
+                _ => [&rows[..BATCH * width], &rows[BATCH * width..]].map(<[f32]>::to_vec).to_vec(),
+            };
+            for (forth, back) in parts(forth).iter().zip(&parts(back)) {
                 let same = forth.chunks(width).eq(back.chunks(width).rev());
                 assert!(same, "{}: what is drawn for an image depends on its place in the batch", self.yaml);
                 seen.insert(forth.iter().map(|value| value.to_bits()).collect::<Vec<u32>>());
@@ -262,12 +293,13 @@ struct Watch<'a> {
 
 impl Engine for Watch<'_> {
     fn forward(&mut self, inputs: &[Input], outputs: &[&str]) -> Result<&[Vec<f32>]> {
+        self.seen.inputs.extend(inputs.iter().map(|input| input.values.to_vec()));
         self.inner.forward(inputs, outputs)
     }
 
     fn step(&mut self, inputs: &[Input], outputs: &[&str], loss: &mut Loss, _: Rates) -> Result<f64> {
         let Watch { inner, fixed, seen } = self;
-        seen.inputs = inputs.iter().map(|input| input.values.to_vec()).collect();
+        seen.inputs.extend(inputs.iter().map(|input| input.values.to_vec()));
         let mut watched = |found: &[Vec<f32>], gradients: &mut [Vec<f32>]| {
             let mut found = found.to_vec();
             if let Some(fixed) = fixed {

@@ -1,5 +1,9 @@
 //! Metrics of a network's outputs, on the host, in double precision and in a fixed order.
 
+mod views;
+
+pub use views::TestViews;
+
 use crate::data::MAX_CLASSES;
 use crate::neighbors::{Neighbor, nearest, normalized};
 

@@ -13,7 +13,7 @@
 //! | [`settings`] | keys of an experiment file that only a method or a backbone knows |
 //! | [`rng`] | random streams: every draw is a function of (seed, purpose, epoch, index) |
 //! | [`data`] | CIFAR-10 and CIFAR-100, folders of images, the synthetic set, a program's own; labelled subsets, epoch orders |
-//! | [`augment`] | SimSiam's views and the pretext tasks' images, on `u8` pixels |
+//! | [`augment`] | SimSiam's views, the pretext tasks' images, augmentations of labelled images, on `u8` pixels |
 //! | [`network`] | networks as descriptions, their weights, initialisation |
 //! | [`optimizer`] | update rules, schedules, optimizer state |
 //! | [`engine`] | forward and backward passes: explicit on the CPU, candle's autograd as the reference |

@@ -38,6 +38,17 @@ pub enum Purpose {
     Umap = 12,
     /// The training images among which a report searches nearest neighbours; epoch and index 0.
     Bank = 13,
+    /// The augmentation of a labelled training image; epoch: the pass through the labelled images; index: the image.
+    Augment = 14,
+    /// Which images are mirrored in even epochs ([`crate::augment::Flip::Alternating`]); epoch: the purpose of the
+    /// augmentation; index: the image.
+    Flip = 15,
+    /// The order of the images without labels in an epoch; index 0.
+    Unlabelled = 16,
+    /// The weak augmentation of an unlabelled image; index: the image.
+    Weak = 17,
+    /// Its strong augmentation, or the second weak one; index: the image.
+    Strong = 18,
 }
 
 /// Begins the numbers of users' purposes: far above every [`Purpose`].

@@ -1,6 +1,6 @@
 //! Properties of every image and every draw, and plain transcriptions of Pillow's loops, on images of any side.
 
-use fewlabel::augment::{self, CropBox, Pretext, SHEARS, View};
+use fewlabel::augment::{self, CropBox, GRAY, Operation, Pretext, SHEARS, Square, View};
 use fewlabel::data::{Dataset, SIDE};
 use fewlabel::rng::{Purpose, Stream};
 use proptest::prelude::*;
@@ -235,6 +235,62 @@ proptest! {
         let [h, w] = [height, width].map(|v| v as f64);
         prop_assert!((h + 0.5) * (w + 0.5) >= 0.2 * (side * side) as f64);
         prop_assert!((w - 0.5) / (h + 0.5) <= 4.0 / 3.0 && (w + 0.5) / (h - 0.5) >= 0.75);
+    }
+
+    #[test]
+    fn any_shift_is_a_window_of_the_reflected_image(image in image(), down in -15i32..=15, right in -15i32..=15) {
+        let side = side_of(&image) as i32;
+        let ours = filled(image.len(), |out| augment::shift(&image, down, right, out));
+        let reflected = |at: i32| if at < 0 { -at } else if at >= side { 2 * (side - 1) - at } else { at };
+        for (at, &pixel) in ours.iter().enumerate() {
+            let (plane, y, x) = (at as i32 / (side * side), at as i32 / side % side, at as i32 % side);
+            let from = plane * side * side + reflected(y - down) * side + reflected(x - right);
+            prop_assert_eq!(pixel, image[from as usize]);
+        }
+    }
+
+    #[test]
+    fn cutout_fills_a_square_and_nothing_else(image in image(), y in 0usize..128, x in 0usize..128, length in 0usize..40) {
+        let side = side_of(&image);
+        let (y, x) = (y % side, x % side);
+        let ours = changed(&image, |i| augment::cutout(i, Square { y, x, side: length }));
+        for (at, (&ours, &before)) in ours.iter().zip(&image).enumerate() {
+            let (row, column) = (at / side % side + length / 2, at % side + length / 2);
+            let inside = (y..y + length).contains(&row) && (x..x + length).contains(&column);
+            prop_assert_eq!(ours, if inside { GRAY } else { before });
+        }
+    }
+
+    /// Of planes of one level each; rotation and shear only bring in black.
+    #[test]
+    fn operations_of_any_side_keep_even_planes_even(image in image(), seed in any::<u64>()) {
+        let (side, mut stream) = (side_of(&image), Stream::new(seed, Purpose::Init, 0, 0));
+        let even: Vec<u8> = (0..3).flat_map(|c| vec![image[c].max(1); side * side]).collect();
+        let operation = Operation::draw(&mut stream, side);
+        let ours = changed(&even, |i| operation.apply(i));
+        let middle = side / 2 * side + side / 2;
+        for plane in ours.chunks(side * side) {
+            prop_assert!(plane.iter().all(|&v| v == plane[middle] || v == 0), "{:?} of {}", operation, side);
+        }
+    }
+
+    #[test]
+    fn levels_of_any_side_are_spread(image in image()) {
+        let spread = changed(&image, augment::autocontrast);
+        for plane in spread.chunks(image.len() / 3) {
+            // Python's rounding may leave the highest a level lower.
+            prop_assert!(plane.contains(&0) && plane.iter().any(|&level| level >= 254));
+        }
+        prop_assert_eq!(changed(&image, |i| augment::posterize(i, 8)), image.clone());
+        prop_assert_eq!(changed(&image, |i| augment::solarize(i, 256)), image.clone());
+        prop_assert_eq!(changed(&image, |i| augment::sharpness(i, 1.0)), image.clone());
+        // The order of levels stays.
+        let equal = changed(&image, augment::equalize);
+        for (before, after) in image.chunks(image.len() / 3).zip(equal.chunks(image.len() / 3)) {
+            let mut pairs: Vec<(u8, u8)> = before.iter().copied().zip(after.iter().copied()).collect();
+            pairs.sort_unstable();
+            prop_assert!(pairs.windows(2).all(|pair| pair[0].1 <= pair[1].1));
+        }
     }
 
     #[test]

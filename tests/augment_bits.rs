@@ -3,7 +3,7 @@
 //! The hashes are of the crate's first, scalar and unoptimised code. Another hash is value-breaking: it changes every
 //! weight that any experiment trains.
 
-use fewlabel::augment::{self, CropBox, Pretext, View};
+use fewlabel::augment::{self, Augmentation, CropBox, Draws, Flip, Pretext, View};
 use fewlabel::data::{Dataset, IMAGE, SIDE};
 use fewlabel::files::sha256;
 use fewlabel::rng::{Purpose, Stream};
@@ -47,6 +47,25 @@ fn pretext_images_keep_their_bits() {
         Pretext::draw(&mut Stream::new(0, Purpose::Pretext, 0, i)).apply(image, out);
     });
     assert_eq!(hash, "645996b1e150fb4ea5a8b40d78ee0dbb991d8a74ce057dd6504c2f35d60840d4");
+}
+
+/// Of this crate's first code for them, which meets Pillow's fixtures.
+#[test]
+fn transformations_keep_their_bits() {
+    let all = Augmentation {
+        crop: Some([0.4, 1.0]),
+        shift: 4,
+        flip: Some(Flip::Alternating),
+        jitter: 0.5,
+        gray: 0.1,
+        randaugment: 2,
+        cutout: 12,
+    };
+    let hash = hash(4_000, |i, image, out| {
+        let draws = Draws { seed: 0, purpose: Purpose::Augment, epoch: i % 3, image: i };
+        all.draw(draws, SIDE).apply(image, out);
+    });
+    assert_eq!(hash, "859bbbb2e2e33f5beb4cd04ba85f64c0d0061457cf6f7e733fcff1c04154b439");
 }
 
 /// Each function by itself, also with parameters that no protocol draws: negative shears, factors outside 0..=2, any

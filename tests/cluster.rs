@@ -128,7 +128,7 @@ stages:";
 #[test]
 fn any_number_of_ranks_has_the_result_of_one_process() {
     // Of several seeds; with a stage in shards.
-    for name in ["smoke-strict.yaml", "smoke-methods.yaml"] {
+    for name in ["smoke-strict.yaml", "smoke-methods.yaml", "smoke-semi.yaml"] {
         let (experiment, folder) = (experiment(name), tempfile::tempdir().unwrap());
         let alone = run(&experiment, &Options::new(&folder.path().join("alone"))).unwrap();
         for size in 1..=4 {

@@ -6,15 +6,18 @@ use fewlabel::network::{CLASSIFICATION_HEAD, Network, Widths};
 use fewlabel::rng::Stream;
 use serde::{Deserialize, Serialize};
 
-/// Residual sums, strides, 1×1 convolutions and a mean over the pixels. A check takes a minute: only of a single input, and of two with
-/// a teacher.
+/// Residual sums, strides, 1×1 convolutions and a mean over the pixels. A check takes a minute: only of a single input, and of
+/// two with a teacher.
 const RESIDUAL: &str = "backbone: {name: resnet, depth: 8, width: 3}";
 
 #[test]
 fn supervised_conforms() {
     check("method: supervised");
     check("method: finetune");
-    check("method: supervised, average: 0.9, label_smoothing: 0.2");
+    check("method: supervised, average: 0.9, label_smoothing: 0.2, test_views: flip");
+    check(
+        "method: supervised, augment: {crop: [0.5, 1], shift: 3, flip: alternating, jitter: 0.5, gray: 0.2, randaugment: 2, cutout: 9}",
+    );
     check_on("method: supervised", RESIDUAL);
 }
 
@@ -27,7 +30,7 @@ fn pretext_conforms() {
 fn probe_conforms() {
     check("method: probe, frozen_norm: train");
     check("method: probe, frozen_norm: eval, probe: linear");
-    check("method: probe, frozen_norm: train, average: 0.5");
+    check("method: probe, frozen_norm: train, average: 0.5, augment: {flip: random, shift: 4}, test_views: flip_shift");
     check("method: probe, frozen_norm: eval, average: 0.5");
 }
 
@@ -63,6 +66,23 @@ fn vicreg_conforms() {
 #[test]
 fn supcon_conforms() {
     check("method: supcon, embedding: 11");
+}
+
+/// A low threshold: an untrained network is confident of nothing.
+#[test]
+fn pseudo_label_conforms() {
+    check("method: pseudo_label, threshold: 0.05, ramp_up: 0");
+}
+
+#[test]
+fn mean_teacher_conforms() {
+    check("method: mean_teacher, unlabelled: 2, ramp_up: 0");
+}
+
+#[test]
+fn fixmatch_conforms() {
+    check("method: fixmatch, unlabelled: 3, unlabelled_from: 1, threshold: 0.05");
+    check("method: fixmatch, unlabelled: 2, threshold: 0.1, teacher: average, alignment: true, average: 0.5");
 }
 
 /// Predicts a coin that `broken` tosses wrongly: by the number of calls, or by the image's label; or whose head is broken.

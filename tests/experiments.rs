@@ -19,6 +19,9 @@ fn one_of(values: &[Value]) -> BoxedStrategy<Value> {
 /// The methods that do not classify: all but the first compare views, and the last one alone uses labels.
 const PRE_TRAINING: [&str; 7] = ["pretext", "simsiam", "simclr", "byol", "barlow_twins", "vicreg", "supcon"];
 
+/// They may start from another stage, and need not.
+const SEMI_SUPERVISED: [&str; 3] = ["pseudo_label", "mean_teacher", "fixmatch"];
+
 /// Keys that a stage of the method may have beside its name and source.
 fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
     let mut keys = vec![];
@@ -72,6 +75,22 @@ fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
             keys.push(perhaps(key, (1..100u32).prop_map(|i| json!(f64::from(i)))));
         }
     }
+    if SEMI_SUPERVISED.contains(&method) {
+        keys.push((4..7u32).prop_map(|ratio| Some(("unlabelled".to_owned(), json!(ratio)))).boxed());
+        keys.push(perhaps("unlabelled_from", (1..5u32).prop_map(Value::from)));
+        keys.push(perhaps("weight", (0..99u32).prop_map(|i| json!(f64::from(i)))));
+    }
+    if method == "fixmatch" {
+        keys.push(perhaps("teacher", one_of(&[json!("network"), json!("average")])));
+        keys.push(perhaps("alignment", any::<bool>().prop_map(Value::from)));
+        keys.push(perhaps("strong", one_of(&[json!({"randaugment": 3, "cutout": 9}), json!({})])));
+    }
+    if ["supervised", "finetune"].contains(&method) || SEMI_SUPERVISED.contains(&method) {
+        let augment =
+            [json!({"flip": "alternating", "gray": 0.1}), json!({"crop": [0.1, 0.7], "jitter": 0.3, "shift": 15})];
+        keys.push(perhaps("augment", one_of(&augment)));
+        keys.push(perhaps("test_views", one_of(&[json!("flip"), json!("flip_shift")])));
+    }
     if ["supervised", "finetune", "probe"].contains(&method) {
         keys.push(perhaps("label_smoothing", (1..64u32).prop_map(|i| json!(f64::from(i) / 64.0))));
     }
@@ -81,9 +100,9 @@ fn options(method: &'static str) -> BoxedStrategy<Map<String, Value>> {
     }
     let stage = move |keys: Vec<Option<(String, Value)>>| {
         let mut stage: Map<String, Value> = keys.into_iter().flatten().collect();
-        // That of methods on views is SGD unless another is given.
+        // That of methods on views and semi-supervised ones is SGD unless another is given.
         let given = stage.get("optimizer").and_then(Value::as_str);
-        let on_views = PRE_TRAINING[1..].contains(&method);
+        let on_views = PRE_TRAINING[1..].contains(&method) || SEMI_SUPERVISED.contains(&method);
         if given.unwrap_or(if on_views { "sgd" } else { "adam" }) == "adam" {
             stage.retain(|key, _| !["momentum", "weight_decay", "nesterov", "decayed"].contains(&key.as_str()));
         }
@@ -129,7 +148,10 @@ fn experiment() -> impl Strategy<Value = Value> {
             let mut listed: Vec<Value> = vec![];
             for (i, (mut stage, source)) in stages.into_iter().enumerate() {
                 stage.insert("name".to_owned(), json!(format!("s{i}")));
-                if ["finetune", "probe", "knn"].contains(&stage["method"].as_str().unwrap()) {
+                let method = stage["method"].as_str().unwrap();
+                if ["finetune", "probe", "knn"].contains(&method)
+                    || SEMI_SUPERVISED.contains(&method) && source % 2 == 0
+                {
                     let from = source % (i + 1);
                     stage
                         .insert("from".to_owned(), if from == i { json!("random") } else { json!(format!("s{from}")) });

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use fewlabel::rng::{Purpose, Stream};
 
-/// Everything that a checkpoint must hold: Adam and SGD, a cosine schedule, running statistics, dropout, the best epoch
-/// so far, a teacher and an average, of a whole network and of a head, a stage that starts from another's weights. Some
-/// hundred steps.
+/// Everything that a checkpoint must hold: Adam and SGD, a cosine schedule, running statistics, dropout, the best epoch so far, a
+/// teacher and an average, of a whole network and of a head, a stage that starts from another's weights, images without labels.
+/// Some hundred steps.
 const EXPERIMENT: &str = "name: killed
 dataset: {name: synthetic, train: 320, test: 40}
 labels: {count: 60, choose: stratified, validation: 0.2}
@@ -21,7 +21,8 @@ stages:
   - {name: byol, method: byol, epochs: 2, batch: 16, target_momentum: 0.9, nesterov: true}
   - {name: finetune, method: finetune, from: pretext, epochs: 8, batch: 8, average: 0.9}
   - {name: linear, method: probe, from: byol, epochs: 8, batch: 8, probe: linear, frozen_norm: eval, average: 0.5}
-  - {name: mlp, method: probe, from: simsiam, epochs: 6, batch: 8}
+  - {name: mlp, method: probe, from: simsiam, epochs: 6, batch: 8, augment: {flip: alternating, shift: 3}}
+  - {name: fixmatch, method: fixmatch, from: pretext, epochs: 2, batch: 8, unlabelled: 3, unlabelled_from: 2, threshold: 0.12, teacher: average}
 ";
 
 fn start(folder: &Path, out: &str, every: &str) -> Command {
@@ -38,7 +39,7 @@ fn result(folder: &Path, out: &str) -> serde_json::Value {
     serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()["result"].clone()
 }
 
-const STAGES: [&str; 6] = ["simsiam", "pretext", "byol", "finetune", "linear", "mlp"];
+const STAGES: [&str; 7] = ["simsiam", "pretext", "byol", "finetune", "linear", "mlp", "fixmatch"];
 
 /// Finished stages in the run's manifest; 0 before there is one.
 fn finished_stages(folder: &Path, out: &str) -> usize {

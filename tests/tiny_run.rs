@@ -47,6 +47,21 @@ fn the_result_of_the_other_methods_is_the_same_bits_everywhere() {
     insta::assert_json_snapshot!(result_of("smoke-methods"));
 }
 
+/// Semi-supervised methods, augmentations of labelled images, views at test time.
+#[test]
+fn the_semi_supervised_result_is_the_same_bits_everywhere() {
+    let result = result_of("smoke-semi");
+    for (stage, learns) in [
+        ("pseudo-label", "mask_share"),
+        ("mean-teacher", "squared_error"),
+        ("fixmatch", "mask_share"),
+        ("fixmatch-shards", "mask_share"),
+    ] {
+        assert!(result[stage].last.metrics[learns] > 0.0, "{stage}: all images without labels are masked");
+    }
+    insta::assert_json_snapshot!(result);
+}
+
 #[test]
 fn the_result_on_a_residual_backbone_is_the_same_bits_everywhere() {
     insta::assert_json_snapshot!(result_of("smoke-resnet"));

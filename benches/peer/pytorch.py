@@ -212,6 +212,36 @@ def vicreg(compiled):
     return on_views(Views(expander(), VICRegLoss()), compiled)
 
 
+def fixmatch(compiled):
+    """64 labelled and 192 other images: the weak views in eval mode, labelled and strong ones in one pass; an average of all weights."""
+    model, labels = Classifier([10]), torch.randint(10, (64,))
+    weak, both = images(192), images(256)
+    average = copy.deepcopy(model).requires_grad_(False)
+    optimizer = torch.optim.SGD(model.parameters(), 0.03, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    with torch.no_grad():
+        model(both)  # running statistics
+
+    def forward():
+        model.eval()
+        with torch.no_grad():
+            probability, pseudo = model(weak)[0].softmax(1).max(1)
+        model.train()
+        logits = model(both)[0]
+        of_strong = F.cross_entropy(logits[64:], pseudo, reduction="none")
+        return F.cross_entropy(logits[:64], labels) + (of_strong * (probability >= 0)).mean()
+
+    run = torch.compile(forward) if compiled else forward
+
+    def step():
+        optimizer.zero_grad()
+        run().backward()
+        optimizer.step()
+        floats = [[value for value in net.state_dict().values() if value.is_floating_point()] for net in (average, model)]
+        torch._foreach_lerp_(*floats, 0.001)
+
+    return step
+
+
 def evaluation(compiled):
     model, x = Classifier([10]).eval(), images(128)
     run = torch.compile(model) if compiled else model
@@ -269,6 +299,7 @@ BENCHMARKS = {
     "train_step/byol_b128": (byol, 128),
     "train_step/barlow_twins_b128": (barlow_twins, 128),
     "train_step/vicreg_b128": (vicreg, 128),
+    "train_step/fixmatch_b64": (fixmatch, 256),
     "train_step/resnet8_b128": (resnet8, 128),
     "train_step/plain_b128": (plain, 128),
     "eval/supervised_b128": (evaluation, 128),

@@ -80,7 +80,7 @@ fn luma(r: u8, g: u8, b: u8) -> u8 {
 
 /// `base` + `factor` · (x − `base`), truncated and clamped to 0..=255: Pillow's `Image.blend` in single precision.
 #[inline(always)]
-fn blend(base: u8, x: u8, factor: f32) -> u8 {
+pub(super) fn blend(base: u8, x: u8, factor: f32) -> u8 {
     let base = i32::from(base);
     // A larger factor would leave 0..=255 all the same.
     let factor = factor.clamp(-8192.0, 8192.0);

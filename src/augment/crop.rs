@@ -25,13 +25,18 @@ impl CropBox {
         CropBox { top: 0, left: 0, height: side, width: side }
     }
 
-    /// torchvision's `RandomResizedCrop.get_params`: an area of 0.2 to 1 of the image and a log-uniform aspect ratio of
-    /// 3/4 to 4/3; after ten boxes that do not fit, the centre, which is all of a square image.
+    /// SimSiam's: an area of 0.2 to 1 of the image ([`CropBox::draw_area`]).
     pub fn draw(stream: &mut Stream, side: usize) -> CropBox {
+        CropBox::draw_area(stream, side, [0.2, 1.0])
+    }
+
+    /// torchvision's `RandomResizedCrop.get_params`: a share of the image's area between two and a log-uniform aspect ratio of
+    /// 3/4 to 4/3; after ten boxes that do not fit, the centre, which is all of a square image.
+    pub fn draw_area(stream: &mut Stream, side: usize, [least, most]: [f32; 2]) -> CropBox {
         let area = (side * side) as f64;
         let log_ratio = libm::logf(4.0 / 3.0);
         for _ in 0..10 {
-            let target = area * f64::from(stream.uniform(0.2, 1.0));
+            let target = area * f64::from(stream.uniform(least, most));
             let ratio = f64::from(libm::expf(stream.uniform(-log_ratio, log_ratio)));
             let width = (target * ratio).sqrt().round_ties_even() as usize;
             let height = (target / ratio).sqrt().round_ties_even() as usize;
@@ -46,8 +51,8 @@ impl CropBox {
 }
 
 simd! {
-    /// The box of `image`, [3, side, side], resized to its size with Pillow's antialiased bilinear filter (`ImagingResample`: two passes,
-    /// 22-bit fixed-point weights, 8-bit rows between them).
+    /// The box of `image`, [3, side, side], resized to its size with Pillow's antialiased bilinear filter (`ImagingResample`: two
+    /// passes, 22-bit fixed-point weights, 8-bit rows between them).
     ///
     /// # Panics
     /// If the box is empty or reaches outside the image, or `out` is not of the image's size.

@@ -1,22 +1,32 @@
 //! Augmentations: draws as plain values, applied by pure functions to `u8` images with Pillow's arithmetic.
 //!
-//! An image is [3, side, side]: three planes, row by row, of a side from 16 to 128. A [`View`] or a [`Pretext`] describes all that is done to one
-//! image; drawing it takes a random stream, applying it does not.
+//! An image is [3, side, side]: three planes, row by row, of a side from 16 to 128. A [`View`], a [`Pretext`] or a
+//! [`Transformation`] describes all that is done to one image; drawing it takes a random stream, applying it does not.
 
+mod affine;
 mod any;
+mod augmentation;
 mod color;
 mod crop;
 mod geometry;
 mod hue;
+mod levels;
+mod operation;
+mod place;
 mod pretext;
 mod view;
 
+pub use affine::{Matrix, affine, rotation, shear_along_x, shear_along_y, translation};
+pub use augmentation::{Augmentation, Draws, Flip, Transformation};
 pub use color::{brightness, contrast, grayscale, invert, saturation};
 pub use crop::{CropBox, resized_crop};
 pub use geometry::{flip, quarter_turns, shear_x};
 pub use hue::hue;
+pub use levels::{autocontrast, equalize, posterize, sharpness, solarize};
+pub use operation::Operation;
+pub use place::{GRAY, Square, cutout, shift};
 pub use pretext::{Color, Pretext, SHEARS};
-pub use view::{Adjustment, Jitter, View};
+pub use view::{Adjustment, Jitter, View, jitter};
 
 use rayon::prelude::*;
 

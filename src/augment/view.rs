@@ -31,6 +31,27 @@ impl Adjustment {
 /// The four adjustments in the order in which they are applied.
 pub type Jitter = [Adjustment; 4];
 
+/// With probability 0.8 brightness, contrast and saturation by factors of 1 ± 0.4 · `strength` and hue by ± 0.1 · `strength`, in
+/// random order; at most 2.
+pub(super) fn draw_jitter(stream: &mut Stream, strength: f32) -> Option<Jitter> {
+    stream.chance(0.8).then(|| {
+        let (factor, shift) = (0.4 * strength, 0.1 * strength);
+        let mut jitter = [
+            Adjustment::Brightness(stream.uniform(1.0 - factor, 1.0 + factor)),
+            Adjustment::Contrast(stream.uniform(1.0 - factor, 1.0 + factor)),
+            Adjustment::Saturation(stream.uniform(1.0 - factor, 1.0 + factor)),
+            Adjustment::Hue(stream.uniform(-shift, shift)),
+        ];
+        stream.shuffle(&mut jitter);
+        jitter
+    })
+}
+
+/// The adjustments, if any, in their order. `image` is [3, side, side].
+pub fn jitter(image: &mut [u8], jitter: Option<&Jitter>) {
+    jitter.into_iter().flatten().for_each(|adjustment| adjustment.apply(image));
+}
+
 /// All that is done to an image for one view of it.
 ///
 /// ```
@@ -63,16 +84,7 @@ impl View {
     pub fn draw(stream: &mut Stream, side: usize) -> View {
         let crop = CropBox::draw(stream, side);
         let flip = stream.chance(0.5);
-        let jitter = stream.chance(0.8).then(|| {
-            let mut jitter = [
-                Adjustment::Brightness(stream.uniform(0.6, 1.4)),
-                Adjustment::Contrast(stream.uniform(0.6, 1.4)),
-                Adjustment::Saturation(stream.uniform(0.6, 1.4)),
-                Adjustment::Hue(stream.uniform(-0.1, 0.1)),
-            ];
-            stream.shuffle(&mut jitter);
-            jitter
-        });
+        let jitter = draw_jitter(stream, 1.0);
         View { crop, flip, jitter, gray: stream.chance(0.2) }
     }
 
@@ -82,9 +94,7 @@ impl View {
         if self.flip {
             geometry::flip(out);
         }
-        for adjustment in self.jitter.iter().flatten() {
-            adjustment.apply(out);
-        }
+        jitter(out, self.jitter.as_ref());
         if self.gray {
             color::grayscale(out);
         }

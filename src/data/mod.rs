@@ -14,7 +14,7 @@ use crate::files;
 pub(crate) use registry::{BUILT_IN, PART};
 pub use registry::{Kind, kinds, register};
 pub use subset::{Choose, epoch_order, labelled, proportional, validation};
-pub(crate) use subset::{not_stratified, share_of};
+pub(crate) use subset::{cycled_order, not_stratified, share_of, unlabelled_order};
 pub use synthetic::synthetic;
 
 /// Height and width of CIFAR's images, in pixels.

@@ -124,6 +124,22 @@ pub fn epoch_order(images: &[u32], seed: u64, epoch: u32) -> Vec<u32> {
     order
 }
 
+/// `len` of `images` from position `before` on, where one pass through all of them follows another, each in an order of its own.
+pub(crate) fn cycled_order(images: &[u32], seed: u64, before: u64, len: usize) -> Vec<u32> {
+    let n = images.len() as u64;
+    let (first, skipped) = (before / n, (before % n) as usize);
+    let passes = first..=(before + len as u64) / n;
+    let all = passes.flat_map(|pass| epoch_order(images, seed, pass as u32));
+    all.skip(skipped).take(len).collect()
+}
+
+/// The order in which `epoch` goes through its images without labels.
+pub(crate) fn unlabelled_order(images: &[u32], seed: u64, epoch: u32) -> Vec<u32> {
+    let mut order = images.to_vec();
+    Stream::new(seed, Purpose::Unlabelled, epoch, 0).shuffle(&mut order);
+    order
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,12 +2,13 @@
 
 use super::{Experiment, Stage};
 use crate::engine::Statistics;
+use crate::evaluate::TestViews;
 use crate::network::Mode;
 use crate::train::Test;
 
 impl Experiment {
-    /// About how many floating-point operations the stage takes: two for each multiplication with a weight, and of a trained weight
-    /// three times those of the forward pass in all.
+    /// About how many floating-point operations the stage takes: two for each multiplication with a weight, and of a trained
+    /// weight three times those of the forward pass in all.
     pub(super) fn operations(&self, stage: &Stage) -> f64 {
         let network = self.network(stage);
         let [frozen, trained] = network.operations().map(|n| n as f64);
@@ -17,22 +18,30 @@ impl Experiment {
         let validating = labels * f64::from(self.labels.validation.0);
         let Some(recipe) = self.recipe(stage) else { return (labels - validating + test) * forward };
         let images = if stage.method.uses_labels { labels - validating } else { train };
-        let views = recipe.method.views() as f64;
         let taught = if recipe.averages() == Some(Statistics::Own) { trained } else { 0.0 };
         let once = network.is_frozen(Mode::Eval);
-        let step = views * (3.0 * trained + taught + if once { 0.0 } else { frozen });
+        let input = 3.0 * trained + taught + if once { 0.0 } else { frozen };
+        let epochs = f64::from(recipe.epochs);
+        let training = match recipe.method.unlabelled() {
+            Some(unlabelled) => {
+                let taken = ((train / (unlabelled.ratio * recipe.batch) as f64).floor() * recipe.batch as f64).max(0.0);
+                let of_each = input + unlabelled.judged as f64 * forward;
+                let all = (0..recipe.epochs).map(|epoch| unlabelled.in_epoch(epoch, recipe.epochs) as f64);
+                all.map(|ratio| taken * (input + ratio * of_each)).sum()
+            }
+            None => epochs * images * recipe.method.views() as f64 * input,
+        };
         // Methods without heads have nothing to be judged by.
-        let looks = if recipe.method.heads().is_empty() { 0.0 } else { 1.0 };
+        let looks = if recipe.method.heads().is_empty() { 0.0 } else { TestViews::passes(recipe.test_views) as f64 };
         let (judged, last) = match recipe.test {
             Test::EveryEpoch => (looks * test, 0.0),
             Test::Once => (looks * validating, looks * test),
         };
-        let epochs = f64::from(recipe.epochs);
         let evaluation = if once { trained } else { forward };
         let features = if once { (images + judged) * frozen } else { 0.0 };
         let knn =
             stage.knn_every.map_or(0.0, |every| (epochs / f64::from(every.0)).ceil() * (labels + judged) * forward);
-        features + epochs * (images * step + judged * evaluation) + last * forward + knn
+        features + training + epochs * judged * evaluation + last * forward + knn
     }
 }
 
@@ -63,6 +72,11 @@ mod tests {
             operations("{name: a, method: simsiam, epochs: 2, batch: 10}, {name: b, method: knn, from: a}"),
             [2.0 * 1000.0 * 2.0 * 3.0 * (backbone + heads), (500.0 + 100.0) * backbone]
         );
+        // 33 steps of 10 labelled images and 10, 20, 30 others, whose weak views are looked at; two views of each test image.
+        let semi =
+            "{name: a, method: fixmatch, epochs: 3, batch: 10, unlabelled: 3, unlabelled_from: 1, test_views: flip}";
+        let images = 33.0 * 10.0 * (3.0 + 1.0 + 2.0 + 3.0);
+        assert_eq!(operations(semi), [(images * 3.0 + 33.0 * 10.0 * 6.0 + 3.0 * 2.0 * 100.0) * forward]);
         // Of a backbone that never changes the features are computed once.
         let probe = "{name: a, method: probe, from: random, probe: linear, frozen_norm: eval, epochs: 4, batch: 10}";
         let head = 2.0 * 2048.0 * 10.0;

@@ -5,8 +5,11 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::yaml::{in_words, suggestion};
-use super::{BatchSize, DatasetName, Epochs, Experiment, Images, OptimizerName, RANDOM, Rate, Share, Stage};
-use crate::method::{self, Kind, Learner, Settings};
+use super::{
+    BatchSize, DatasetName, Decay, Epochs, Experiment, Images, Name, OptimizerName, RANDOM, Rate, Share, Stage,
+};
+use crate::method::{self, Kind, Learner, Method, Settings, Unlabelled};
+use crate::network::{Mode, Widths};
 use crate::optimizer::Decayed;
 use crate::suggest::did_you_mean;
 
@@ -123,7 +126,7 @@ impl Experiment {
                 }
                 None => left,
             };
-            stage.check(if stage.method.uses_labels { left } else { train })?;
+            stage.check(if stage.method.uses_labels { left } else { train }, train)?;
         }
         if let Some(claim) = self.claims.iter().find(|claim| claim.better == claim.than) {
             let message = format!("claims: {} is compared with itself", claim.better);
@@ -151,6 +154,11 @@ impl Stage {
         let batch = self.batch.get_or_insert(BatchSize(defaults.batch)).0;
         let sgd = *self.optimizer.get_or_insert(defaults.optimizer) == OptimizerName::Sgd;
         self.schedule.get_or_insert(defaults.schedule);
+        let method = self.learner();
+        self.average = self.average.or_else(|| method.as_ref()?.average().map(Decay));
+        if self.from.is_none() && method.is_some_and(|method| method.unlabelled().is_some()) {
+            self.from = Name::new(RANDOM);
+        }
         // Chen and He (2021): lr × batch / 256 and momentum 0.9 (§3, baseline settings), weight decay 5e-4 as on CIFAR-10
         // (appendix D).
         self.lr.get_or_insert(Rate(if sgd { defaults.sgd_lr * batch as f64 / 256.0 } else { 1e-3 }));
@@ -184,13 +192,22 @@ impl Stage {
         }
     }
 
-    /// What the method and optimizer need and have no use for; `images`: how many the stage trains on, at most.
-    fn check(&self, images: usize) -> Result<(), Conflict> {
+    /// What the method and optimizer need and have no use for; `images`: how many the stage trains on with labels, at most, or
+    /// without, of `all`.
+    fn check(&self, images: usize, all: usize) -> Result<(), Conflict> {
         let fail = |key: Option<&str>, message: String| Err(Conflict::of_stage(&self.name, key, message));
         let Kind { transfers, uses_labels, ref learner, .. } = *self.method;
         let classifies = self.classifies();
         if classifies && !uses_labels {
             let message = format!("{} has a head for the data's labels, and does not use labels", self.method.name);
+            return fail(Some("method"), message);
+        }
+        let unlabelled = self.learner().and_then(|method| method.unlabelled());
+        if unlabelled.is_some_and(|of| !uses_labels || !(1..=of.ratio).contains(&of.first)) {
+            let name = self.method.name;
+            let message = format!(
+                "{name} must use labels, and have 1 image without labels or more for each, no fewer at the end than at first"
+            );
             return fail(Some("method"), message);
         }
         if transfers && self.from.is_none() {
@@ -208,6 +225,11 @@ impl Stage {
             ("warmup", self.warmup.is_some() && !trains, "a method that trains".to_owned()),
             ("average", self.average.is_some() && !trains, "a method that trains".to_owned()),
             ("shards", self.shards.is_some() && !trains, "a method that trains".to_owned()),
+            (
+                "test_views",
+                self.test_views.is_some() && !(trains && classifies),
+                "a method that trains a classifier".to_owned(),
+            ),
             ("knn_every", self.knn_every.is_some() && classifies, "a method that does not classify".to_owned()),
             ("claim", self.claim.is_some() && !classifies, "a method that classifies".to_owned()),
             ("momentum", self.momentum.is_some() && !sgd, "optimizer: sgd".to_owned()),
@@ -230,6 +252,11 @@ impl Stage {
             let message = format!("average: {} keeps an average of its own, which teaches it", self.method.name);
             return fail(Some("average"), message);
         }
+        let once = |method: &dyn Method| method.network(&Widths::default()).is_frozen(Mode::Eval);
+        if self.test_views.is_some() && self.learner().is_some_and(|method| once(&*method)) {
+            let message = "test_views: features of a backbone that is frozen in eval mode are computed once";
+            return fail(Some("test_views"), message.to_owned());
+        }
         if self.nesterov == Some(true) && self.momentum.is_some_and(|momentum| momentum.0 == 0.0) {
             return fail(Some("nesterov"), "nesterov: there is no momentum".to_owned());
         }
@@ -241,18 +268,23 @@ impl Stage {
             let message = format!("shards: a batch of {} images cannot be split into {}", batch.0, shards.0);
             return fail(Some("shards"), message);
         }
-        self.check_batch(images)
+        self.check_batch(images, all)
     }
 
-    /// Whether a batch is no more than the `images` that the stage trains on.
-    pub(super) fn check_batch(&self, images: usize) -> Result<(), Conflict> {
-        match self.batch {
-            Some(BatchSize(batch)) if batch > images => {
-                let message = format!("batch: {batch} is more than the {images} images that it trains on");
-                Err(Conflict::of_stage(&self.name, Some("batch"), message))
+    /// Whether a batch is no more than the `images` that the stage trains on, and one with images without labels no more than
+    /// `all`: of labelled ones it may have some twice then.
+    pub(super) fn check_batch(&self, images: usize, all: usize) -> Result<(), Conflict> {
+        let Some(BatchSize(batch)) = self.batch else { return Ok(()) };
+        let message = match self.learner().and_then(|method| method.unlabelled()) {
+            Some(Unlabelled { ratio, .. }) if ratio * batch > all => {
+                format!(
+                    "batch: {batch}, with {ratio} images without labels for each, is more than the {all} that there are"
+                )
             }
-            _ => Ok(()),
-        }
+            None if batch > images => format!("batch: {batch} is more than the {images} images that it trains on"),
+            _ => return Ok(()),
+        };
+        Err(Conflict::of_stage(&self.name, Some("batch"), message))
     }
 }
 

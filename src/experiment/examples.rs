@@ -58,8 +58,12 @@ impl Experiment {
             return validation_is(format!("takes {n} of {n} labelled images and leaves none to train on"));
         }
         let train = if stage.method.uses_labels { labelled.clone() } else { (0..data.train.len() as u32).collect() };
-        stage.check_batch(train.len())?;
-        Ok(Examples { train, labelled, validation })
+        let unlabelled = match stage.learner().and_then(|method| method.unlabelled()) {
+            Some(_) => (0..data.train.len() as u32).collect(),
+            None => vec![],
+        };
+        stage.check_batch(train.len(), data.train.len())?;
+        Ok(Examples { train, labelled, validation, unlabelled })
     }
 
     /// What should be known of the classes that `examples` leaves without labels, or without images to validate with: a
@@ -113,8 +117,11 @@ mod tests {
             let experiment = Experiment::parse("t.yaml".as_ref(), &yaml).unwrap();
             experiment.examples(&experiment.stages[0], &synthetic(60, 10, 0)).unwrap()
         };
-        let Examples { train, labelled, validation } = of("supcon");
+        let Examples { train, labelled, validation, unlabelled } = of("supcon");
         assert_eq!((train.len(), validation.len()), (20, 10));
+        assert!(unlabelled.is_empty());
+        let semi = of("fixmatch, unlabelled: 3");
+        assert_eq!((&semi.train, semi.unlabelled.len()), (&train, 60), "validation images have no labels there");
         assert!(train == labelled && validation.iter().all(|image| !train.contains(image)));
         assert_eq!(of("supervised").train, train);
         assert_eq!(of("simclr").train.len(), 60);

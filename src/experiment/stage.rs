@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::{BatchSize, Count, Decay, Epochs, Experiment, Name, OptimizerName, Percent, Rate, ShardCount, Share};
-use crate::evaluate::Knn;
+use crate::evaluate::{Knn, TestViews};
 use crate::method::{self, Head, Kind, Method, Settings};
 use crate::network::Network;
 use crate::optimizer::{Decayed, Rule, Schedule};
@@ -58,13 +58,18 @@ pub struct Stage {
     /// Epochs in which the learning rate grows to `lr`, before the schedule begins; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup: Option<Epochs>,
-    /// d of the average of the network that is evaluated in its stead and becomes the stage's weights: after each step
-    /// average ← d·average + (1 − d)·network, running statistics included. No average by default.
+    /// d of the average of the network that is evaluated in its stead and becomes the stage's weights: after each step average ←
+    /// d·average + (1 − d)·network, running statistics included; in step k (from 1) d is k/(9 + k) at most. By default the
+    /// method's: none, but for semi-supervised ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub average: Option<Decay>,
     /// Shards of each batch: how its sums are split, and so between how many processes it can be. One by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shards: Option<ShardCount>,
+    /// Of a method that classifies: the views of each test or validation image whose logits are averaged. Only the image itself
+    /// by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_views: Option<TestViews>,
     /// The method's own keys.
     #[serde(flatten)]
     pub settings: Settings,
@@ -97,6 +102,7 @@ struct Common {
     warmup: Option<Epochs>,
     average: Option<Decay>,
     shards: Option<ShardCount>,
+    test_views: Option<TestViews>,
     knn_every: Option<Epochs>,
     claim: Option<[Percent; 2]>,
 }
@@ -120,6 +126,7 @@ const COMMON: [&[&str]; 2] = [
         "warmup",
         "average",
         "shards",
+        "test_views",
     ],
     &["knn_every", "claim"],
 ];
@@ -165,7 +172,7 @@ impl<'de> Visitor<'de> for StageVisitor {
         let sorted = Sorted { map, settings: &mut settings, is_method: false, method: None };
         let common = Common::deserialize(MapAccessDeserializer::new(sorted))?;
         let Common { name, method, from, labels, epochs, batch, optimizer, lr, momentum, weight_decay, .. } = common;
-        let Common { nesterov, decayed, schedule, warmup, average, shards, knn_every, claim, .. } = common;
+        let Common { nesterov, decayed, schedule, warmup, average, shards, test_views, knn_every, claim, .. } = common;
         Ok(Stage {
             name,
             method,
@@ -183,6 +190,7 @@ impl<'de> Visitor<'de> for StageVisitor {
             warmup,
             average,
             shards,
+            test_views,
             settings,
             knn_every,
             claim,
@@ -291,8 +299,8 @@ impl Stage {
         Some(method)
     }
 
-    /// Whether it ends in an accuracy on the test images: nearest neighbours classify, or a head that is trained on the data's labels.
-    /// All others only train a backbone.
+    /// Whether it ends in an accuracy on the test images: nearest neighbours classify, or a head that is trained on the data's
+    /// labels. All others only train a backbone.
     ///
     /// # Panics
     /// As [`Stage::learner`].
@@ -347,6 +355,7 @@ impl Experiment {
             shards: stage.shards.map_or(1, |shards| shards.0),
             seed: self.seed.0,
             test: if self.labels.validation.0 > 0.0 { Test::Once } else { Test::EveryEpoch },
+            test_views: stage.test_views,
             monitor: stage.knn_every.map(|every| Monitor { every: every.0, ..KNN }),
             method,
         })

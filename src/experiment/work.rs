@@ -1,5 +1,5 @@
-//! The work on an experiment's jobs, by one process: it writes the stages' files, and tells the rest to the process that has locked
-//! the folder, often the same.
+//! The work on an experiment's jobs, by one process: it writes the stages' files, and tells the rest to the process that has
+//! locked the folder, often the same.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -54,8 +54,8 @@ impl<'a> Worker<'a> {
         self.experiment.stages[task.job.stage].shards.map_or(1, |shards| shards.0)
     }
 
-    /// Does a job, with the other members of a team if there is one: its files are written, but for the manifest, where its result
-    /// belongs. Of a team the first member alone writes and tells. It ends early if `stops` says so.
+    /// Does a job, with the other members of a team if there is one: its files are written, but for the manifest, where its
+    /// result belongs. Of a team the first member alone writes and tells. It ends early if `stops` says so.
     pub fn run(
         &mut self,
         task: &Task,
@@ -125,7 +125,7 @@ impl<'a> Worker<'a> {
             let mut follower = Follower(stops);
             return train_shards(&recipe, data, &examples, start, &self.options.device, shards, &mut follower);
         }
-        let steps = recipe.steps(examples.train.len());
+        let steps = recipe.steps(&examples);
         let (resumed, seconds_before) = if start.epoch > 0 || start.step > 0 {
             (format!(", from epoch {} step {}", start.epoch + 1, start.step), task.seconds)
         } else {

@@ -12,7 +12,7 @@ pub mod supcon;
 pub mod vicreg;
 
 pub use barlow_twins::{BarlowTwins, barlow_twins};
-pub use consistency::consistency;
+pub use consistency::{aligned, consistency, squared_softmax};
 pub use cosine::{COSINE_EPS, Cosines, negative_cosine};
 pub use cross_entropy::{cross_entropy, smoothed_cross_entropy, soft_cross_entropy};
 pub use nt_xent::{NtXent, nt_xent};

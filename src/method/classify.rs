@@ -1,11 +1,13 @@
-//! Prediction of the labels of images as they are: `supervised` from random weights, `finetune` from another stage's.
+//! Prediction of the labels of images: `supervised` from random weights, `finetune` from another stage's.
 
 use serde::{Deserialize, Serialize};
 
 use super::made::smoothed;
 use super::registry::{Defaults, Fault, Kind, Learner, learner};
-use super::{Batch, Head, Method};
+use super::{Batch, Draw, Head, Method};
+use crate::augment::{Augmentation, Draws};
 use crate::network::{CLASSIFICATION_HEAD, Network, Widths};
+use crate::rng::Purpose;
 
 /// The study's baseline.
 pub static SUPERVISED: Kind = Kind {
@@ -16,7 +18,7 @@ pub static SUPERVISED: Kind = Kind {
     transfers: false,
     learner: Some(Learner {
         defaults: Defaults::adam(50, 128),
-        keys: &["label_smoothing"],
+        keys: &["label_smoothing", "augment"],
         loss: "cross-entropy",
         about_loss: "The mean cross-entropy, in nats.",
         read: learner::<Classify>,
@@ -32,7 +34,7 @@ pub static FINETUNE: Kind = Kind {
     transfers: true,
     learner: Some(Learner {
         defaults: Defaults::adam(30, 64),
-        keys: &["label_smoothing"],
+        keys: &["label_smoothing", "augment"],
         loss: "cross-entropy",
         about_loss: "The mean cross-entropy, in nats.",
         read: learner::<Classify>,
@@ -47,6 +49,9 @@ pub struct Classify {
     /// labels as they are. Left out if 0.
     #[serde(skip_serializing_if = "is_zero")]
     pub label_smoothing: f64,
+    /// Of the images in training; left out if they stay as they are, as in the study.
+    #[serde(skip_serializing_if = "Augmentation::is_none")]
+    pub augment: Augmentation,
 }
 
 const HEADS: [Head; 1] = [Head { block: CLASSIFICATION_HEAD, prefix: "" }];
@@ -57,7 +62,7 @@ impl Method for Classify {
     }
 
     fn batch(&self) -> Box<dyn Batch> {
-        labelled(CLASSIFICATION_HEAD, self.label_smoothing)
+        labelled(CLASSIFICATION_HEAD, self.label_smoothing, self.augment)
     }
 
     fn heads(&self) -> &[Head] {
@@ -65,14 +70,20 @@ impl Method for Classify {
     }
 
     fn check(&self) -> Result<(), Fault> {
-        check_smoothing(self.label_smoothing)
+        check_smoothing(self.label_smoothing)?;
+        self.augment.check("augment")
     }
 }
 
-/// Examples as they are, and their labels for one head, smoothed.
-pub(super) fn labelled(head: &'static str, smoothing: f64) -> Box<dyn Batch> {
-    smoothed([head], smoothing, |from, index, _, out| {
-        from.input(index, out);
+/// Examples, augmented in training, and their labels for one head, smoothed.
+pub(super) fn labelled(head: &'static str, smoothing: f64, augment: Augmentation) -> Box<dyn Batch> {
+    smoothed([head], smoothing, move |from, index, draw, out| {
+        if draw.evaluates || augment.is_none() {
+            from.input(index, out);
+        } else {
+            let Draw { seed, epoch, .. } = draw;
+            augment.input(from.images(), Draws { seed, purpose: Purpose::Augment, epoch, image: index }, out);
+        }
         [from.label(index)]
     })
 }

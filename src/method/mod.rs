@@ -1,15 +1,19 @@
 //! How a stage learns: one file a method, with its settings, network, batch, loss and measures.
 //!
-//! A [`Kind`] is a method as experiments name it, a [`Method`] one with its settings, a [`Batch`] its examples of one step. Everything
-//! else is the same for all: the training loop, checkpoints, manifests, reports, transfer to other stages.
+//! A [`Kind`] is a method as experiments name it, a [`Method`] one with its settings, a [`Batch`] its examples of one step.
+//! Everything else is the same for all: the training loop, checkpoints, manifests, reports, transfer to other stages.
 
 pub mod barlow_twins;
 pub mod byol;
 pub mod classify;
+pub mod fixmatch;
 mod made;
+pub mod mean_teacher;
 pub mod pretext;
 pub mod probe;
+pub mod pseudo_label;
 mod registry;
+mod semi_supervised;
 pub mod simclr;
 pub mod simsiam;
 mod source;
@@ -23,9 +27,12 @@ use std::fmt::Debug;
 pub use barlow_twins::BarlowTwins;
 pub use byol::Byol;
 pub use classify::Classify;
+pub use fixmatch::FixMatch;
 pub use made::made;
+pub use mean_teacher::MeanTeacher;
 pub use pretext::PretextTasks;
 pub use probe::LinearProbe;
+pub use pseudo_label::PseudoLabel;
 pub use registry::{Complete, Defaults, Fault, Kind, Learner, Settings, find, kinds, learner, register};
 pub use simclr::SimClr;
 pub use simsiam::SimSiam;
@@ -50,14 +57,14 @@ pub trait Method: Debug + Send + Sync {
     /// An empty batch; the training loop has two, and makes one while the other is trained on.
     fn batch(&self) -> Box<dyn Batch>;
 
-    /// The heads that have an accuracy; none where nothing is classified. How many classes each has, [`Method::network`] says, which may
-    /// go by a setting: it is the width of the block.
+    /// The heads that have an accuracy; none where nothing is classified. How many classes each has, [`Method::network`] says,
+    /// which may go by a setting: it is the width of the block.
     fn heads(&self) -> &[Head] {
         &[]
     }
 
-    /// Whether it compares two views of each image, by [`two_views`] or one of its kin: a batch has two inputs for each image, the spread of the
-    /// projector's outputs is measured, and an incomplete last batch is left out.
+    /// Whether it compares two views of each image, by [`two_views`] or one of its kin: a batch has two inputs for each image,
+    /// the spread of the projector's outputs is measured, and an incomplete last batch is left out.
     fn compares_views(&self) -> bool {
         false
     }
@@ -83,9 +90,23 @@ pub trait Method: Debug + Send + Sync {
         false
     }
 
+    /// Of a semi-supervised method: the images without labels beside the labelled ones. Its kind uses labels.
+    fn unlabelled(&self) -> Option<Unlabelled> {
+        None
+    }
+
+    /// d of the average that is evaluated in the network's stead, for a stage that does not say; none if it has none then.
+    fn average(&self) -> Option<f64> {
+        None
+    }
+
     /// Inputs that a step takes for each image: what a batch costs in memory.
     fn views(&self) -> usize {
-        if self.compares_views() { 2 } else { 1 }
+        match self.unlabelled() {
+            Some(Unlabelled { ratio, .. }) => 1 + ratio,
+            None if self.compares_views() => 2,
+            None => 1,
+        }
     }
 
     /// Whether an incomplete last batch is left out.
@@ -113,6 +134,27 @@ pub trait Method: Debug + Send + Sync {
     }
 }
 
+/// Images without labels in the batches of a semi-supervised method: an epoch goes through all training images once, as
+/// unlabelled ones, but for an incomplete last step, and through the labelled images as often as that takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unlabelled {
+    /// μ of the last epoch: so many of them for each labelled image.
+    pub ratio: usize,
+    /// μ of the first epoch, from 1 to `ratio`: it grows epoch by epoch. Steps stay the same, and an epoch goes through a part of
+    /// the images only.
+    pub first: usize,
+    /// Passes in eval mode of each of them that a step makes besides.
+    pub judged: usize,
+}
+
+impl Unlabelled {
+    /// μ of `epoch` (from 0) of `epochs`: on the straight line from the first epoch's to the last's, rounded down.
+    pub fn in_epoch(self, epoch: u32, epochs: u32) -> usize {
+        let grown = (self.ratio - self.first) as u64 * u64::from(epoch) / u64::from((epochs - 1).max(1));
+        self.first + grown as usize
+    }
+}
+
 /// A head that is trained on labels: a block of the network that ends in a linear layer with an output for each class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
@@ -131,9 +173,9 @@ impl Head {
 
 /// The examples of one step, in memory that is reused from step to step.
 ///
-/// [`made()`] gives one for heads that are trained by cross-entropy, [`two_views`], [`labelled_views`] and [`taught_views`] for losses on
-/// two views of each image. Any other loss takes one of its own: here a network is to tell the mean of each of an image's colours,
-/// by the squared error.
+/// [`made()`] gives one for heads that are trained by cross-entropy, [`two_views`], [`labelled_views`] and [`taught_views`] for
+/// losses on two views of each image. Any other loss takes one of its own: here a network is to tell the mean of each of an
+/// image's colours, by the squared error.
 ///
 /// ```
 /// use fewlabel::engine::{Engine, Input};
@@ -225,7 +267,7 @@ pub trait Batch: Send {
     fn fill(&mut self, from: &Source, indices: &[u32], draw: Draw);
 
     /// The training step `at` on the examples: the loss. Adds to `sums`, of each head the number of right answers, then of each
-    /// measure its mean times the number of examples.
+    /// measure its mean times the number of examples, which are the labelled ones where others have no labels.
     ///
     /// # Errors
     /// The engine's.
@@ -264,9 +306,30 @@ pub struct Draw {
     pub first: u32,
     /// Whether it is to be evaluated, not trained on: random values of its own.
     pub evaluates: bool,
-    /// Which examples this process trains on: the network's inputs for others are not looked at, and need not be made. Labels, and all
-    /// that a loss takes, are wanted for every example.
+    /// Which examples this process trains on: the network's inputs for others are not looked at, and need not be made. Labels,
+    /// and all that a loss takes, are wanted for every example.
     pub own: OwnShare,
+    /// Of a semi-supervised method's training batch.
+    pub labelled: Labelled,
+}
+
+/// The labelled examples of a semi-supervised batch, which are the first; the others have no labels.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Labelled {
+    /// How many.
+    pub n: usize,
+    /// How many the stage has taken before.
+    pub before: u64,
+    /// How many different ones there are: each pass through them has an order of its own.
+    pub of: usize,
+}
+
+impl Labelled {
+    /// Which pass through the labelled images the batch's labelled example `i` belongs to, from 0: with the image, a key of
+    /// random values.
+    pub fn pass(self, i: usize) -> u32 {
+        ((self.before + i as u64) / self.of.max(1) as u64) as u32
+    }
 }
 
 impl Draw {

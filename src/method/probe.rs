@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::classify::{check_smoothing, is_zero, labelled};
 use super::registry::{Defaults, Fault, Kind, Learner, learner};
 use super::{Batch, Head, Method};
+use crate::augment::Augmentation;
 use crate::network::{CLASSIFIER, Mode, Network, Probe, Widths};
 
 /// As experiments name it.
@@ -16,7 +17,7 @@ pub static PROBE: Kind = Kind {
     transfers: true,
     learner: Some(Learner {
         defaults: Defaults::adam(50, 64),
-        keys: &["probe", "frozen_norm", "label_smoothing"],
+        keys: &["probe", "frozen_norm", "label_smoothing", "augment"],
         loss: "cross-entropy",
         about_loss: "The mean cross-entropy, in nats.",
         read: learner::<LinearProbe>,
@@ -35,11 +36,19 @@ pub struct LinearProbe {
     /// As of [`Classify`](super::Classify).
     #[serde(skip_serializing_if = "is_zero")]
     pub label_smoothing: f64,
+    /// As of [`Classify`](super::Classify); refused with `frozen_norm: eval`, where features are computed once.
+    #[serde(skip_serializing_if = "Augmentation::is_none")]
+    pub augment: Augmentation,
 }
 
 impl Default for LinearProbe {
     fn default() -> LinearProbe {
-        LinearProbe { probe: Probe::Mlp, frozen_norm: Mode::Train, label_smoothing: 0.0 }
+        LinearProbe {
+            probe: Probe::Mlp,
+            frozen_norm: Mode::Train,
+            label_smoothing: 0.0,
+            augment: Augmentation::default(),
+        }
     }
 }
 
@@ -51,7 +60,7 @@ impl Method for LinearProbe {
     }
 
     fn batch(&self) -> Box<dyn Batch> {
-        labelled(CLASSIFIER, self.label_smoothing)
+        labelled(CLASSIFIER, self.label_smoothing, self.augment)
     }
 
     fn heads(&self) -> &[Head] {
@@ -59,6 +68,11 @@ impl Method for LinearProbe {
     }
 
     fn check(&self) -> Result<(), Fault> {
-        check_smoothing(self.label_smoothing)
+        check_smoothing(self.label_smoothing)?;
+        if self.frozen_norm == Mode::Eval && !self.augment.is_none() {
+            let message = "augment: features of a backbone that is frozen in eval mode are computed once: take `frozen_norm: train`";
+            return Err(Fault::new("augment", message));
+        }
+        self.augment.check("augment")
     }
 }

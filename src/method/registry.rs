@@ -5,7 +5,10 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Method, barlow_twins, byol, classify, pretext, probe, simclr, simsiam, supcon, vicreg};
+use super::{
+    Method, barlow_twins, byol, classify, fixmatch, mean_teacher, pretext, probe, pseudo_label, simclr, simsiam,
+    supcon, vicreg,
+};
 use crate::error::Result;
 use crate::optimizer::{OptimizerName, Schedule};
 use crate::registry::{Registry, named};
@@ -20,13 +23,14 @@ pub struct Kind {
     pub title: &'static str,
     /// What it does, in a line.
     pub about: &'static str,
-    /// Whether it trains on the labelled images alone, and a stage may have its own number of them (`labels`). Otherwise it trains
-    /// on all images, and must not look at [`Source::label`](super::Source::label): most of them have no label to go by. Whether it
-    /// also classifies is another matter: its heads say so ([`Head`](super::Head)).
+    /// Whether it trains on the labelled images, alone or with unlabelled ones beside them ([`Method::unlabelled`]), and a stage
+    /// may have its own number of them (`labels`). Otherwise it trains on all images, and must not look at
+    /// [`Source::label`](super::Source::label): most of them have no label to go by. Whether it also classifies is another
+    /// matter: its heads say so ([`Head`](super::Head)).
     pub uses_labels: bool,
-    /// Whether it starts from another stage's weights: a stage must then name that stage, or `random`, as `from`, and takes over its
-    /// blocks of the same names and shapes, [`BACKBONE`](crate::network::BACKBONE) above all. Otherwise it starts from random
-    /// weights, and `from` is an error.
+    /// Whether it starts from another stage's weights: a stage must then name that stage, or `random`, as `from`, and takes over
+    /// its blocks of the same names and shapes, [`BACKBONE`](crate::network::BACKBONE) above all. Otherwise it starts from random
+    /// weights, and `from` is an error. A semi-supervised method that names none starts from `random`.
     pub transfers: bool,
     /// None: nothing is trained, the labelled images' nearest neighbours classify.
     pub learner: Option<Learner>,
@@ -93,6 +97,9 @@ static METHODS: Registry<Kind> = Registry::new(
         &barlow_twins::BARLOW_TWINS,
         &vicreg::VICREG,
         &supcon::SUPCON,
+        &pseudo_label::PSEUDO_LABEL,
+        &mean_teacher::MEAN_TEACHER,
+        &fixmatch::FIXMATCH,
         &classify::FINETUNE,
         &probe::PROBE,
         &KNN,
@@ -128,6 +135,14 @@ impl Defaults {
     /// (`cifar10_benchmark.py`: batches of 128, 0.06 · batch / 128, momentum 0.9, weight decay 5e-4, to 0 by a cosine).
     pub const fn of_views() -> Defaults {
         Defaults { epochs: 30, batch: 128, optimizer: OptimizerName::Sgd, schedule: Schedule::Cosine, sgd_lr: 0.12 }
+    }
+
+    /// SGD with a cosine, for semi-supervised methods: batches of 64 labelled images, a rate of 0.03, momentum 0.9 and weight
+    /// decay 5e-4, as Wang et al. ("USB", 2022, `config/classic_cv` in their code) and FixMatch (Sohn et al., 2020, table 4) have
+    /// them. There momentum is Nesterov's and weights alone decay (`nesterov: true`, `decayed: weights`), the rate falls to a
+    /// fifth (cos 7πt/16) over 2²⁰ steps; here it falls to 0, over 30 epochs.
+    pub const fn semi_supervised() -> Defaults {
+        Defaults { epochs: 30, batch: 64, optimizer: OptimizerName::Sgd, schedule: Schedule::Cosine, sgd_lr: 0.12 }
     }
 }
 

@@ -77,11 +77,19 @@ fn judges(entries: &[RunStage]) -> String {
 }
 
 /// A caption's note on the validation images of methods that train on all images.
-fn seen(entries: &[RunStage]) -> &'static str {
-    match entries.iter().any(|entry| entry.validates() && !entry.stage.method.uses_labels) {
-        true => " Pre-training also sees the validation images, without their labels.",
-        false => "",
+fn seen(entries: &[RunStage]) -> String {
+    let sees = |entry: &&RunStage| entry.validates() && (!entry.stage.method.uses_labels || is_semi_supervised(entry));
+    match entries.iter().find(sees) {
+        Some(entry) if entry.stage.method.uses_labels => {
+            " Semi-supervised stages also see the validation images, without their labels.".to_owned()
+        }
+        Some(_) => " Pre-training also sees the validation images, without their labels.".to_owned(),
+        None => String::new(),
     }
+}
+
+fn is_semi_supervised(entry: &RunStage) -> bool {
+    entry.stage.learner().is_some_and(|method| method.unlabelled().is_some())
 }
 
 /// The stages of all runs for which `wanted` holds.
@@ -141,13 +149,21 @@ pub fn stage_by_stage(runs: &[Run]) -> Vec<Figure> {
 /// Accuracy, balanced where classes differ in size, and loss of some stages; `suffix` and `with` end their ids and titles.
 fn accuracy_and_loss(of: &[RunStage], suffix: &str, with: &str) -> Vec<Figure> {
     let figure = |(id, metric, what, y): (&str, &str, &str, Axis)| {
-        let series = |entry: &RunStage| [entry.judged(metric), entry.metric(&format!("train_{metric}"))].concat();
+        // What a semi-supervised method minimises is no loss of the labelled images alone: [`losses`] shows it.
+        let trained = |entry: &RunStage| match metric {
+            "loss" if is_semi_supervised(entry) => vec![],
+            _ => entry.metric(&format!("train_{metric}")),
+        };
+        let series = |entry: &RunStage| [entry.judged(metric), trained(entry)].concat();
         let series: Vec<Series> = of.iter().flat_map(series).collect();
         let training = match id {
             "balanced-accuracy" => " after each epoch: the mean of the classes' own accuracies",
+            _ if of.iter().any(is_semi_supervised) => {
+                " (solid) after each epoch, and on the labelled training images during the epoch (dashed)"
+            }
             _ => " (solid) after each epoch, and on the training images during the epoch (dashed)",
         };
-        let caption = format!("{what} on {}{training}.", judges(of));
+        let caption = format!("{what} on {}{training}.{}", judges(of), seen(of));
         let mut figure = lines(&format!("{id}{suffix}"), &format!("{what} by epoch{with}"), &caption, y, series)?;
         if let ("accuracy", Plot::Lines(lines)) = (id, &mut figure.plot) {
             lines.level = largest_class(of);
@@ -171,10 +187,10 @@ fn largest_class(entries: &[RunStage]) -> Option<(f64, String)> {
     entries.iter().all(|entry| share(entry) == Some(first)).then_some(level)
 }
 
-/// The stages of each method that do not classify.
-fn pre_trainings(runs: &[Run]) -> impl Iterator<Item = (&'static Kind, &'static Learner, Vec<RunStage<'_>>)> {
+/// The stages of each method, those that do not classify, or all.
+fn methods(runs: &[Run], all: bool) -> impl Iterator<Item = (&'static Kind, &'static Learner, Vec<RunStage<'_>>)> {
     let of_kind = move |kind: &'static Kind| {
-        let of = stages(runs, |stage| stage.method == kind && !stage.classifies());
+        let of = stages(runs, |stage| stage.method == kind && (all || !stage.classifies()));
         Some((kind, kind.learner.as_ref()?, of)).filter(|(_, _, of)| !of.is_empty())
     };
     method::kinds().into_iter().filter_map(of_kind)
@@ -210,7 +226,7 @@ fn tasks(runs: &[Run]) -> Vec<Figure> {
         );
         lines(&format!("{}-tasks", kind.name), kind.title, &caption, Axis::percent("accuracy"), series)
     };
-    pre_trainings(runs).filter_map(figure).collect()
+    methods(runs, false).filter_map(figure).collect()
 }
 
 /// "a, b and c".
@@ -221,17 +237,26 @@ fn listed(all: &[String]) -> String {
     }
 }
 
-/// Losses of methods whose loss is all that they minimise, the spread of their outputs, and kNN accuracies.
+/// Losses of methods that minimise another than their heads', what else they measure, the spread of their outputs, and kNN
+/// accuracies.
 fn losses(runs: &[Run]) -> Vec<Figure> {
     let mut figures = vec![];
-    for (kind, learner, all) in pre_trainings(runs) {
-        if all.first().and_then(|entry| entry.stage.learner()).is_none_or(|method| !method.heads().is_empty()) {
+    for (kind, learner, all) in methods(runs, true) {
+        let Some(method) = all.first().and_then(|entry| entry.stage.learner()) else { continue };
+        if !method.heads().is_empty() && method.unlabelled().is_none() {
             continue;
         }
         let loss = all.iter().flat_map(|entry| entry.metric("train_loss"));
         let loss = loss.map(|series| Series { train: false, ..series }).collect();
         let (id, title) = (format!("{}-loss", kind.name), format!("{} loss", kind.title));
         figures.extend(lines(&id, &title, learner.about_loss, Axis::new(learner.loss), loss));
+        for measure in method.measures().iter().filter(|measure| **measure != OUTPUT_STD) {
+            let series = all.iter().flat_map(|entry| entry.metric(measure)).collect();
+            let (id, what) = (format!("{}-{measure}", kind.name), measure.replace('_', " "));
+            let (title, caption) =
+                (format!("{}: {what}", kind.title), format!("Its mean over the steps of each epoch: {measure}."));
+            figures.extend(lines(&id, &title, &caption, Axis::new(&what), series));
+        }
     }
     let spread = stages(runs, |stage| stage.learner().is_some_and(|method| method.measures().contains(&OUTPUT_STD)));
     let std = spread.iter().flat_map(|entry| entry.metric(OUTPUT_STD)).collect();

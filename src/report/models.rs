@@ -30,7 +30,7 @@ const SHOWN: usize = 64;
 /// Images whose augmented views are shown.
 const VIEWED: u32 = 6;
 
-/// The same training images as each method's network sees them.
+/// The same training images as the pretext tasks and the methods on views show them to their networks.
 pub fn views(run: &Run, data: &Data) -> Figure {
     let seed = run.manifest.experiment.seed.0;
     let row = |index: u32| {

@@ -10,7 +10,7 @@ use crate::augment::plain_batch;
 use crate::data::{Data, Dataset};
 use crate::engine::{Inference, open_for_inference};
 use crate::error::{Error, Result};
-use crate::evaluate::{argmax, balanced_top1, cross_entropy_sum, top1};
+use crate::evaluate::{TestViews, argmax, balanced_top1, cross_entropy_sum, top1};
 use crate::experiment::KNN;
 use crate::text::{path_word, visible};
 use crate::train::EVAL_BATCH;
@@ -45,7 +45,7 @@ pub fn test(run: &Run, data: &Data) -> Result<Vec<Tested>> {
         let method = stage.learner();
         let head = method.as_ref().and_then(|method| method.heads().iter().find(|head| head.is_of_data()));
         let (taken, loss) = match head {
-            Some(head) => predictions(&mut *model, head.block, &data.test)?,
+            Some(head) => predictions(&mut *model, head.block, &data.test, stage.test_views)?,
             None => {
                 let labelled = experiment.examples(stage, data)?.labelled;
                 let test: Vec<u32> = (0..data.test.len() as u32).collect();
@@ -70,14 +70,19 @@ pub fn test(run: &Run, data: &Data) -> Result<Vec<Tested>> {
 }
 
 /// The class that `head` predicts for each image, and the mean cross-entropy.
-fn predictions(model: &mut dyn Inference, head: &str, images: &Dataset) -> Result<(Vec<usize>, Option<f64>)> {
+fn predictions(
+    model: &mut dyn Inference,
+    head: &str,
+    images: &Dataset,
+    views: Option<TestViews>,
+) -> Result<(Vec<usize>, Option<f64>)> {
     let mut classes = Vec::with_capacity(images.len());
     let all: Vec<u32> = (0..images.len() as u32).collect();
     let mut loss = 0.0;
     for (indices, labels) in all.chunks(EVAL_BATCH).zip(images.labels.chunks(EVAL_BATCH)) {
         let mut input = vec![0.0; indices.len() * images.image_len()];
         plain_batch(images, indices, &mut input);
-        let logits = &model.infer(&input, &[head])?[0];
+        let logits = &TestViews::infer(views, model, &input, images.side, &[head])?[0];
         classes.extend(logits.chunks_exact(logits.len() / indices.len()).map(argmax));
         loss += cross_entropy_sum(logits, labels);
     }

@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Recipe;
 use super::inputs::{EVAL_BATCH, Inputs};
+use super::order::Order;
 use crate::engine::{Engine, Inference, OwnShare};
 use crate::error::Result;
-use crate::evaluate;
+use crate::evaluate::{self, TestViews};
 use crate::method::{Batch, Draw, Method, Source, Step};
 
 /// Sums over the images of an epoch's steps so far.
@@ -81,14 +82,14 @@ impl Recipe {
         &self,
         batch: &mut dyn Batch,
         from: &Source,
-        order: &[u32],
+        order: &Order,
         step: usize,
         epoch: u32,
         own: OwnShare,
     ) {
-        let first = step * self.batch;
-        let indices = &order[first..order.len().min(first + self.batch)];
-        batch.fill(from, indices, Draw { seed: self.seed, epoch, first: first as u32, evaluates: false, own });
+        let (first, labelled) = (order.first(step) as u32, order.labelled(step));
+        let draw = Draw { seed: self.seed, epoch, first, evaluates: false, own, labelled };
+        batch.fill(from, order.step(step), draw);
     }
 
     /// The training step `at` on `batch`, of `images` images. Adds to the sums of its epoch and gives the loss.
@@ -138,8 +139,9 @@ impl Recipe {
         fill(&mut *batch, 0);
         for at in 0..batches.len() {
             let input = batch.input();
-            let (outputs, ()) = rayon::join(|| model.infer(input, &blocks), || fill(&mut *next, at + 1));
-            for (((head, logits), labels), correct) in heads.iter().zip(outputs?).zip(batch.labels()).zip(&mut correct)
+            let answers_of = || TestViews::infer(self.test_views, model, input, self.network.side, &blocks);
+            let (outputs, ()) = rayon::join(answers_of, || fill(&mut *next, at + 1));
+            for (((head, logits), labels), correct) in heads.iter().zip(&outputs?).zip(batch.labels()).zip(&mut correct)
             {
                 *correct += f64::from(evaluate::correct(logits, labels));
                 loss += evaluate::cross_entropy_sum(logits, labels);

@@ -12,7 +12,7 @@ impl Progress {
     /// # Errors
     /// The first such thing, as the end of a sentence about the checkpoint.
     pub fn fits(&self, recipe: &Recipe, examples: &Examples) -> Result<(), String> {
-        let (n, steps) = (examples.train.len(), recipe.steps(examples.train.len()));
+        let steps = recipe.steps(examples);
         let Progress { epoch, step, .. } = *self;
         if epoch >= recipe.epochs || step > steps {
             let (epoch, epochs) = (u64::from(epoch) + 1, recipe.epochs);
@@ -25,7 +25,7 @@ impl Progress {
         if self.best.as_ref().map(|best| (best.epoch, best.top1.to_bits())) != self.best_of_history() {
             return Err("has another best epoch than its records".to_owned());
         }
-        if !self.sums.fits(&*recipe.method, n.min(step * recipe.batch)) {
+        if !self.sums.fits(&*recipe.method, recipe.counted(examples, step)) {
             return Err(format!("has sums that are not those of {step} steps"));
         }
         let done = u64::from(epoch) * steps as u64 + step as u64;

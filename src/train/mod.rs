@@ -7,12 +7,13 @@ mod checkpoint;
 mod evaluate;
 mod fits;
 mod inputs;
+mod order;
 mod pace;
 mod recipe;
 
 use std::collections::BTreeMap;
 
-use crate::data::{Data, epoch_order};
+use crate::data::Data;
 use crate::engine::{self, Engine, Rates, Shards};
 use crate::error::{Error, Result};
 use crate::method::{Batch, Step};
@@ -23,6 +24,7 @@ use evaluate::Sums;
 pub(crate) use inputs::EVAL_BATCH;
 use inputs::Inputs;
 pub use inputs::features;
+pub(crate) use order::Order;
 pub(crate) use pace::expected_time;
 pub use recipe::{Examples, Monitor, Recipe, Record, Subset, Test};
 
@@ -145,8 +147,8 @@ pub fn train(
     train_shards(recipe, data, examples, start, device, Shards::new(recipe.shards), observer)
 }
 
-/// [`train`] by a team of processes, each with some of the batches' `shards`, of which there are [`Recipe::shards`]. Each gives the
-/// whole result.
+/// [`train`] by a team of processes, each with some of the batches' `shards`, of which there are [`Recipe::shards`]. Each gives
+/// the whole result.
 ///
 /// # Errors
 /// Those of [`train`]; all members stop when one's observer asks to.
@@ -233,17 +235,17 @@ fn train_epochs(
         Ok(())
     };
     let exchange = |model: &mut dyn Engine| if recipe.average.is_some() { model.exchange_average() } else { Ok(()) };
-    let steps = recipe.steps(examples.train.len());
+    let steps = recipe.steps(examples);
     let [all_steps, warmup] = [recipe.epochs, recipe.warmup].map(|epochs| u64::from(epochs) * steps as u64);
     let [mut batch, mut next] = [(); 2].map(|()| recipe.method.batch());
     while progress.epoch < recipe.epochs {
-        let order = epoch_order(&train.indices, recipe.seed, progress.epoch);
+        let order = recipe.order(&train.indices, examples, progress.epoch);
         let position = |progress: &Progress| Position {
             epoch: progress.epoch + 1,
             epochs: recipe.epochs,
             step: progress.step,
             steps,
-            batch: recipe.batch,
+            batch: order.step(0).len(),
             loss: progress.sums.mean_loss(),
             top1: progress.sums.top1(&*recipe.method),
         };
@@ -258,10 +260,10 @@ fn train_epochs(
             let done = u64::from(progress.epoch) * steps as u64 + progress.step as u64;
             let [trunk, heads] =
                 [recipe.schedule, recipe.head_schedule].map(|s| s.rate_after(warmup, recipe.lr, done, all_steps));
-            let rates = Rates { trunk, heads, average: recipe.average.unwrap_or(1.0) };
+            let rates = Rates { trunk, heads, average: recipe.average.map_or(1.0, |decay| average(decay, done)) };
             let at = Step { rates, done, all: all_steps };
             let Progress { step, sums, .. } = &mut progress;
-            let images = recipe.batch.min(order.len() - *step * recipe.batch);
+            let images = order.counted(*step);
             // A core that the step leaves idle makes the next batch; neither reads what the other writes.
             let (loss, ()) =
                 rayon::join(|| recipe.step(&mut *model, at, &mut *batch, images, sums), || fill(&mut *next, *step + 1));
@@ -325,6 +327,12 @@ fn train_epochs(
     Ok(progress)
 }
 
+/// d of the average in the step after `done` others: at most (1 + done)/(10 + done), so that it soon forgets the initial weights
+/// (TensorFlow's `ExponentialMovingAverage` with `num_updates`).
+fn average(decay: f64, done: u64) -> f64 {
+    decay.min((1 + done) as f64 / (10 + done) as f64)
+}
+
 /// The arrays that must not change: frozen blocks' parameters, and in eval mode their statistics too.
 fn frozen_parameters(network: &Network, weights: &Weights) -> Vec<Array> {
     let frozen = network.blocks().filter_map(|block| block.frozen.map(|mode| (block, mode)));
@@ -371,6 +379,28 @@ mod tests {
             let again = recipe.evaluate(&mut *model, &Inputs::images(&data.test, &all), "test", 1).unwrap();
             assert!(again.iter().all(|(name, value)| last[name] == *value), "{method}: {again:?}, not {last:?}");
         }
+    }
+
+    #[test]
+    fn an_average_soon_forgets_where_it_began() {
+        assert_eq!([0, 1, 90].map(|done| average(0.999, done)), [1.0 / 10.0, 2.0 / 11.0, 91.0 / 100.0]);
+        assert_eq!((average(0.999, 9_000), average(0.0, 5)), (0.999, 0.0));
+    }
+
+    /// At a rate of nearly 0 the weights stay: what differs is what they see.
+    #[test]
+    fn images_are_augmented_in_training_and_viewed_in_tests() {
+        let losses = |keys: &str| {
+            let (_, trained) = trained(&format!("method: supervised, lr: 1e-30{keys}"));
+            ["train_loss", "test_loss"].map(|name| trained.history[0].metrics[name])
+        };
+        let [train, test] = losses("");
+        let [augmented, same] = losses(", augment: {randaugment: 2}");
+        // Running statistics are those of the images in training.
+        assert!(augmented != train && (same - test).abs() < 0.1, "{augmented}, {same}");
+        let [same, viewed] = losses(", test_views: flip");
+        assert!(same == train && viewed != test, "{viewed}");
+        assert_ne!(losses(", test_views: flip_shift")[1], viewed);
     }
 
     #[test]

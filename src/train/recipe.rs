@@ -9,7 +9,7 @@ use super::features;
 use crate::data::Dataset;
 use crate::engine::{Inference, Statistics};
 use crate::error::Result;
-use crate::evaluate::{self, Knn};
+use crate::evaluate::{self, Knn, TestViews};
 use crate::files::unique;
 use crate::method::Method;
 use crate::network::Network;
@@ -32,7 +32,8 @@ pub struct Recipe {
     pub schedule: Schedule,
     /// The heads'; a constant rate of SimSiam's predictor does a little better (Chen and He, 2021, §4.2, table 1).
     pub head_schedule: Schedule,
-    /// d of the average of the network that is evaluated in its stead and becomes the result, if there is one.
+    /// d of the average of the network that is evaluated in its stead and becomes the result, if there is one; in the first steps
+    /// less of it stays: in step k (from 1) k/(9 + k) at most.
     pub average: Option<f64>,
     /// Epochs in which both rates grow to theirs; fewer than all.
     pub warmup: u32,
@@ -46,6 +47,8 @@ pub struct Recipe {
     pub seed: u64,
     /// When to test.
     pub test: Test,
+    /// Of each image that is judged, the views whose answers are averaged, if more than the image itself.
+    pub test_views: Option<TestViews>,
     /// The kNN accuracy during training, if wanted.
     pub monitor: Option<Monitor>,
 }
@@ -121,6 +124,8 @@ pub struct Examples {
     pub labelled: Vec<u32>,
     /// Those that choose the epoch.
     pub validation: Vec<u32>,
+    /// Those that a semi-supervised method takes without labels: all. Else none.
+    pub unlabelled: Vec<u32>,
 }
 
 impl Recipe {
@@ -130,11 +135,6 @@ impl Recipe {
             true => Some(Statistics::Own),
             false => self.average.map(|_| Statistics::Averaged),
         }
-    }
-
-    /// Steps of an epoch over `n` images, with or without an incomplete last batch, as the method says.
-    pub fn steps(&self, n: usize) -> usize {
-        if self.method.drops_last() { n / self.batch } else { n.div_ceil(self.batch) }
     }
 }
 

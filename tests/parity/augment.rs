@@ -1,6 +1,6 @@
 //! Augmentations with explicit parameters against Pillow and torchvision.
 
-use fewlabel::augment::{self, Adjustment, Color, CropBox, Pretext, SHEARS, View};
+use fewlabel::augment::{self, Adjustment, Color, CropBox, Operation, Pretext, SHEARS, Square, Transformation, View};
 use fewlabel::data::IMAGE;
 
 use crate::fixture::Fixture;
@@ -74,6 +74,64 @@ pub fn all(fixture: &Fixture) {
     let mut input = vec![0.0; images.len()];
     augment::to_input(&images, &mut input);
     fixture.close("view", &input, &fixture.f32s("view"), 0.0);
+}
+
+/// RandAugment's operations, shift, cutout, and whole transformations: to the bit.
+pub fn operations(fixture: &Fixture) {
+    let images = fixture.u8s("images");
+    let whole = |name: &str| fixture.u8s(&format!("{name}_by"));
+    let real = |name: &str| fixture.f32s(&format!("{name}_by"));
+    let [bits, right, down] = ["posterize", "translate_x", "translate_y"].map(whole);
+    let [threshold, sharpness, degrees, shear_x, shear_y] =
+        ["solarize", "sharpness", "rotate", "shear_x", "shear_y"].map(real);
+    let names = [
+        "autocontrast",
+        "equalize",
+        "posterize",
+        "solarize",
+        "sharpness",
+        "rotate",
+        "shear_x",
+        "shear_y",
+        "translate_x",
+        "translate_y",
+    ];
+    let operation = |which: usize, i: usize| match which {
+        0 => Operation::AutoContrast,
+        1 => Operation::Equalize,
+        2 => Operation::Posterize(bits[i]),
+        3 => Operation::Solarize(threshold[i] as u16),
+        4 => Operation::Sharpness(sharpness[i]),
+        5 => Operation::Rotate(degrees[i]),
+        6 => Operation::ShearX(shear_x[i]),
+        7 => Operation::ShearY(shear_y[i]),
+        8 => Operation::TranslateX(i32::from(right[i]) - 10),
+        _ => Operation::TranslateY(i32::from(down[i]) - 10),
+    };
+    for (which, name) in names.into_iter().enumerate() {
+        compare(fixture, name, &images, EXACT, &|i, image, out| {
+            out.copy_from_slice(image);
+            operation(which, i).apply(out);
+        });
+    }
+    let [shift, order, center] = ["shift_by", "order", "cutout_at"].map(|name| fixture.u8s(name));
+    let (flip, pair) = (fixture.u8s("flip"), |values: &[u8], i: usize| [values[2 * i], values[2 * i + 1]]);
+    let moved = |i: usize| pair(&shift, i).map(|by| i32::from(by) - 4);
+    compare(fixture, "shifted", &images, EXACT, &|i, image, out| augment::shift(image, moved(i)[0], moved(i)[1], out));
+    compare(fixture, "transformed", &images, EXACT, &|i, image, out| {
+        let [first, second] = pair(&order, i).map(|which| operation(usize::from(which), i));
+        let [y, x] = pair(&center, i).map(usize::from);
+        let transformation = Transformation {
+            crop: None,
+            shift: moved(i),
+            flip: flip[i] == 1,
+            jitter: None,
+            gray: false,
+            operations: [first, second, Operation::Identity, Operation::Identity],
+            cutout: Some(Square { y, x, side: 16 }),
+        };
+        transformation.apply(image, out);
+    });
 }
 
 fn compare(fixture: &Fixture, name: &str, images: &[u8], tolerance: Tolerance, apply: Apply) {

@@ -2,7 +2,7 @@
 
 use fewlabel::loss::{
     BarlowTwins, Cosines, NtXent, VicReg, VicRegWeights, barlow_twins, consistency, cross_entropy, negative_cosine,
-    nt_xent, supcon, vicreg,
+    nt_xent, squared_softmax, supcon, vicreg,
 };
 
 use crate::fixture::{Fixture, magnitude};
@@ -54,6 +54,27 @@ pub fn meets(fixture: &Fixture) {
             assert_eq!(share, fixture.f64s("mask_share64")[0]);
             let gradients = vec![("logits".to_owned(), of_logits), ("strong_logits".to_owned(), of_strong)];
             (labelled + of("weight") * unlabelled, gradients)
+        }
+        "loss-pseudo_label" => {
+            let [logits, others] = ["logits", "unlabelled_logits"].map(|name| fixture.f32s(name));
+            let (n, weight) = (fixture.tensor("unlabelled_logits").dims()[0], of("weight"));
+            let (mut of_logits, mut of_others) = (vec![], vec![]);
+            let labelled = cross_entropy(&logits, &fixture.labels("labels"), &mut of_logits).unwrap();
+            let (unlabelled, share) = consistency(&others, &others, n, of("threshold"), &mut of_others);
+            assert_eq!(share, fixture.f64s("mask_share64")[0]);
+            of_others.iter_mut().for_each(|g| *g *= weight as f32);
+            let gradients = vec![("logits".to_owned(), of_logits), ("unlabelled_logits".to_owned(), of_others)];
+            (labelled + weight * unlabelled, gradients)
+        }
+        "loss-mean_teacher" => {
+            let [logits, student, teacher] =
+                ["logits", "student_logits", "teacher_logits"].map(|name| fixture.f32s(name));
+            let (n, weight, mut of_logits) = (fixture.tensor("student_logits").dims()[0], of("weight"), vec![]);
+            let labelled = cross_entropy(&logits, &fixture.labels("labels"), &mut of_logits).unwrap();
+            let (unlabelled, mut of_student) = twice(&mut |g| squared_softmax(&student, &teacher, n, g));
+            of_student.iter_mut().for_each(|g| *g *= weight as f32);
+            let gradients = vec![("logits".to_owned(), of_logits), ("student_logits".to_owned(), of_student)];
+            (labelled + weight * unlabelled, gradients)
         }
         other => panic!("{}: no test for the case {other}", fixture.path.display()),
     };

@@ -29,8 +29,14 @@ fn the_reference_engine_meets_every_fixture() {
 #[test]
 fn augmentations_meet_every_fixture() {
     let fixtures = fixture::all();
-    fixtures.iter().filter(|fixture| fixture.case == "augment").for_each(augment::all);
-    assert!(fixtures.iter().any(|fixture| fixture.case == "augment"), "no fixture found");
+    for (case, meets) in [("augment", augment::all as fn(&Fixture)), ("randaugment", augment::operations)] {
+        fixtures.iter().filter(|fixture| fixture.case == case).for_each(meets);
+        let is_there = fixtures.iter().any(|fixture| fixture.case == case);
+        assert!(
+            is_there || (std::env::var_os("PARITY_DIR").is_some() && case != "augment"),
+            "no fixture of {case} found"
+        );
+    }
 }
 
 #[test]
@@ -40,13 +46,26 @@ fn losses_meet_every_fixture() {
     of_losses.iter().for_each(|fixture| losses::meets(fixture));
     if std::env::var_os("PARITY_DIR").is_none() {
         let cases: Vec<&str> = of_losses.iter().filter_map(|fixture| fixture.case.strip_prefix("loss-")).collect();
-        assert_eq!(cases, ["barlow_twins", "byol", "fixmatch", "simclr", "simclr-cold", "supcon", "vicreg"]);
+        assert_eq!(
+            cases,
+            [
+                "barlow_twins",
+                "byol",
+                "fixmatch",
+                "mean_teacher",
+                "pseudo_label",
+                "simclr",
+                "simclr-cold",
+                "supcon",
+                "vicreg"
+            ]
+        );
     }
 }
 
 /// The fixtures of whole networks.
 fn of_networks() -> Vec<Fixture> {
-    let is_network = |fixture: &Fixture| fixture.case != "augment" && !fixture.case.starts_with("loss-");
+    let is_network = |fixture: &Fixture| !fixture.case.ends_with("augment") && !fixture.case.starts_with("loss-");
     fixture::all().into_iter().filter(is_network).collect()
 }
 
