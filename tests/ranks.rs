@@ -37,9 +37,10 @@ fn main() {
             train("supervised", Shards::of_team(SHARDS, team(&*cluster)), &mut observer);
         }
         _ => {
-            let tests: [(&str, Test); 5] = [
+            let tests: [(&str, Test); 6] = [
                 ("a stage in shards has the bits of one process", stages_in_shards),
                 ("an experiment has the result of one process", experiments),
+                ("teams of changing ranks have the result of one process", teams_that_change),
                 ("a run is continued after a rank was killed", killed_ranks),
                 ("a panic ends all ranks", panics),
                 ("ranks that do not share the folder say so", folders_of_their_own),
@@ -122,6 +123,28 @@ fn experiments(folder: &Path) {
             assert_eq!(result(&out), alone, "{name} by {ranks} ranks");
             assert!(out.join("report.html").exists());
         }
+    }
+}
+
+/// Several teams at once, and ranks that go from one to another: what makes one is not taken for an order to another.
+fn teams_that_change(folder: &Path) {
+    let file = folder.join("teams.yaml");
+    let stages: String = ["a", "b", "c"]
+        .map(|name| format!("{{name: {name}, method: simsiam, epochs: 1, batch: 32, shards: 2}}, "))
+        .concat();
+    let yaml = format!(
+        "{{name: teams, seeds: 4, dataset: {{name: synthetic, train: 100, test: 20}}, labels: {{count: 50}}, network: \
+         {{channels: [3, 4, 5], projector: 16, predictor: 8}}, stages: [{stages}]}}"
+    );
+    fs::write(&file, yaml).expect("a file");
+    let start = |command: &mut Command, out: &Path| {
+        succeeded(command.arg("run").arg(&file).arg("--out").arg(out).args(["--quiet", "--checkpoint-every", "0"]));
+        result(out)
+    };
+    let alone = start(&mut Command::new(PROGRAM), &folder.join("alone"));
+    for n in 0..8 {
+        let together = start(mpirun(4 + n % 3).arg(PROGRAM), &folder.join(n.to_string()));
+        assert_eq!(together, alone, "run {n}");
     }
 }
 

@@ -17,8 +17,8 @@ use crate::engine::shards::add_to;
 
 /// The team of some of the ranks, for batches in `shards` shards. All of them make it at the same time.
 ///
-/// Two threads talk to the others, each by a communicator of its own: one at once, for what the pass waits for; one adds up gradients
-/// while the backward pass goes on.
+/// Two threads talk to the others, each by a communicator of its own: one at once, for what the pass waits for; one adds up
+/// gradients while the backward pass goes on.
 pub fn team_of_ranks(ranks: &[usize], shards: usize) -> Box<dyn Team> {
     let members: Vec<i32> = ranks.iter().map(|rank| *rank as i32).collect();
     let own = SimpleCommunicator::world().rank();
@@ -105,7 +105,7 @@ impl<T: Send + 'static> Line<T> {
         let thread = thread::spawn(move || {
             let world = SimpleCommunicator::world();
             let group = world.group().include(&members);
-            let comm = world.split_by_subgroup(&group).expect("a communicator of its members");
+            let comm = world.split_by_subgroup_with_tag(&group, TEAM).expect("a communicator of its members");
             let _ = ready.send(());
             for value in work {
                 // Whoever asked may be gone.
@@ -150,6 +150,9 @@ fn wait<'a, D: ?Sized, S: Scope<'a>>(mut requests: Vec<Request<'a, D, S>>) {
 const NAP: Duration = Duration::from_micros(50);
 /// Values that are added up at a time, so that they stay in the cache.
 const CACHED: usize = 4096;
+/// The tag by which members make a communicator, none of a [`Channel`](super::Channel): one of them may be waiting for its orders
+/// still.
+const TEAM: i32 = 1 << 13;
 /// The tag of pieces of a sum; shards have theirs.
 const PIECE: i32 = 1 << 14;
 
@@ -175,7 +178,8 @@ fn complete<T: Equivalence + Copy>(comm: &SimpleCommunicator, values: &mut [T], 
     request::scope(|scope| wait(vec![comm.immediate_all_gather_varcount_into(scope, &own[..], &mut all)]));
 }
 
-/// An array of `len` values, of which each rank has those of its shards, on the way to their sum. Each rank adds up one piece of it.
+/// An array of `len` values, of which each rank has those of its shards, on the way to their sum. Each rank adds up one piece of
+/// it.
 struct Sum<'a> {
     comm: &'a SimpleCommunicator,
     shards: usize,
@@ -198,8 +202,8 @@ impl Sum<'_> {
         (0..size).filter(move |other| *other != rank)
     }
 
-    /// `parts` of the own shards: the first becomes the sum over all ranks' shards in order. A rank sends and receives no more than its
-    /// own shards and the sum.
+    /// `parts` of the own shards: the first becomes the sum over all ranks' shards in order. A rank sends and receives no more
+    /// than its own shards and the sum.
     fn of(&self, parts: &mut [Vec<f32>], memory: &mut Memory) {
         memory.received.resize_with(self.shards, Vec::new);
         self.exchange_shards(parts, &mut memory.received);
