@@ -87,6 +87,10 @@ impl<'a> Preview<'a> {
                 shorter = span;
             }
         }
+        let is_shared = |row: &Row| self.experiment.stages[row.job.stage].shards.is_some();
+        if shorter < alone && self.rows.iter().any(is_shared) {
+            lines.push("a stage in shards takes longer than these times say: docs/scaling.md has a model".to_owned());
+        }
         lines
     }
 

@@ -1,7 +1,7 @@
 //! Mean teacher: on images without labels the network is to answer as the average of its weights does (Tarvainen and Valpola,
 //! "Mean teachers are better role models", 2017).
 //!
-//! The loss is the cross-entropy on the labelled images plus w times [`squared_softmax`](crate::loss::squared_softmax) of the
+//! The loss is the cross-entropy on the labelled images plus w times [`squared_softmax`] of the
 //! network's logits p and the average's q, two draws of the augmentation, with q a constant; w grows to `weight` over the first
 //! part of the steps (§3.1; there by a Gaussian). The average is that of the stage (`average`), which is evaluated in the
 //! network's stead, as there; it is in eval mode, with the average of the running statistics, where theirs has batch statistics.

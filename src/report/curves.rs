@@ -158,6 +158,10 @@ fn accuracy_and_loss(of: &[RunStage], suffix: &str, with: &str) -> Vec<Figure> {
         let series: Vec<Series> = of.iter().flat_map(series).collect();
         let training = match id {
             "balanced-accuracy" => " after each epoch: the mean of the classes' own accuracies",
+            "loss" if of.iter().all(is_semi_supervised) => " after each epoch",
+            "loss" if of.iter().any(is_semi_supervised) => {
+                " (solid) after each epoch, and on the training images during the epoch (dashed), but for semi-supervised stages"
+            }
             _ if of.iter().any(is_semi_supervised) => {
                 " (solid) after each epoch, and on the labelled training images during the epoch (dashed)"
             }
