@@ -33,3 +33,8 @@ pub(crate) fn read<T: Serialize + DeserializeOwned>(settings: Settings) -> serde
         _ => Err(serde_json::Error::custom("settings are a map")),
     }
 }
+
+/// Whether an experiment need not say it.
+pub(crate) fn is_default<T: PartialEq + Default>(value: &T) -> bool {
+    *value == T::default()
+}

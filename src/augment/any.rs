@@ -24,21 +24,6 @@ pub(super) fn quarter_turns(plane: &[u8], side: usize, turns: u8, out: &mut [u8]
     }
 }
 
-/// Row y of `plane`, [side, side], moves to the left by `moves(y)` pixels; black comes in.
-#[inline(always)]
-pub(super) fn move_rows(plane: &[u8], side: usize, moves: impl Fn(usize) -> i64, out: &mut [u8]) {
-    for (y, (row, out)) in plane.chunks_exact(side).zip(out.chunks_exact_mut(side)).enumerate() {
-        let by = moves(y).clamp(-(side as i64), side as i64);
-        let (by, n) = (by.unsigned_abs() as usize, side - by.unsigned_abs() as usize);
-        out.fill(0);
-        if moves(y) > 0 {
-            out[..n].copy_from_slice(&row[by..]);
-        } else {
-            out[by..].copy_from_slice(&row[..n]);
-        }
-    }
-}
-
 /// Pillow's `ImagingResample` of the box of `plane`, [side, side], to the whole of `out`: along x, then along y.
 #[inline(always)]
 pub(super) fn resized_crop(plane: &[u8], side: usize, crop: CropBox, out: &mut [u8]) {
@@ -118,8 +103,7 @@ mod tests {
             let [height, width] = [0; 2].map(|_| 1 + stream.below(SIDE as u32) as usize);
             let [top, left] = [height, width].map(|size| stream.below((SIDE - size + 1) as u32) as usize);
             let area = CropBox { top, left, height, width };
-            let shear = f64::from(stream.uniform(-3.0, 3.0));
-            let same = |what: &str, fast: &[u8], plain: &[u8]| assert!(fast == plain, "{what} {n}: {area:?} {shear}");
+            let same = |what: &str, fast: &[u8], plain: &[u8]| assert!(fast == plain, "{what} {n}: {area:?}");
             let planes = |plain: &mut Vec<u8>, apply: &dyn Fn(&[u8], &mut [u8])| {
                 image.chunks(pixels).zip(plain.chunks_mut(pixels)).for_each(|(plane, out)| apply(plane, out));
             };
@@ -129,9 +113,6 @@ mod tests {
             geometry::quarter_turns(&image, n as u8, &mut fast);
             planes(&mut plain, &|plane, out| quarter_turns(plane, SIDE, n as u8, out));
             same("turns", &fast, &plain);
-            geometry::shear_x(&image, shear, &mut fast);
-            planes(&mut plain, &|plane, out| move_rows(plane, SIDE, geometry::moves(shear), out));
-            same("shear", &fast, &plain);
         }
     }
 }

@@ -7,7 +7,7 @@ use super::view::{Jitter, draw_jitter};
 use super::{CropBox, Operation, color, flip, jitter, resized_crop, to_input, with_image};
 use crate::data::{Dataset, MAX_SIDE};
 use crate::rng::{Purpose, Stream};
-use crate::settings::Fault;
+use crate::settings::{Fault, is_default};
 
 /// The augmentations of a stage, in the order in which they are applied; what is left out is not done.
 ///
@@ -31,23 +31,23 @@ pub struct Augmentation {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crop: Option<[f64; 2]>,
     /// Moved by up to so many pixels in both directions, with reflection: [`shift`].
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub shift: usize,
     /// Mirrored left and right.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flip: Option<Flip>,
     /// With probability 0.8 brightness, contrast, saturation and hue, in random order: 1 is as strong as SimSiam's
     /// ([`super::View`]).
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub jitter: f64,
     /// The probability of turning gray.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub gray: f64,
     /// So many of RandAugment's operations, one after the other: [`Operation`].
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub randaugment: usize,
     /// The side of a square that is filled with gray, in pixels, its centre anywhere in the image: [`cutout`].
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub cutout: usize,
 }
 
@@ -195,10 +195,6 @@ impl Transformation {
             cutout(out, square);
         }
     }
-}
-
-fn is_zero<T: PartialEq + Default>(value: &T) -> bool {
-    *value == T::default()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Quarter turns, shear and flip: pixels are moved, never interpolated.
 
+use super::affine::{affine, shear_along_x};
 use super::{PLANE, Plane, any, each_plane, planes, planes_mut, side_of};
 use crate::data::SIDE;
 use crate::simd::simd;
@@ -37,10 +38,10 @@ simd! {
     /// Pillow's `Image.transform` with `AFFINE` (1, shear, 0, 0, 1, 0) and `NEAREST`: pixel centres mapped in 16.16
     /// fixed point (`affine_fixed` in its `Geometry.c`).
     pub fn shear_x(image: &[u8], shear: f64, out: &mut [u8]) {
-        let (side, moves) = (side_of(image), moves(shear));
-        if side != SIDE {
-            return each_plane(image, side, out, |plane, out| any::move_rows(plane, side, &moves, out));
+        if side_of(image) != SIDE {
+            return affine(image, shear_along_x(shear), out);
         }
+        let moves = moves(shear);
         // A row moves as a whole, at most out of the image.
         const SIGHT: i64 = SIDE as i64;
         let moves: [i64; SIDE] = std::array::from_fn(|y| moves(y).clamp(-SIGHT, SIGHT));
@@ -62,7 +63,7 @@ simd! {
 
 /// By how many pixels each row moves.
 #[inline(always)]
-pub(super) fn moves(shear: f64) -> impl Fn(usize) -> i64 {
+fn moves(shear: f64) -> impl Fn(usize) -> i64 {
     let fixed = |v: f64| (v * 65536.0 + 0.5).floor() as i64;
     let (step, start) = (fixed(shear), fixed(0.5 + shear * 0.5));
     move |y| (start + step * y as i64) >> 16

@@ -8,6 +8,7 @@ use super::{Batch, Draw, Head, Method};
 use crate::augment::{Augmentation, Draws};
 use crate::network::{CLASSIFICATION_HEAD, Network, Widths};
 use crate::rng::Purpose;
+use crate::settings::is_default;
 
 /// The study's baseline.
 pub static SUPERVISED: Kind = Kind {
@@ -47,14 +48,14 @@ pub static FINETUNE: Kind = Kind {
 pub struct Classify {
     /// ε of [`smoothed_cross_entropy`](crate::loss::smoothed_cross_entropy) in training; test and validation losses have the
     /// labels as they are. Left out if 0.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub label_smoothing: f64,
     /// Of the images in training; left out if they stay as they are, as in the study.
     #[serde(skip_serializing_if = "Augmentation::is_none")]
     pub augment: Augmentation,
 }
 
-const HEADS: [Head; 1] = [Head { block: CLASSIFICATION_HEAD, prefix: "" }];
+pub(super) const HEADS: [Head; 1] = [Head { block: CLASSIFICATION_HEAD, prefix: "" }];
 
 impl Method for Classify {
     fn network(&self, widths: &Widths) -> Network {
@@ -97,9 +98,4 @@ pub(super) fn check_smoothing(smoothing: f64) -> Result<(), Fault> {
             Err(Fault::new("label_smoothing", message))
         }
     }
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-pub(super) fn is_zero(value: &f64) -> bool {
-    *value == 0.0
 }

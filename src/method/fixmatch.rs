@@ -15,13 +15,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::classify::HEADS;
 use super::registry::{Defaults, Fault, Kind, Learner, learner};
 pub use super::semi_supervised::Teacher;
 use super::semi_supervised::{Halves, WEAK, check, check_share, semi_supervised};
 use super::{Batch, Head, Method, Unlabelled};
 use crate::augment::Augmentation;
 use crate::loss::{aligned, consistency};
-use crate::network::{CLASSIFICATION_HEAD, Network, Widths};
+use crate::network::{Network, Widths};
 
 /// As experiments name it.
 pub static FIXMATCH: Kind = Kind {
@@ -78,7 +79,11 @@ impl Default for FixMatch {
     }
 }
 
-const HEADS: [Head; 1] = [Head { block: CLASSIFICATION_HEAD, prefix: "" }];
+impl FixMatch {
+    fn images(&self) -> Unlabelled {
+        Unlabelled::new(self.unlabelled, self.unlabelled_from, 1)
+    }
+}
 
 impl Method for FixMatch {
     fn network(&self, widths: &Widths) -> Network {
@@ -87,16 +92,15 @@ impl Method for FixMatch {
 
     fn batch(&self) -> Box<dyn Batch> {
         let FixMatch { augment, strong, threshold, weight, teacher, alignment, .. } = *self;
-        let halves = Halves { labelled: augment, unlabelled: strong, teacher: Some((teacher, augment)) };
+        let teacher = Some((teacher, augment));
+        let halves = Halves { labelled: augment, unlabelled: strong, teacher, weight, ramp_up: 0.0 };
         let (mut weak, mut means) = (vec![], vec![]);
         semi_supervised(halves, move |logits, of, gradient| {
             let taught = match alignment {
                 true => aligned(of.logits, of.m, &mut means, &mut weak),
                 false => of.logits,
             };
-            let (loss, share) = consistency(taught, logits, of.m, threshold, gradient);
-            gradient.iter_mut().for_each(|g| *g *= weight as f32);
-            (weight * loss, share)
+            consistency(taught, logits, of.m, threshold, gradient)
         })
     }
 
@@ -109,8 +113,7 @@ impl Method for FixMatch {
     }
 
     fn unlabelled(&self) -> Option<Unlabelled> {
-        let first = self.unlabelled_from.unwrap_or(self.unlabelled);
-        Some(Unlabelled { ratio: self.unlabelled, first, judged: 1 })
+        Some(self.images())
     }
 
     fn average(&self) -> Option<f64> {
@@ -121,6 +124,6 @@ impl Method for FixMatch {
         self.augment.check("augment")?;
         self.strong.check("strong")?;
         check_share("threshold", self.threshold)?;
-        check(self.unlabelled().expect("its own"), self.weight, 0.0)
+        check(self.images(), self.weight, 0.0)
     }
 }

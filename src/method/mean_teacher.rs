@@ -10,12 +10,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::classify::HEADS;
 use super::registry::{Defaults, Fault, Kind, Learner, learner};
-use super::semi_supervised::{Halves, Teacher, WEAK, check, ramp_up, semi_supervised};
+use super::semi_supervised::{Halves, Teacher, WEAK, check, semi_supervised};
 use super::{Batch, Head, Method, Unlabelled};
 use crate::augment::Augmentation;
 use crate::loss::squared_softmax;
-use crate::network::{CLASSIFICATION_HEAD, Network, Widths};
+use crate::network::{Network, Widths};
 
 /// As experiments name it.
 pub static MEAN_TEACHER: Kind = Kind {
@@ -56,7 +57,11 @@ impl Default for MeanTeacher {
     }
 }
 
-const HEADS: [Head; 1] = [Head { block: CLASSIFICATION_HEAD, prefix: "" }];
+impl MeanTeacher {
+    fn images(&self) -> Unlabelled {
+        Unlabelled::new(self.unlabelled, self.unlabelled_from, 1)
+    }
+}
 
 impl Method for MeanTeacher {
     fn network(&self, widths: &Widths) -> Network {
@@ -64,13 +69,12 @@ impl Method for MeanTeacher {
     }
 
     fn batch(&self) -> Box<dyn Batch> {
-        let MeanTeacher { augment, weight, ramp_up: ramp, .. } = *self;
+        let MeanTeacher { augment, weight, ramp_up, .. } = *self;
         let teacher = Some((Teacher::Average, augment));
-        semi_supervised(Halves { labelled: augment, unlabelled: augment, teacher }, move |logits, of, gradient| {
+        let halves = Halves { labelled: augment, unlabelled: augment, teacher, weight, ramp_up };
+        semi_supervised(halves, |logits, of, gradient| {
             let loss = squared_softmax(logits, of.logits, of.m, gradient);
-            let weight = weight * ramp_up(of.at, ramp);
-            gradient.iter_mut().for_each(|g| *g *= weight as f32);
-            (weight * loss, loss)
+            (loss, loss)
         })
     }
 
@@ -83,8 +87,7 @@ impl Method for MeanTeacher {
     }
 
     fn unlabelled(&self) -> Option<Unlabelled> {
-        let first = self.unlabelled_from.unwrap_or(self.unlabelled);
-        Some(Unlabelled { ratio: self.unlabelled, first, judged: 1 })
+        Some(self.images())
     }
 
     fn average(&self) -> Option<f64> {
@@ -93,6 +96,6 @@ impl Method for MeanTeacher {
 
     fn check(&self) -> Result<(), Fault> {
         self.augment.check("augment")?;
-        check(self.unlabelled().expect("its own"), self.weight, self.ramp_up)
+        check(self.images(), self.weight, self.ramp_up)
     }
 }

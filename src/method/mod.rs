@@ -148,6 +148,11 @@ pub struct Unlabelled {
 }
 
 impl Unlabelled {
+    /// `ratio` in every epoch, or growing from `first`.
+    pub fn new(ratio: usize, first: Option<usize>, judged: usize) -> Unlabelled {
+        Unlabelled { ratio, first: first.unwrap_or(ratio), judged }
+    }
+
     /// μ of `epoch` (from 0) of `epochs`: on the straight line from the first epoch's to the last's, rounded down.
     pub fn in_epoch(self, epoch: u32, epochs: u32) -> usize {
         let grown = (self.ratio - self.first) as u64 * u64::from(epoch) / u64::from((epochs - 1).max(1));

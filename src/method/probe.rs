@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::classify::{check_smoothing, is_zero, labelled};
+use super::classify::{check_smoothing, labelled};
 use super::registry::{Defaults, Fault, Kind, Learner, learner};
 use super::{Batch, Head, Method};
 use crate::augment::Augmentation;
 use crate::network::{CLASSIFIER, Mode, Network, Probe, Widths};
+use crate::settings::is_default;
 
 /// As experiments name it.
 pub static PROBE: Kind = Kind {
@@ -34,7 +35,7 @@ pub struct LinearProbe {
     /// the study's code), or normalises by the running ones (`eval`).
     pub frozen_norm: Mode,
     /// As of [`Classify`](super::Classify).
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_default")]
     pub label_smoothing: f64,
     /// As of [`Classify`](super::Classify); refused with `frozen_norm: eval`, where features are computed once.
     #[serde(skip_serializing_if = "Augmentation::is_none")]

@@ -10,12 +10,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::classify::HEADS;
 use super::registry::{Defaults, Fault, Kind, Learner, learner};
-use super::semi_supervised::{Halves, WEAK, check, check_share, ramp_up, semi_supervised};
+use super::semi_supervised::{Halves, WEAK, check, check_share, semi_supervised};
 use super::{Batch, Head, Method, Unlabelled};
 use crate::augment::Augmentation;
 use crate::loss::consistency;
-use crate::network::{CLASSIFICATION_HEAD, Network, Widths};
+use crate::network::{Network, Widths};
 
 /// As experiments name it.
 pub static PSEUDO_LABEL: Kind = Kind {
@@ -59,7 +60,11 @@ impl Default for PseudoLabel {
     }
 }
 
-const HEADS: [Head; 1] = [Head { block: CLASSIFICATION_HEAD, prefix: "" }];
+impl PseudoLabel {
+    fn images(&self) -> Unlabelled {
+        Unlabelled::new(self.unlabelled, self.unlabelled_from, 0)
+    }
+}
 
 impl Method for PseudoLabel {
     fn network(&self, widths: &Widths) -> Network {
@@ -67,16 +72,9 @@ impl Method for PseudoLabel {
     }
 
     fn batch(&self) -> Box<dyn Batch> {
-        let PseudoLabel { augment, threshold, weight, ramp_up: ramp, .. } = *self;
-        semi_supervised(
-            Halves { labelled: augment, unlabelled: augment, teacher: None },
-            move |logits, of, gradient| {
-                let (loss, share) = consistency(logits, logits, of.m, threshold, gradient);
-                let weight = weight * ramp_up(of.at, ramp);
-                gradient.iter_mut().for_each(|g| *g *= weight as f32);
-                (weight * loss, share)
-            },
-        )
+        let PseudoLabel { augment, threshold, weight, ramp_up, .. } = *self;
+        let halves = Halves { labelled: augment, unlabelled: augment, teacher: None, weight, ramp_up };
+        semi_supervised(halves, move |logits, of, gradient| consistency(logits, logits, of.m, threshold, gradient))
     }
 
     fn heads(&self) -> &[Head] {
@@ -88,8 +86,7 @@ impl Method for PseudoLabel {
     }
 
     fn unlabelled(&self) -> Option<Unlabelled> {
-        let first = self.unlabelled_from.unwrap_or(self.unlabelled);
-        Some(Unlabelled { ratio: self.unlabelled, first, judged: 0 })
+        Some(self.images())
     }
 
     fn average(&self) -> Option<f64> {
@@ -99,6 +96,6 @@ impl Method for PseudoLabel {
     fn check(&self) -> Result<(), Fault> {
         self.augment.check("augment")?;
         check_share("threshold", self.threshold)?;
-        check(self.unlabelled().expect("its own"), self.weight, self.ramp_up)
+        check(self.images(), self.weight, self.ramp_up)
     }
 }

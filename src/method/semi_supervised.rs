@@ -22,6 +22,10 @@ pub(super) struct Halves {
     pub unlabelled: Augmentation,
     /// Of the same images for the teacher, if there is one: it sees them in eval mode, and what it gives are constants.
     pub teacher: Option<(Teacher, Augmentation)>,
+    /// Of the loss of images without labels.
+    pub weight: f64,
+    /// The share of the steps in which the weight grows from 0.
+    pub ramp_up: f64,
 }
 
 /// Who tells what images without labels show.
@@ -40,12 +44,10 @@ pub(super) struct Taught<'a> {
     pub logits: &'a [f32],
     /// How many images.
     pub m: usize,
-    /// The step.
-    pub at: Step,
 }
 
-/// A batch that is trained by cross-entropy on the labelled images plus `loss` on the student's logits of the others, [m,
-/// classes]: it writes their gradient, and gives the loss and the method's one measure, both means.
+/// A batch that is trained by cross-entropy on the labelled images plus the weighted `loss` on the student's logits of the others,
+/// [m, classes]: it writes their gradient, and gives the loss and the method's one measure, both means, without the weight.
 pub(super) fn semi_supervised(
     halves: Halves,
     loss: impl FnMut(&[f32], Taught, &mut Vec<f32>) -> (f64, f64) + Send + 'static,
@@ -84,7 +86,7 @@ impl<L: FnMut(&[f32], Taught, &mut Vec<f32>) -> (f64, f64) + Send> Batch for Sem
         if draw.evaluates {
             return plain_batch(data, indices, &mut self.images);
         }
-        let Halves { labelled: augment, unlabelled, teacher } = self.halves;
+        let Halves { labelled: augment, unlabelled, teacher, .. } = self.halves;
         let draws = |purpose, epoch, image| Draws { seed: draw.seed, purpose, epoch, image };
         let own = draw.own.of(indices.len());
         let rows = self.images[own.start * width..own.end * width].par_chunks_exact_mut(width);
@@ -103,7 +105,7 @@ impl<L: FnMut(&[f32], Taught, &mut Vec<f32>) -> (f64, f64) + Send> Batch for Sem
 
     fn step(&mut self, model: &mut dyn Engine, at: Step, sums: &mut [f64]) -> Result<f64> {
         let SemiSupervised { halves, loss, draw, all, images, taught, labels: [labels], logits, gradient } = self;
-        let n = labels.len();
+        let (n, weight) = (labels.len(), halves.weight * ramp_up(at, halves.ramp_up));
         if let Some((teacher, _)) = halves.teacher {
             exchange(teacher, model)?;
             logits.clone_from(&model.forward(&[Input::eval(taught)], &[CLASSIFICATION_HEAD])?[0]);
@@ -113,11 +115,11 @@ impl<L: FnMut(&[f32], Taught, &mut Vec<f32>) -> (f64, f64) + Send> Batch for Sem
             let (labelled, others) = outputs[0].split_at(outputs[0].len() / *all * n);
             let of_labelled = cross_entropy(labelled, labels, gradient)?;
             gradients[0].extend_from_slice(gradient);
-            let (of_others, measure) = loss(others, Taught { logits, m: *all - n, at }, gradient);
-            gradients[0].extend_from_slice(gradient);
+            let (of_others, measure) = loss(others, Taught { logits, m: *all - n }, gradient);
+            gradients[0].extend(gradient.iter().map(|g| g * weight as f32));
             sums[0] += f64::from(correct(labelled, labels));
             sums[1] += measure * n as f64;
-            Ok(of_labelled + of_others)
+            Ok(of_labelled + weight * of_others)
         };
         model.step(&[Input::train(images, draw.dropout())], &[CLASSIFICATION_HEAD], &mut both, at.rates)
     }
@@ -137,7 +139,7 @@ fn exchange(teacher: Teacher, model: &mut dyn Engine) -> Result<()> {
 
 /// The part of a loss's weight that a step has: it grows linearly over the first `share` of the steps (Wang et al., "USB", 2022:
 /// `unsup_warm_up` in their code).
-pub(super) fn ramp_up(at: Step, share: f64) -> f64 {
+fn ramp_up(at: Step, share: f64) -> f64 {
     let steps = share * at.all as f64;
     if (at.done as f64) < steps { at.done as f64 / steps } else { 1.0 }
 }
@@ -188,11 +190,11 @@ mod tests {
     #[test]
     fn images_without_labels_grow_from_the_first_epoch_to_the_last() {
         let of = |first, epochs| -> Vec<usize> {
-            let unlabelled = Unlabelled { ratio: 5, first, judged: 0 };
+            let unlabelled = Unlabelled::new(5, first, 0);
             (0..epochs).map(|epoch| unlabelled.in_epoch(epoch, epochs)).collect()
         };
-        assert_eq!(of(1, 9), [1, 1, 2, 2, 3, 3, 4, 4, 5]);
-        assert_eq!(of(5, 3), [5, 5, 5]);
-        assert_eq!(of(1, 1), [1]);
+        assert_eq!(of(Some(1), 9), [1, 1, 2, 2, 3, 3, 4, 4, 5]);
+        assert_eq!(of(None, 3), [5, 5, 5]);
+        assert_eq!(of(Some(1), 1), [1]);
     }
 }
