@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::chain::{Group, Pass};
 use super::kernels::padded;
-use super::lanes::{chunks_or_none, grow};
+use super::lanes::{Aligned, chunks_or_none};
 use super::norm::{self, Norm};
 use super::tail::{self, Tail};
 use super::update::Sink;
@@ -31,12 +31,12 @@ pub struct Activation {
     sums: bool,
     /// y of the batch; per image its moments, which the backward pass replaces by the sums for the tail's gradient; and
     /// the x's that pooling chose.
-    pub y: Vec<f32>,
-    pub moments: Vec<f32>,
-    source: Vec<f32>,
+    pub y: Aligned,
+    pub moments: Aligned,
+    source: Aligned,
     /// The output, channels last with a border of zeros, and its gradient.
-    pub out: Vec<f32>,
-    pub g: Vec<f32>,
+    pub out: Aligned,
+    pub g: Aligned,
     /// A gradient of one value per channel.
     vector: Vec<f32>,
     groups: Vec<Group>,
@@ -156,11 +156,11 @@ impl Activation {
             norms: vec![],
             shard_sums: vec![],
             sums: false,
-            y: vec![],
-            moments: vec![],
-            source: vec![],
-            out: vec![],
-            g: vec![],
+            y: Aligned::new(),
+            moments: Aligned::new(),
+            source: Aligned::new(),
+            out: Aligned::new(),
+            g: Aligned::new(),
             vector: vec![],
             groups: vec![],
             finished: false,
@@ -193,12 +193,12 @@ impl Activation {
         self.groups.clear();
         self.groups.extend_from_slice(pass.groups);
         self.norms.resize_with(Group::inputs(pass.groups).max(self.norms.len()), Norm::default);
-        grow(&mut self.out, n * sizes.out());
-        grow(&mut self.source, n * sizes.source());
+        self.out.grow(n * sizes.out());
+        self.source.grow(n * sizes.source());
         if pass.train {
-            grow(&mut self.y, n * sizes.y());
-            grow(&mut self.moments, n * sizes.moments());
-            grow(&mut self.g, n * sizes.out());
+            self.y.grow(n * sizes.y());
+            self.moments.grow(n * sizes.moments());
+            self.g.grow(n * sizes.out());
         }
     }
 

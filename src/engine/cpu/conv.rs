@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::activation::{Activation, Buffers, Tails};
 use super::chain::{Group, Pass};
 use super::kernels::{Gradients, Kernels, Sizes, padded};
-use super::lanes::{chunks_or_none, grow, rest, scratch};
+use super::lanes::{Aligned, chunks_or_none, rest, scratch};
 use super::tail;
 use super::update::Sink;
 use crate::engine::shards::add_to;
@@ -26,9 +26,9 @@ pub struct Conv {
     bias: bool,
     pub after: Activation,
     /// Partial sums of ∂L/∂W, [taps, inputs, outputs padded] each; ∂L/∂W in the tensor's order; ∂L/∂b per image.
-    partials: Vec<f32>,
+    partials: Aligned,
     dw: Vec<f32>,
-    db: Vec<f32>,
+    db: Aligned,
 }
 
 /// The input of an operation.
@@ -55,9 +55,9 @@ impl Conv {
             tensor,
             bias,
             after: Activation::new(sizes.outputs, sizes.side_out()),
-            partials: vec![],
+            partials: Aligned::new(),
             dw: vec![],
-            db: vec![],
+            db: Aligned::new(),
         }
     }
 
@@ -150,8 +150,8 @@ impl Conv {
         let Conv { kernels, after, partials, dw, db, tensor, bias } = self;
         let (Sizes { inputs, outputs, .. }, taps) = (kernels.sizes, kernels.sizes.taps());
         let (x_len, kernel_len, width) = (kernels.x_len(), kernels.dw_len(), padded(outputs));
-        grow(partials, n.div_ceil(PARTIAL) * kernel_len);
-        grow(db, n * width);
+        partials.grow(n.div_ceil(PARTIAL) * kernel_len);
+        db.grow(n * width);
         let (dx, accumulate, summed) = match into {
             Some(Into { dx, accumulate, summed }) => (&mut dx[..n * x_len], accumulate, summed),
             None => (&mut [][..], false, None),

@@ -5,7 +5,7 @@
 use rayon::prelude::*;
 
 use super::kernels::padded;
-use super::lanes::{LANES, Lanes, add, grow, lanes};
+use super::lanes::{Aligned, LANES, Lanes, add, lanes};
 use super::rows::transpose;
 use crate::simd::simd;
 
@@ -25,8 +25,8 @@ pub struct Flatten {
     layout: Layout,
     pub features: usize,
     /// The output, [features, n], and its gradient.
-    pub out: Vec<f32>,
-    pub g: Vec<f32>,
+    pub out: Aligned,
+    pub g: Aligned,
 }
 
 /// Images per task of the backward pass.
@@ -34,13 +34,13 @@ const TASK: usize = 16;
 
 impl Flatten {
     pub fn new(layout: Layout, features: usize) -> Flatten {
-        Flatten { layout, features, out: vec![], g: vec![] }
+        Flatten { layout, features, out: Aligned::new(), g: Aligned::new() }
     }
 
     pub fn forward(&mut self, x: &[f32], n: usize, train: bool) {
-        grow(&mut self.out, self.features * n);
+        self.out.grow(self.features * n);
         if train {
-            grow(&mut self.g, self.features * n);
+            self.g.grow(self.features * n);
         }
         let (channels, side) = match self.layout {
             Layout::Input => return transpose(x, self.features, n, self.features, &mut self.out),

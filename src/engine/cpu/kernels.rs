@@ -10,7 +10,7 @@
 
 use rayon::prelude::*;
 
-use super::lanes::{LANES, grow};
+use super::lanes::{Aligned, LANES};
 use super::product::{HALF, PANEL, Right};
 use super::{planes, taps, tiles, winograd};
 use crate::data::CHANNELS;
@@ -54,8 +54,8 @@ pub struct Kernels {
     pub sizes: Sizes,
     way: Way,
     /// Kernels [taps, inputs, outputs padded] and [taps, outputs, inputs padded]; then both transformed for Winograd.
-    pub taps: [Vec<f32>; 2],
-    pub transformed: [Vec<f32>; 2],
+    pub taps: [Aligned; 2],
+    pub transformed: [Aligned; 2],
     pub bias: Vec<f32>,
 }
 
@@ -90,7 +90,8 @@ impl Kernels {
             _ => Way::Taps,
         };
         let bias = vec![0.0; padded(sizes.outputs)];
-        Kernels { sizes, way, taps: [vec![], vec![]], transformed: [vec![], vec![]], bias }
+        let [taps, transformed] = Default::default();
+        Kernels { sizes, way, taps, transformed, bias }
     }
 
     /// Whether it takes images as they come in: planes [3, side, side] without a border, and no gradient.
@@ -145,7 +146,7 @@ impl Kernels {
         let forward = || {
             fill_taps(there, [taps, inputs, outputs], |tap, input, output| weight[at(output, input, tap)]);
             if way == Way::Tiles {
-                grow(kernels, tiles::PLACES * inputs * padded(outputs));
+                kernels.grow(tiles::PLACES * inputs * padded(outputs));
                 winograd::transform_kernels(there, inputs, padded(outputs), kernels);
             }
         };
@@ -154,7 +155,7 @@ impl Kernels {
                 fill_taps(back, [taps, outputs, inputs], |tap, output, input| weight[at(output, input, tap)]);
             }
             if train && way == Way::Tiles {
-                grow(kernels_back, tiles::PLACES * outputs * padded(inputs));
+                kernels_back.grow(tiles::PLACES * outputs * padded(inputs));
                 winograd::transform_kernels(back, outputs, padded(inputs), kernels_back);
             }
         };
@@ -188,9 +189,9 @@ impl Kernels {
 }
 
 /// Taps [taps, rows, columns padded] of `value(tap, row, column)`.
-fn fill_taps(to: &mut Vec<f32>, [taps, rows, columns]: [usize; 3], value: impl Fn(usize, usize, usize) -> f32 + Sync) {
+fn fill_taps(to: &mut Aligned, [taps, rows, columns]: [usize; 3], value: impl Fn(usize, usize, usize) -> f32 + Sync) {
     let width = padded(columns);
-    grow(to, taps * rows * width);
+    to.grow(taps * rows * width);
     to.par_chunks_exact_mut(width).enumerate().for_each(|(at, row)| {
         for (column, tap) in row[..columns].iter_mut().enumerate() {
             *tap = value(at / rows, at % rows, column);

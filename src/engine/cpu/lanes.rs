@@ -1,6 +1,7 @@
 //! The kernels' memory: lanes of values, buffers that grow, a scratch buffer per thread.
 
 use std::cell::Cell;
+use std::ops::{Deref, DerefMut};
 
 use rayon::iter::repeat_n;
 use rayon::prelude::*;
@@ -50,24 +51,62 @@ pub fn mul(mut a: Lanes, b: Lanes) -> Lanes {
     a
 }
 
+/// Values that begin with a cache line. An allocator gives large blocks whose address is a multiple of 16 bytes; then every
+/// second to fourth vector that is loaded or stored lies in two lines.
+#[derive(Debug, Default)]
+pub struct Aligned {
+    values: Vec<f32>,
+    /// Values before the first line.
+    skipped: usize,
+}
+
+impl Aligned {
+    /// Bytes of a cache line.
+    const LINE: usize = 64;
+
+    /// No values.
+    pub const fn new() -> Aligned {
+        Aligned { values: Vec::new(), skipped: 0 }
+    }
+
+    /// At least `len` values from here on, zeros where there were none; what is there stays.
+    pub fn grow(&mut self, len: usize) {
+        if self.len() < len {
+            let most = Aligned::LINE / size_of::<f32>() - 1;
+            let mut values = vec![0.0; most + len];
+            let skipped = values.as_ptr().align_offset(Aligned::LINE).min(most);
+            values[skipped..][..self.len()].copy_from_slice(self);
+            values.truncate(skipped + len);
+            *self = Aligned { values, skipped };
+        }
+    }
+}
+
+impl Deref for Aligned {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.values[self.skipped..]
+    }
+}
+
+impl DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.values[self.skipped..]
+    }
+}
+
 /// Lends `len` values of this thread's scratch memory, not cleared. It only grows, so that a steady step allocates
 /// nothing.
 pub fn scratch<R>(len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
     thread_local! {
-        static SCRATCH: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+        static SCRATCH: Cell<Aligned> = const { Cell::new(Aligned::new()) };
     }
     let mut values = SCRATCH.take();
-    if values.len() < len {
-        values.resize(len, 0.0);
-    }
+    values.grow(len);
     let result = f(&mut values[..len]);
     SCRATCH.set(values);
     result
-}
-
-/// Grows `values` to at least `len`; what is there stays.
-pub fn grow(values: &mut Vec<f32>, len: usize) {
-    values.resize(values.len().max(len), 0.0);
 }
 
 /// Up to `len` values from `at` on, as many as there are.

@@ -14,7 +14,7 @@
 use rayon::prelude::*;
 
 use super::chain::{Group, Pass};
-use super::lanes::{chunks_or_none, grow, scratch};
+use super::lanes::{Aligned, chunks_or_none, scratch};
 use super::norm::{combined, inv_std, move_running};
 use super::product::{BLOCK, Left, PANEL, Right, product, product_ahead};
 use super::rows::{self, affine, pack, pack_transposed, rectify, rectify_gradient, spread};
@@ -38,19 +38,19 @@ pub struct Linear {
     relu: bool,
     dropout: Option<f32>,
     /// X, or G, in panels of [`PANEL`] examples; Xᵀ in panels of features.
-    panels: Vec<f32>,
-    panels_back: Vec<f32>,
+    panels: Aligned,
+    panels_back: Aligned,
     /// W·X + b before batch norm.
-    y: Vec<f32>,
+    y: Aligned,
     /// Per row and group: in the forward pass the statistics that normalise, in the backward pass sums of gradients.
     moments: Vec<Moments>,
     /// What batch norm sums over each shard and input, [shard, input, 2, outputs].
     shard_sums: Vec<f64>,
     /// Dropout's multipliers, [n, outputs].
-    mask: Vec<f32>,
+    mask: Aligned,
     /// The output, [outputs, n], and its gradient.
-    pub out: Vec<f32>,
-    pub g: Vec<f32>,
+    pub out: Aligned,
+    pub g: Aligned,
     /// A gradient of one value per row.
     vector: Vec<f32>,
 }
@@ -65,14 +65,14 @@ impl Linear {
             norm: None,
             relu: false,
             dropout: None,
-            panels: vec![],
-            panels_back: vec![],
-            y: vec![],
+            panels: Aligned::new(),
+            panels_back: Aligned::new(),
+            y: Aligned::new(),
             moments: vec![],
             shard_sums: vec![],
-            mask: vec![],
-            out: vec![],
-            g: vec![],
+            mask: Aligned::new(),
+            out: Aligned::new(),
+            g: Aligned::new(),
             vector: vec![0.0; outputs],
         }
     }
@@ -93,18 +93,18 @@ impl Linear {
     /// From X to `out`. In training batch norm takes each group as a batch of its own.
     pub fn forward(&mut self, x: &[f32], pass: &mut Pass) {
         let (n, inputs, outputs, groups, train) = (pass.n, self.inputs, self.outputs, pass.groups, pass.train);
-        grow(&mut self.panels, n.next_multiple_of(PANEL) * inputs.max(outputs));
-        grow(&mut self.out, n * outputs);
+        self.panels.grow(n.next_multiple_of(PANEL) * inputs.max(outputs));
+        self.out.grow(n * outputs);
         self.moments.resize(outputs * groups.len(), Moments::default());
         if train {
-            grow(&mut self.g, n * outputs);
+            self.g.grow(n * outputs);
         }
         if train && self.norm.is_some() {
-            grow(&mut self.y, n * outputs);
+            self.y.grow(n * outputs);
         }
         let dropout = self.dropout.filter(|_| train);
         if let Some(p) = dropout {
-            grow(&mut self.mask, n * outputs);
+            self.mask.grow(n * outputs);
             for (group, mask) in groups.iter().zip(Group::split(groups, &mut self.mask, outputs)) {
                 mask.par_chunks_exact_mut(outputs).enumerate().for_each(|(i, row)| match group.train {
                     Some(key) => dropout_row(key, p, i, row),
@@ -213,7 +213,7 @@ impl Linear {
         if dx.is_some() {
             pack(&self.g, n, outputs, &mut self.panels);
         }
-        grow(&mut self.panels_back, n * inputs.next_multiple_of(PANEL));
+        self.panels_back.grow(n * inputs.next_multiple_of(PANEL));
         pack_transposed(x, n, inputs, &mut self.panels_back);
         let (g, panels, panels_back) = (&self.g[..outputs * n], &self.panels[..], &self.panels_back[..]);
         let mut dx = dx.map_or(&mut [][..], |dx| &mut dx[..inputs * n]);
