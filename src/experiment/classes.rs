@@ -29,7 +29,7 @@ impl Manifest {
     /// The share (of 1) of the largest class of the images that every epoch of `stage` is judged on: the validation
     /// images, where there are such. None as of [`Manifest::largest_class`].
     pub(crate) fn largest_share(&self, stage: &Stage) -> Option<f64> {
-        if self.experiment.labels.validation.0 == 0.0 {
+        if !self.experiment.validates() {
             return self.largest_class().map(|(_, share)| share);
         }
         largest(&self.validating(stage)?).map(|(_, share)| share)

@@ -12,6 +12,7 @@ use crate::method::{self, Kind, Learner, Method, Settings, Unlabelled};
 use crate::network::{Mode, Widths};
 use crate::optimizer::Decayed;
 use crate::suggest::did_you_mean;
+use crate::train::Test;
 
 /// A mistake that no single value shows, and where it is in the file: keys and `name: …`, the outermost first.
 pub(super) struct Conflict {
@@ -69,6 +70,24 @@ pub(super) fn read_settings<T>(
 }
 
 impl Experiment {
+    /// Leaves `test` out where it says nothing new, so that an experiment has one form.
+    fn complete_test(&mut self) -> Result<(), Conflict> {
+        let test = self.test.take();
+        if test == Some(Test::EveryEpoch) && self.validates() {
+            let message =
+                "test: every_epoch: where labels.validation chooses the epochs, the test images are used once";
+            return Err(Conflict::new(&["test"], message));
+        }
+        self.test = test.filter(|test| *test != self.tests());
+        let watched = self.stages.iter().find(|stage| stage.knn_every.is_some());
+        if let Some(stage) = watched.filter(|_| self.test == Some(Test::Once)) {
+            let message =
+                "knn_every: with test: once and without labels.validation there are no images to measure it on";
+            return Err(Conflict::of_stage(&stage.name, Some("knn_every"), message));
+        }
+        Ok(())
+    }
+
     /// Fills in every default, and checks values against each other.
     pub(super) fn complete(&mut self) -> Result<(), Conflict> {
         self.dataset.check_keys()?;
@@ -95,6 +114,7 @@ impl Experiment {
             .labels
             .check("labels.count", self.labels.count, train, classes)
             .map_err(|message| Conflict::new(&["labels", "count"], message))?;
+        self.complete_test()?;
         if self.stages.is_empty() {
             return Err(Conflict::new(&["stages"], "stages: at least one is required"));
         }

@@ -126,7 +126,8 @@ impl Folder {
         self.lock.check()?;
         let warning = self.manifest.hardly_learnt(&self.manifest.experiment.stages[job.stage], &result);
         if let Some(record) = &result.chosen {
-            self.console.say(&format!("{}: chosen: epoch {}  {}", job.key, record.epoch, metrics(record)))?;
+            let why = if self.manifest.experiment.validates() { "chosen" } else { "tested" };
+            self.console.say(&format!("{}: {why}: epoch {}  {}", job.key, record.epoch, metrics(record)))?;
         }
         self.manifest.result.insert(job.key.clone(), result);
         self.manifest.save(&self.path.join("manifest.json"))?;

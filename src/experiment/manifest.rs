@@ -51,7 +51,7 @@ pub struct StageResult {
     /// The epoch with the highest `test_top1`, the first of several: chosen by looking at the test set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak: Option<Record>,
-    /// The epoch that the validation images chose, with the one look at the test images.
+    /// The epoch that the validation images chose, else the last, with the one look at the test images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chosen: Option<Record>,
     /// [`crate::network::Weights::sha256`].

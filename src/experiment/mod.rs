@@ -38,6 +38,7 @@ use serde::{Deserialize, Serialize};
 use crate::files;
 use crate::network::Widths;
 pub use crate::optimizer::OptimizerName;
+use crate::train::Test;
 pub use backbone::BackboneSpec;
 pub(crate) use console::duration;
 pub use console::{Output, log, print};
@@ -78,6 +79,9 @@ pub struct Experiment {
     /// The labelled images; by default the study's.
     #[serde(default, deserialize_with = "Labels::read")]
     pub labels: Labels,
+    /// When the test images are used; left out where [`Experiment::tests`] says the same without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<Test>,
     /// The networks' widths; by default the study's.
     #[serde(default)]
     pub network: NetworkSpec,
@@ -141,6 +145,17 @@ impl Default for NetworkSpec {
 }
 
 impl Experiment {
+    /// When the test images are used: once where validation images choose the epochs, else after every epoch unless it says
+    /// otherwise.
+    pub fn tests(&self) -> Test {
+        self.test.unwrap_or(if self.validates() { Test::Once } else { Test::EveryEpoch })
+    }
+
+    /// Whether a part of the labelled images chooses each model's epoch.
+    pub fn validates(&self) -> bool {
+        self.labels.validation.0 > 0.0
+    }
+
     /// The sizes of its networks.
     pub fn widths(&self) -> Widths {
         let NetworkSpec { backbone, channels, hidden, projector, predictor, dropout } = &self.network;

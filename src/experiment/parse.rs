@@ -183,6 +183,14 @@ mod tests {
         let said = of(", nesterov: false, decayed: all, label_smoothing: 0");
         assert_eq!((said.sha256(), &said), (of("").sha256(), &of("")));
         assert_ne!(said.sha256(), of(", average: 0").sha256());
+        let tested = |labels: &str, test: &str| {
+            let text = format!("name: t\ndataset: {{name: synthetic}}\nlabels: {labels}\n{test}");
+            parse(&format!("{text}stages: [{{name: a, method: supervised, batch: 8}}]")).unwrap().sha256()
+        };
+        let (all, validated) = ("{count: 50}", "{count: 50, validation: 0.2}");
+        assert_eq!(tested(all, "test: every_epoch\n"), tested(all, ""));
+        assert_eq!(tested(validated, "test: once\n"), tested(validated, ""));
+        assert_ne!(tested(all, "test: once\n"), tested(all, ""));
     }
 
     /// However it is written, one form and one hash.
@@ -335,6 +343,9 @@ stages: [{{name: a, method: supervised, batch: 4{stage}}}]"
             "name: t\ndataset: {name: synthetic}\nlabels: {count: 50, validation: 0.01}\nstages: [{name: a, method: pretext}]",
             "name: t\ndataset: {name: synthetic}\nlabels: {count: 10, choose: stratified, validation: 0.99999994}\nstages: [{name: a, method: knn, from: random}]",
             "name: t\ndataset: {name: synthetic}\nlabels: {count: 10, choose: stratified, validation: 0.99999999}\nstages: [{name: a, method: knn, from: random}]",
+            "name: t\ndataset: {name: synthetic}\ntest: never\nstages: [{name: a, method: supervised}]",
+            "name: t\ndataset: {name: synthetic}\ntest: every_epoch\nlabels: {count: 50, validation: 0.1}\nstages: [{name: a, method: supervised}]",
+            "name: t\ndataset: {name: synthetic}\ntest: once\nstages: [{name: a, method: simsiam, knn_every: 2}]",
             "name: t\ndataset: {name: synthetic}\nstages: [{name: random, method: pretext}]",
             "name: t\ndataset: {name: synthetic}\nstages: [{name: seed-3, method: pretext}]",
             "name: t\ndataset: synthetic\nstages: [{name: a, method: pretext}]",

@@ -74,7 +74,7 @@ impl PastRun {
                 let top1 = |row: &table::Row| row.chosen.or(row.last).map(|estimate| estimate.mean);
                 let top1: serde_json::Map<String, Value> =
                     table::rows(manifest).iter().map(|row| (row.stage.clone(), json!(top1(row)))).collect();
-                let epoch = if manifest.experiment.labels.validation.0 > 0.0 { "chosen" } else { "final" };
+                let epoch = if manifest.experiment.validates() { "chosen" } else { "final" };
                 json!({"folder": folder, "experiment": manifest.experiment.name, "written":
                     manifest.environment.written, "stages_done": done, "stages": all, "test_top1": top1,
                     "epoch": epoch})

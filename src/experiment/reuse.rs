@@ -27,9 +27,8 @@ impl Experiment {
 
     /// Of a stage that starts from one with the fingerprint `from`.
     fn fingerprint(&self, stage: &Stage, from: Option<String>) -> String {
-        let looks_once = self.labels.validation.0 > 0.0;
         // Without labels, a method looks at the labelled images only where they judge it.
-        let validates = looks_once && stage.learner().is_some_and(|method| !method.heads().is_empty());
+        let validates = self.validates() && stage.learner().is_some_and(|method| !method.heads().is_empty());
         let looks = stage.method.uses_labels || stage.knn_every.is_some() || validates;
         let labels = looks.then(|| {
             let choose = self.labels.choose.filter(|_| self.count(stage) != Count::All);
@@ -39,8 +38,8 @@ impl Experiment {
         for key in ["name", "from", "claim", "labels"] {
             recipe.as_object_mut().expect("a map").shift_remove(key);
         }
-        // The labels' validation share decides when the test images are looked at.
-        let all = json!([self.seed, self.dataset, self.network, recipe, labels, from]);
+        let tests = stage.learner().filter(|method| !method.heads().is_empty()).map(|_| self.tests());
+        let all = json!([self.seed, self.dataset, self.network, recipe, labels, from, tests]);
         files::sha256(all.to_string().as_bytes())
     }
 }
@@ -127,7 +126,8 @@ mod tests {
     #[test]
     fn a_fingerprint_changes_with_what_the_result_depends_on_and_with_nothing_else() {
         let of = |labels: &str, stages: &str| {
-            let experiment = experiment(&format!("labels: {{{labels}}}\nstages:\n{stages}"));
+            let experiment =
+                experiment(&format!("labels: {{{labels}}}\nstages:\n{stages}").replace("; once}", "}\ntest: once"));
             let fingerprints = experiment.fingerprints();
             fingerprints[&*experiment.stages.last().unwrap().name].clone()
         };
@@ -142,6 +142,9 @@ mod tests {
         let pretext = "  - {name: a, method: pretext, batch: 8}\n";
         assert_ne!(of(first, pretext), of(strict, pretext), "the test images are looked at once");
         assert_eq!(of(first, pretext), of("count: 50, choose: stratified", pretext));
+        let once = "count: 40, choose: first; once";
+        assert_ne!(of(first, pretext), of(once, pretext), "it is tested once");
+        assert_eq!(of(once, simsiam), base, "it has nothing to test");
         let other = "count: 80, choose: stratified, validation: 0.25";
         assert_ne!(of(strict, pretext), of(other, pretext), "its history is of the validation images");
         let probe =
@@ -158,7 +161,8 @@ mod tests {
     /// Each stage's fingerprint has that of the one before it: recursion would take a thread's stack with it.
     #[test]
     fn a_long_chain_of_stages_has_fingerprints() {
-        let mut experiment = experiment("labels: {count: 40, choose: first}\nstages: [{name: s, method: simsiam}]\n");
+        let mut experiment =
+            experiment("labels: {count: 40, choose: first}\nstages: [{name: s, method: supervised, batch: 8}]\n");
         let name = |i: usize| crate::experiment::Name::new(&format!("s{i}")).unwrap();
         let first =
             Stage { method: crate::method::find("finetune").unwrap(), name: name(0), ..experiment.stages[0].clone() };

@@ -13,7 +13,7 @@ use crate::method::{self, Head, Kind, Method, Settings};
 use crate::network::Network;
 use crate::optimizer::{Decayed, Rule, Schedule};
 use crate::suggest::nearest;
-use crate::train::{Monitor, Recipe, Test};
+use crate::train::{Monitor, Recipe};
 
 /// A stage. What is left out gets the method's defaults; a key that the method or the optimizer does not use is an error.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -354,7 +354,7 @@ impl Experiment {
             batch: stage.batch.expect("filled in").0,
             shards: stage.shards.map_or(1, |shards| shards.0),
             seed: self.seed.0,
-            test: if self.labels.validation.0 > 0.0 { Test::Once } else { Test::EveryEpoch },
+            test: self.tests(),
             test_views: stage.test_views,
             monitor: stage.knn_every.map(|every| Monitor { every: every.0, ..KNN }),
             method,

@@ -6,7 +6,7 @@ use super::{Claim, Manifest, RANDOM, Stage, StageResult, duration};
 use crate::method::Kind;
 use crate::statistics::Estimate;
 use crate::text::{markdown as in_markdown, visible};
-use crate::train::Record;
+use crate::train::{Record, Test};
 
 /// What a stage that classifies the test images has come to, over the seeds that there are. Accuracies are shares of 1.
 pub struct Row {
@@ -20,7 +20,7 @@ pub struct Row {
     pub seeds: usize,
     /// Test accuracy of the one look, after the epoch that the validation images chose.
     pub chosen: Option<Estimate>,
-    /// Of the last epoch, where every epoch looks at the test images.
+    /// Of the last epoch, where none is chosen.
     pub last: Option<Estimate>,
     /// The mean over the classes of each one's test accuracy, of the same epoch; none where the classes have one size.
     pub balanced: Option<Estimate>,
@@ -37,7 +37,6 @@ pub struct Row {
 /// One row per finished stage that classifies the test images, in the experiment's order.
 pub fn rows(manifest: &Manifest) -> Vec<Row> {
     let experiment = &manifest.experiment;
-    let looks_once = experiment.labels.validation.0 > 0.0;
     let row = |stage: &Stage| {
         let results = results(manifest, &stage.name);
         let of = |top1: &dyn Fn(&StageResult) -> Option<f64>| -> Option<Estimate> {
@@ -51,8 +50,8 @@ pub fn rows(manifest: &Manifest) -> Vec<Row> {
             method: stage.method,
             n: tested.n,
             seeds: experiment.seeds.0 as usize,
-            chosen: looks_once.then_some(tested),
-            last: (!looks_once).then_some(tested),
+            chosen: experiment.validates().then_some(tested),
+            last: (!experiment.validates()).then_some(tested),
             balanced: of(&|result| result.tested().metrics.get("test_balanced_top1").copied()),
             peak: of(&|result| top1(result.peak.as_ref()?)),
             claim: stage.claim.map(|claim| claim.map(|percent| percent.0)),
@@ -109,12 +108,14 @@ const PEAK_NOTE: &str = "* peak: test accuracy of the best epoch, chosen by look
 /// What the columns and marks of the rows mean, and what the seeds say of the experiment's claims.
 pub(crate) fn notes(manifest: &Manifest, rows: &[Row]) -> Vec<String> {
     let experiment = &manifest.experiment;
-    let mut notes = vec![match experiment.labels.validation.0 > 0.0 {
-        true => {
-            "test: accuracy at the epoch with the best validation accuracy; the test images were used once".to_owned()
+    let rule = match experiment.tests() {
+        _ if experiment.validates() => {
+            "test: accuracy at the epoch with the best validation accuracy; the test images were used once"
         }
-        false => "final: test accuracy after the last epoch".to_owned(),
-    }];
+        Test::Once => "final: test accuracy after the last epoch; the test images were used once",
+        Test::EveryEpoch => "final: test accuracy after the last epoch",
+    };
+    let mut notes = vec![rule.to_owned()];
     notes.extend(constant_answer(manifest, rows));
     if rows.iter().any(|row| row.peak.is_some()) {
         notes.push(PEAK_NOTE.to_owned());

@@ -5,7 +5,7 @@ use super::run::Run;
 use crate::experiment::Stage;
 use crate::experiment::table::results;
 use crate::method::{self, Kind, Learner, OUTPUT_STD};
-use crate::train::Record;
+use crate::train::{Record, Test};
 
 /// The curves that compare stages, those for which the runs have records.
 pub fn figures(runs: &[Run]) -> Vec<Figure> {
@@ -56,29 +56,40 @@ impl RunStage<'_> {
         series
     }
 
-    fn validates(&self) -> bool {
-        self.run.manifest.experiment.labels.validation.0 > 0.0
+    /// The images that judge every epoch.
+    fn judge(&self) -> Option<&'static str> {
+        let experiment = &self.run.manifest.experiment;
+        match experiment.tests() {
+            Test::EveryEpoch => Some(TEST),
+            Test::Once => experiment.validates().then_some(VALIDATION),
+        }
     }
 }
 
-/// The images that judge the epochs of `entries`; where the runs differ, with the runs' names.
-fn judges(entries: &[RunStage]) -> String {
-    let of = |validates: bool| {
+const TEST: &str = "the test images";
+const VALIDATION: &str = "the validation images";
+
+/// The images that judge the epochs of `entries`, if any; where the runs differ, with the runs' names.
+fn judges(entries: &[RunStage]) -> Option<String> {
+    let of = |judge: &'static str| {
         let mut names: Vec<&str> =
-            entries.iter().filter(|entry| entry.validates() == validates).map(|entry| &*entry.run.name).collect();
+            entries.iter().filter(|entry| entry.judge() == Some(judge)).map(|entry| &*entry.run.name).collect();
         names.dedup();
-        names.join(", ")
+        (!names.is_empty()).then(|| names.join(", "))
     };
-    match (of(true), of(false)) {
-        (validation, _) if validation.is_empty() => "the test images".to_owned(),
-        (_, test) if test.is_empty() => "the validation images".to_owned(),
-        (validation, test) => format!("the validation images ({validation}) or the test images ({test})"),
+    match (of(VALIDATION), of(TEST)) {
+        (None, None) => None,
+        (None, Some(_)) => Some(TEST.to_owned()),
+        (Some(_), None) => Some(VALIDATION.to_owned()),
+        (Some(validation), Some(test)) => Some(format!("{VALIDATION} ({validation}) or {TEST} ({test})")),
     }
 }
 
 /// A caption's note on the validation images of methods that train on all images.
 fn seen(entries: &[RunStage]) -> String {
-    let sees = |entry: &&RunStage| entry.validates() && (!entry.stage.method.uses_labels || is_semi_supervised(entry));
+    let sees = |entry: &&RunStage| {
+        entry.judge() == Some(VALIDATION) && (!entry.stage.method.uses_labels || is_semi_supervised(entry))
+    };
     match entries.iter().find(sees) {
         Some(entry) if entry.stage.method.uses_labels => {
             " Semi-supervised stages also see the validation images, without their labels.".to_owned()
@@ -167,7 +178,10 @@ fn accuracy_and_loss(of: &[RunStage], suffix: &str, with: &str) -> Vec<Figure> {
             }
             _ => " (solid) after each epoch, and on the training images during the epoch (dashed)",
         };
-        let caption = format!("{what} on {}{training}.{}", judges(of), seen(of));
+        let caption = match judges(of) {
+            Some(judges) => format!("{what} on {judges}{training}.{}", seen(of)),
+            None => format!("{what} on the labelled training images during each epoch (dashed)."),
+        };
         let mut figure = lines(&format!("{id}{suffix}"), &format!("{what} by epoch{with}"), &caption, y, series)?;
         if let ("accuracy", Plot::Lines(lines)) = (id, &mut figure.plot) {
             lines.level = largest_class(of);
@@ -220,11 +234,10 @@ fn tasks(runs: &[Run]) -> Vec<Figure> {
             }
         }
         let each = |of: fn(&(&str, usize)) -> String| listed(&tasks.iter().map(of).collect::<Vec<_>>());
+        let judged = judges(&all).map_or(String::new(), |judges| format!("{judges} (solid) after each epoch, and on "));
         let caption = format!(
-            "Accuracy of predicting {}, on {} (solid) after each epoch, and on the training images during the epoch (dashed). \
-             Chance is {}.{}",
+            "Accuracy of predicting {}, on {judged}the training images during the epoch (dashed). Chance is {}.{}",
             each(|(task, classes)| format!("{task} (of {classes})")),
-            judges(&all),
             each(|(task, classes)| format!("{:.0} % for {task}", 100.0 / *classes as f64)),
             seen(&all)
         );
@@ -281,7 +294,7 @@ fn losses(runs: &[Run]) -> Vec<Figure> {
     let knn = watched.iter().flat_map(|entry| entry.judged("knn_top1")).collect();
     let caption = format!(
         "Accuracy of a weighted kNN classifier on the backbone's features, on {}, during pre-training.{}",
-        judges(&watched),
+        judges(&watched).unwrap_or_default(),
         seen(&watched)
     );
     let mut knn = lines("knn", "kNN accuracy during pre-training", &caption, Axis::percent("accuracy"), knn);
@@ -345,16 +358,23 @@ stages:
             );
             assert_eq!(validation.contains(seen), id != "accuracy", "only pre-training learns from all images");
         }
-        let yaml = "
+        let supcon = "
 name: t
 dataset: {name: cifar10}
 labels: {count: 5000, choose: stratified, validation: 0.1}
 stages: [{name: a, method: supcon, knn_every: 1}]";
         let metrics = [("train_loss", 4.0), ("validation_knn_top1", 0.5)];
-        let of_labels = [run("t", yaml, &[("a", &metrics)])];
+        let of_labels = [run("t", supcon, &[("a", &metrics)])];
         let ids: Vec<String> = figures(&of_labels).into_iter().map(|figure| figure.id).collect();
         assert_eq!(ids, ["supcon-loss", "knn"], "no accuracy of its own");
         assert!(!caption(&of_labels, "knn").contains(seen), "it trains on the labelled images alone");
+        let once = yaml("").replace("labels:", "test: once\nlabels:").replace(", knn_every: 1", "");
+        let metrics: [(&str, &[_]); 2] = [("a", &[("train_top1", 0.3)]), ("b", &[("train_rotation_top1", 0.4)])];
+        let once = [run("once", &once, &metrics)];
+        for id in ["accuracy", "pretext-tasks"] {
+            let caption = caption(&once, id);
+            assert!(caption.contains("training images during") && !caption.contains("after each epoch"), "{caption}");
+        }
         let mixed = caption(&runs, "accuracy");
         assert!(mixed.contains("on the validation images (strict) or the test images (study) (solid)"), "{mixed}");
     }

@@ -349,8 +349,13 @@ mod tests {
 
     /// Two epochs of a stage with these keys, and its recipe.
     fn trained(keys: &str) -> (Recipe, Trained) {
+        trained_with("", keys)
+    }
+
+    /// The same with keys of the experiment, `first`.
+    fn trained_with(first: &str, keys: &str) -> (Recipe, Trained) {
         let yaml = format!(
-            "{{name: t, dataset: {{name: synthetic, train: 60, test: 40}}, labels: {{count: 60, choose: first}}, network:
+            "{{name: t, {first} dataset: {{name: synthetic, train: 60, test: 40}}, labels: {{count: 60, choose: first}}, network:
             {{channels: [2, 3, 4], hidden: 8}}, stages: [{{name: a, {keys}, epochs: 2, batch: 10}}]}}"
         );
         let experiment = Experiment::parse("t.yaml".as_ref(), &yaml).unwrap();
@@ -378,6 +383,18 @@ mod tests {
             let (data, all) = (synthetic(60, 40, 0), (0..40).collect::<Vec<u32>>());
             let again = recipe.evaluate(&mut *model, &Inputs::images(&data.test, &all), "test", 1).unwrap();
             assert!(again.iter().all(|(name, value)| last[name] == *value), "{method}: {again:?}, not {last:?}");
+        }
+    }
+
+    #[test]
+    fn a_test_of_the_last_epoch_alone_is_the_last_of_all_tests() {
+        for keys in ["method: supervised, average: 0.9", "method: pretext"] {
+            let [every, once] = ["", "test: once,"].map(|first| trained_with(first, keys).1);
+            assert!(once.weights == every.weights && every.chosen.is_none(), "{keys}");
+            let (mut metrics, chosen) = (every.history[1].metrics.clone(), once.chosen.unwrap());
+            let tests: BTreeMap<String, f64> = metrics.extract_if(.., |name, _| name.starts_with("test_")).collect();
+            assert_eq!((chosen.epoch, chosen.metrics), (2, tests), "{keys}");
+            assert_eq!(once.history[1].metrics, metrics, "{keys}: nothing is tested before");
         }
     }
 

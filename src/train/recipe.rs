@@ -54,7 +54,8 @@ pub struct Recipe {
 }
 
 /// When the test images are used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Test {
     /// After every epoch, as in the study.
     EveryEpoch,
