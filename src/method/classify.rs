@@ -99,3 +99,35 @@ pub(super) fn check_smoothing(smoothing: f64) -> Result<(), Fault> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::synthetic;
+    use crate::method::{FixMatch, Labelled, LinearProbe, MeanTeacher, PseudoLabel, Source};
+
+    #[test]
+    fn images_are_augmented_in_training_and_never_where_they_are_judged() {
+        let augment = Augmentation { shift: 4, randaugment: 2, ..Augmentation::default() };
+        let methods: [&dyn Method; 5] = [
+            &Classify { augment, ..Classify::default() },
+            &LinearProbe { augment, ..LinearProbe::default() },
+            &PseudoLabel { augment, ..PseudoLabel::default() },
+            &MeanTeacher { augment, ..MeanTeacher::default() },
+            &FixMatch { augment, ..FixMatch::default() },
+        ];
+        let data = synthetic(20, 10, 0);
+        let (from, indices): (_, Vec<u32>) = (Source::Images(&data.train), (3..13).collect());
+        let mut plain = vec![0.0; indices.len() * from.width()];
+        indices.iter().zip(plain.chunks_exact_mut(from.width())).for_each(|(&index, out)| from.input(index, out));
+        for method in methods {
+            let mut batch = method.batch();
+            batch.fill(&from, &indices, Draw { evaluates: true, ..Draw::default() });
+            assert!(batch.input() == plain, "{method:?}");
+            let labelled = Labelled { n: 4, before: 0, of: 10 };
+            batch.fill(&from, &indices, Draw { labelled, ..Draw::default() });
+            let rows = batch.input().chunks_exact(from.width()).zip(plain.chunks_exact(from.width()));
+            assert!(rows.filter(|(augmented, plain)| augmented != plain).count() > 7, "{method:?}");
+        }
+    }
+}

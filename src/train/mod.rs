@@ -406,15 +406,12 @@ mod tests {
 
     /// At a rate of nearly 0 the weights stay: what differs is what they see.
     #[test]
-    fn images_are_augmented_in_training_and_viewed_in_tests() {
+    fn images_are_viewed_in_tests() {
         let losses = |keys: &str| {
             let (_, trained) = trained(&format!("method: supervised, lr: 1e-30{keys}"));
             ["train_loss", "test_loss"].map(|name| trained.history[0].metrics[name])
         };
         let [train, test] = losses("");
-        let [augmented, same] = losses(", augment: {randaugment: 2}");
-        // Running statistics are those of the images in training.
-        assert!(augmented != train && (same - test).abs() < 0.1, "{augmented}, {same}");
         let [same, viewed] = losses(", test_views: flip");
         assert!(same == train && viewed != test, "{viewed}");
         assert_ne!(losses(", test_views: flip_shift")[1], viewed);

@@ -122,3 +122,22 @@ pub fn chunks_or_none(
 ) -> impl IndexedParallelIterator<Item = Option<&mut [f32]>> {
     values.par_chunks_mut(size).map(Some).chain(repeat_n((), count).map(|()| None)).take(count)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aligned_values_begin_with_a_line_and_stay_as_they_grow() {
+        let mut values = Aligned::new();
+        for len in [1, 3, 17, 16, 1000, 100_000] {
+            let before = values.to_vec();
+            values.grow(len);
+            assert_eq!(values.as_ptr().addr() % 64, 0);
+            assert_eq!(values.len(), len.max(before.len()));
+            assert_eq!(values[..before.len()], before);
+            assert!(values[before.len()..].iter().all(|value| *value == 0.0));
+            values.fill(len as f32);
+        }
+    }
+}
