@@ -3,7 +3,7 @@
 use super::{Experiment, Stage};
 use crate::engine::Statistics;
 use crate::evaluate::TestViews;
-use crate::network::Mode;
+use crate::network::{Mode, Network};
 use crate::train::Test;
 
 impl Experiment {
@@ -39,8 +39,12 @@ impl Experiment {
         };
         let evaluation = if once { trained } else { forward };
         let features = if once { (images + judged) * frozen } else { 0.0 };
-        let knn =
-            stage.knn_every.map_or(0.0, |every| (epochs / f64::from(every.0)).ceil() * (labels + judged) * forward);
+        let queries = if recipe.test == Test::EveryEpoch { test } else { validating };
+        let known = labels - validating;
+        let features_of_one: f64 = Network::backbone(&self.widths()).operations().iter().map(|&n| n as f64).sum();
+        let knn = stage
+            .knn_every
+            .map_or(0.0, |every| (epochs / f64::from(every.0)).ceil() * (known + queries) * features_of_one);
         features + training + epochs * judged * evaluation + last * forward + knn
     }
 }
@@ -71,6 +75,11 @@ mod tests {
         assert_eq!(
             operations("{name: a, method: simsiam, epochs: 2, batch: 10}, {name: b, method: knn, from: a}"),
             [2.0 * 1000.0 * 2.0 * 3.0 * (backbone + heads), (500.0 + 100.0) * backbone]
+        );
+        // Its backbone's kNN accuracy after the second and the last of three epochs: 500 images are known, 100 are asked about.
+        assert_eq!(
+            operations("{name: a, method: simsiam, epochs: 3, batch: 10, knn_every: 2}"),
+            [3.0 * 1000.0 * 2.0 * 3.0 * (backbone + heads) + 2.0 * (500.0 + 100.0) * backbone]
         );
         // 33 steps of 10 labelled images and 10, 20, 30 others, whose weak views are looked at; two views of each test image.
         let semi =

@@ -8,7 +8,7 @@ use super::yaml::{in_words, suggestion};
 use super::{
     BatchSize, DatasetName, Decay, Epochs, Experiment, Images, Name, OptimizerName, RANDOM, Rate, Share, Stage,
 };
-use crate::method::{self, Kind, Learner, Method, Settings, Unlabelled};
+use crate::method::{self, Head, Kind, Learner, Method, Settings, Unlabelled};
 use crate::network::{Mode, Widths};
 use crate::optimizer::Decayed;
 use crate::suggest::did_you_mean;
@@ -273,6 +273,18 @@ impl Stage {
             return fail(Some("average"), message);
         }
         let once = |method: &dyn Method| method.network(&Widths::default()).is_frozen(Mode::Eval);
+        if unlabelled.is_some() && self.learner().is_some_and(|method| once(&*method)) {
+            let message =
+                "features of a backbone that is frozen in eval mode are computed once, of the labelled images alone"
+                    .to_owned();
+            return fail(Some("method"), message);
+        }
+        if self.test_views.is_some()
+            && !self.learner().is_some_and(|method| method.heads().iter().all(Head::is_of_data))
+        {
+            let message = "test_views: the method has a head for labels of its own, which may differ in a mirror image";
+            return fail(Some("test_views"), message.to_owned());
+        }
         if self.test_views.is_some() && self.learner().is_some_and(|method| once(&*method)) {
             let message = "test_views: features of a backbone that is frozen in eval mode are computed once";
             return fail(Some("test_views"), message.to_owned());

@@ -54,9 +54,11 @@ impl Manifest {
         let network = self.experiment.network(stage);
         let at_chance = method.heads().iter().filter_map(|Head { block, prefix }| {
             let named = |(set, n)| (format!("{set}_{prefix}top1"), n);
-            let found = judged.map(named).into_iter().find(|(name, _)| result.last.metrics.contains_key(name));
-            let ((name, n), classes) = (found?, network.width_of(block)?);
-            guessing(&name, result.last.metrics[&name], n, 1.0 / classes as f64, "chance is")
+            let value =
+                |name: &str| [&result.last, result.tested()].iter().find_map(|of| of.metrics.get(name).copied());
+            let mut found = judged.map(named).into_iter().filter_map(|(name, n)| Some((value(&name)?, name, n)));
+            let ((top1, name, n), classes) = (found.next()?, network.width_of(block)?);
+            guessing(&name, top1, n, 1.0 / classes as f64, "chance is")
         });
         let at_chance: Vec<String> = at_chance.collect();
         let said = (!at_chance.is_empty()).then(|| at_chance.join("; "));

@@ -211,8 +211,8 @@ pub fn markdown(manifest: &Manifest) -> String {
 }
 
 /// Every finished stage of every seed of the runs (name, manifest), with a line of heads: accuracies as shares of 1,
-/// empty where there is none; the balanced one is of the chosen epoch, else of the final one. Scripts count columns: new
-/// ones come last.
+/// empty where there is none; the balanced one is of the chosen epoch, else of the final one. An epoch is chosen by validation
+/// images alone. Scripts count columns: new ones come last.
 pub fn csv(manifests: &[(&str, &Manifest)]) -> String {
     let mut out = "run,seed,stage,method,labels,peak_epoch,peak_top1,final_top1,chosen_epoch,chosen_top1,\
                    balanced_top1\n"
@@ -224,8 +224,9 @@ pub fn csv(manifests: &[(&str, &Manifest)]) -> String {
                     let top1 = record.and_then(|record| Some((record.epoch, *record.metrics.get("test_top1")?)));
                     top1.map_or((String::new(), String::new()), |(epoch, top1)| (epoch.to_string(), top1.to_string()))
                 };
-                let (peak, last) = (of(result.peak.as_ref()), of(Some(&result.last)));
-                let chosen = of(result.chosen.as_ref());
+                let chosen = result.chosen.as_ref().filter(|_| manifest.experiment.validates());
+                let last = if chosen.is_some() { &result.last } else { result.tested() };
+                let (peak, last, chosen) = (of(result.peak.as_ref()), of(Some(last)), of(chosen));
                 let labels = match stage.method.uses_labels {
                     true => manifest.experiment.labels_behind(stage).to_string(),
                     false => String::new(),

@@ -199,7 +199,7 @@ fn accuracy_and_loss(of: &[RunStage], suffix: &str, with: &str) -> Vec<Figure> {
 /// What a constant answer gets on the images that the epochs of `entries` are judged on, where that is the same of all
 /// and the classes differ in size.
 fn largest_class(entries: &[RunStage]) -> Option<(f64, String)> {
-    let share = |entry: &RunStage| entry.run.manifest.largest_share(entry.stage);
+    let share = |entry: &RunStage| entry.judge().and_then(|_| entry.run.manifest.largest_share(entry.stage));
     let first = share(entries.first()?)?;
     let level = (first * 100.0, format!("largest class: {:.1} %", first * 100.0));
     entries.iter().all(|entry| share(entry) == Some(first)).then_some(level)

@@ -134,6 +134,7 @@ mod tests {
             ("method: byol", 0.0, 3),
             ("method: supervised, average: 0.9", 0.25, 2),
             ("method: finetune, from: random", 0.0, 3),
+            ("method: fixmatch, unlabelled: 1", 0.0, 3),
             ("method: probe, from: random, frozen_norm: train", 0.0, 3),
             ("method: probe, from: random, frozen_norm: eval, probe: linear", 0.25, 2),
             ("method: probe, from: random, frozen_norm: eval, average: 0.9", 0.0, 3),

@@ -22,6 +22,41 @@ fn the_same_bits_are_found_on_other_threads() {
     assert!(text(&other.stderr).contains("--seed: the manifest has no such result"), "{}", text(&other.stderr));
 }
 
+/// Without validation images: nothing is chosen, and what is tested after the last epoch stands for the stage everywhere.
+#[test]
+fn a_run_that_is_tested_once_is_shown_checked_and_verified() {
+    let place = Place::new();
+    let yaml = "
+name: once
+seeds: 2
+dataset: {name: synthetic, train: 60, test: 40}
+labels: {count: 40, choose: stratified}
+test: once
+network: {channels: [2, 3, 4], hidden: 8}
+stages:
+  - {name: pretext, method: pretext, epochs: 2, batch: 20}
+  - {name: knn, method: knn, from: pretext}
+  - {name: finetune, method: finetune, from: pretext, epochs: 2, batch: 20, augment: {flip: random}}
+claims: [{better: finetune, than: knn}]";
+    place.write("once.yaml", yaml);
+    let said = place.good(&["run", "once.yaml"]);
+    assert!(said.contains("final: test accuracy after the last epoch; the test images were used once"), "{said}");
+    assert!(said.contains("seed-0/finetune: tested: epoch 2  test_loss"), "{said}");
+    assert!(said.contains("finetune beats knn: ") && !said.contains("not run yet"), "{said}");
+    let result = place.manifest("runs/once")["result"].clone();
+    let tested = &result["seed-1/finetune"]["chosen"]["test_top1"];
+    assert!(result["seed-1/finetune"]["final"].get("test_top1").is_none() && tested.is_f64(), "{result}");
+    assert!(result["seed-1/pretext"]["chosen"]["test_rotation_top1"].is_f64(), "{result}");
+    let csv = std::fs::read_to_string(place.path("runs/once/results.csv")).unwrap();
+    assert!(csv.contains(&format!("once,1,finetune,finetune,40,,,{tested},,,\n")), "{csv}");
+    place.good(&["check", "runs/once"]);
+    let verified = place.good(&["verify", "runs/once/manifest.json", "--quiet"]);
+    assert!(verified.ends_with("bit-identical: 6 stages of once\n"), "{verified}");
+    let runs = place.good(&["runs", "--json"]);
+    let runs: serde_json::Value = serde_json::from_str(runs.lines().next().unwrap()).unwrap();
+    assert_eq!(runs["epoch"], "final", "{runs}");
+}
+
 #[test]
 fn a_difference_is_named_with_both_values() {
     let place = Place::new();
