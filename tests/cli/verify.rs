@@ -50,7 +50,7 @@ claims: [{better: finetune, than: knn}]";
     let csv = std::fs::read_to_string(place.path("runs/once/results.csv")).unwrap();
     assert!(csv.contains(&format!("once,1,finetune,finetune,40,,,{tested},,,\n")), "{csv}");
     place.good(&["check", "runs/once"]);
-    let verified = place.good(&["verify", "runs/once/manifest.json", "--quiet"]);
+    let verified = place.good(&["verify", "runs/once/manifest.json"]);
     assert!(verified.ends_with("bit-identical: 6 stages of once\n"), "{verified}");
     let runs = place.good(&["runs", "--json"]);
     let runs: serde_json::Value = serde_json::from_str(runs.lines().next().unwrap()).unwrap();
