@@ -1,8 +1,9 @@
 //! The built-in methods hold what every method must, and a method that does not is found out.
 
 use fewlabel::conformance::{check, check_on};
-use fewlabel::method::{self, Batch, Defaults, Draw, Head, Kind, Learner, Method, made};
-use fewlabel::network::{CLASSIFICATION_HEAD, Network, Widths};
+use fewlabel::experiment::Experiment;
+use fewlabel::method::{self, Batch, Defaults, Draw, Head, Kind, Learner, Method, Unlabelled, made};
+use fewlabel::network::{CLASSIFICATION_HEAD, CLASSIFIER, Mode, Network, Probe, Widths};
 use fewlabel::rng::Stream;
 use serde::{Deserialize, Serialize};
 
@@ -155,4 +156,65 @@ fn a_method_with_a_fault_is_found_out() {
     assert!(found.ends_with("stage a: coin has a head for the data's labels, and does not use labels"), "{found}");
     assert!(message("method: knn, from: random").contains("`epochs` is only for a method that trains"));
     assert!(message("method: coyn").contains("did you mean `coin`?"));
+}
+
+/// Semi-supervised on a frozen backbone, or with a head for labels of its own beside the data's.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Odd {
+    #[serde(default)]
+    frozen: bool,
+}
+
+static ODD: Kind = Kind {
+    name: "odd",
+    title: "Odd",
+    about: "what a method cannot be, for the test of the checks",
+    uses_labels: true,
+    transfers: false,
+    learner: Some(Learner {
+        defaults: Defaults::adam(2, 8),
+        keys: &["frozen"],
+        loss: "cross-entropy",
+        about_loss: "None.",
+        read: method::learner::<Odd>,
+    }),
+};
+
+impl Method for Odd {
+    fn network(&self, widths: &Widths) -> Network {
+        match self.frozen {
+            true => Network::probe(widths, Probe::Linear, Mode::Eval),
+            false => Network::supervised(widths),
+        }
+    }
+
+    fn heads(&self) -> &[Head] {
+        match self.frozen {
+            true => &[Head { block: CLASSIFIER, prefix: "" }],
+            false => {
+                &[Head { block: CLASSIFICATION_HEAD, prefix: "" }, Head { block: CLASSIFICATION_HEAD, prefix: "own_" }]
+            }
+        }
+    }
+
+    fn unlabelled(&self) -> Option<Unlabelled> {
+        self.frozen.then(|| Unlabelled::new(1, None, 0))
+    }
+
+    fn batch(&self) -> Box<dyn Batch> {
+        unreachable!("it is refused before")
+    }
+}
+
+#[test]
+fn a_method_that_cannot_be_trained_is_refused_when_it_is_read() {
+    method::register(&ODD).unwrap();
+    let refused = |keys: &str| {
+        let yaml = format!("{{name: t, dataset: {{name: synthetic}}, stages: [{{name: a, method: odd, {keys}}}]}}");
+        Experiment::parse("t.yaml".as_ref(), &yaml).unwrap_err().to_string()
+    };
+    let message = refused("frozen: true");
+    assert!(message.contains("frozen in eval mode are computed once, of the labelled images alone"), "{message}");
+    let message = refused("test_views: flip");
+    assert!(message.contains("test_views: the method has a head for labels of its own"), "{message}");
 }

@@ -176,7 +176,8 @@ impl Stage {
         self.schedule.get_or_insert(defaults.schedule);
         let method = self.learner();
         self.average = self.average.or_else(|| method.as_ref()?.average().map(Decay));
-        if self.from.is_none() && method.is_some_and(|method| method.unlabelled().is_some()) {
+        let may_start_anew = self.method.transfers && method.is_some_and(|method| method.unlabelled().is_some());
+        if self.from.is_none() && may_start_anew {
             self.from = Name::new(RANDOM);
         }
         // Chen and He (2021): lr × batch / 256 and momentum 0.9 (§3, baseline settings), weight decay 5e-4 as on CIFAR-10
