@@ -198,6 +198,22 @@ stages:
         assert!(all.contains(" of 4 images"), "2, 1 and 1: {all}");
     }
 
+    /// Tested once, after the last epoch: the test images judge, not those that it has trained on.
+    #[test]
+    fn a_method_that_is_tested_once_is_judged_by_the_test() {
+        let yaml = YAML.replace("stages:", "test: once\nstages:");
+        let manifest = Manifest::new(&Experiment::parse("t.yaml".as_ref(), &yaml).unwrap(), "cpu");
+        let record =
+            |name: &str, top1: f64| Record { epoch: 1, metrics: [(format!("{name}_rotation_top1"), top1)].into() };
+        let said = |top1: f64| {
+            let (history, chosen) = (vec![record("train", 0.9)], Some(record("test", top1)));
+            let result = StageResult::new(&Trained { history, chosen, weights: Weights::default() }).unwrap();
+            manifest.hardly_learnt(&manifest.experiment.stages[1], &result)
+        };
+        assert_eq!(said(0.25).unwrap(), "test_rotation_top1 25.0 % of 1000 images, chance is 25.0 %");
+        assert_eq!(said(0.5), None);
+    }
+
     #[test]
     fn the_notes_name_the_stages_that_have_hardly_learnt() {
         let notes = |stage: &str, name: &str, value: f64| with(stage, &[(name, value)]).learning_notes();

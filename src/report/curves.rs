@@ -308,6 +308,7 @@ fn losses(runs: &[Run]) -> Vec<Figure> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::data::ClassCount;
     use crate::experiment::{Experiment, Manifest, StageResult};
     use crate::network::Weights;
     use crate::train::Trained;
@@ -375,6 +376,15 @@ stages: [{name: a, method: supcon, knn_every: 1}]";
             let caption = caption(&once, id);
             assert!(caption.contains("training images during") && !caption.contains("after each epoch"), "{caption}");
         }
+        // The largest class of the test images is no level for curves of the training images.
+        let has_level = |mut run: Run| {
+            let class = |test| ClassCount { name: "a".to_owned(), train: 25_000, test };
+            run.manifest.classes = [1_000, 9_000].map(class).to_vec();
+            let accuracy = figures(&[run]).into_iter().find(|figure| figure.id == "accuracy").unwrap();
+            matches!(accuracy.plot, Plot::Lines(lines) if lines.level.is_some())
+        };
+        let [once] = once;
+        assert!(has_level(of("test", "study", "")) && !has_level(once));
         let mixed = caption(&runs, "accuracy");
         assert!(mixed.contains("on the validation images (strict) or the test images (study) (solid)"), "{mixed}");
     }
