@@ -54,18 +54,22 @@ fn half_width(top1: &Estimate) -> Option<f64> {
     top1.half_width.map(|half| half * 100.0).filter(|half| half.is_finite())
 }
 
-/// The stages that classify, grouped: those of a group differ in their number of labels alone.
+/// The stages that classify, grouped: those of a group differ in their number of labels, and perhaps in epochs and batch size, as
+/// few labels take more epochs. No two of them have as many labels; the first group with a stage as long is preferred.
 fn kinds(experiment: &Experiment) -> Vec<Vec<&Stage>> {
     let mut kinds: Vec<Vec<&Stage>> = vec![];
     for stage in experiment.stages.iter().filter(|stage| stage.classifies()) {
-        let but_labels = |other: &Stage| Stage {
-            name: stage.name.clone(),
-            labels: stage.labels,
-            claim: stage.claim,
-            ..other.clone()
+        let alike = |other: &Stage| {
+            let Stage { name, labels, claim, epochs, batch, .. } = stage.clone();
+            Stage { name, labels, claim, epochs, batch, ..other.clone() } == *stage
         };
-        match kinds.iter_mut().find(|kind| but_labels(kind[0]) == *stage) {
-            Some(kind) => kind.push(stage),
+        let count = |stage: &Stage| experiment.labels_behind(stage);
+        let joins = |kind: &Vec<&Stage>| kind.iter().all(|other| alike(other) && count(other) != count(stage));
+        let as_long =
+            |kind: &Vec<&Stage>| kind.iter().any(|other| (other.epochs, other.batch) == (stage.epochs, stage.batch));
+        let kind = kinds.iter().position(|kind| joins(kind) && as_long(kind));
+        match kind.or_else(|| kinds.iter().position(joins)) {
+            Some(kind) => kinds[kind].push(stage),
             None => kinds.push(vec![stage]),
         }
     }
@@ -117,5 +121,27 @@ stages:
         // t of one degree of freedom, 12.706, times s/√2 = 5 points.
         let [None, Some(half)] = series[0].half_widths[..] else { panic!("{:?}", series[0].half_widths) };
         assert!((half - 63.53).abs() < 0.01, "{half}");
+    }
+
+    #[test]
+    fn stages_of_a_line_may_differ_in_length_but_not_otherwise() {
+        let of = |stages: &str| -> Vec<Vec<String>> {
+            let yaml = format!("name: t\ndataset: {{name: cifar10}}\nstages:\n{stages}");
+            let experiment = Experiment::parse("t.yaml".as_ref(), &yaml).unwrap();
+            kinds(&experiment).iter().map(|kind| kind.iter().map(|stage| stage.name.to_string()).collect()).collect()
+        };
+        let few = "
+  - {name: a-40, method: supervised, labels: 40, epochs: 50, batch: 40}
+  - {name: a-100, method: supervised, labels: 100, epochs: 20, batch: 64}
+  - {name: a-250, method: supervised, labels: 250, epochs: 20, batch: 64}
+  - {name: other, method: supervised, labels: 500, epochs: 20, batch: 64, lr: 0.1}";
+        assert_eq!(of(few), [vec!["a-40", "a-100", "a-250"], vec!["other"]]);
+        // Two points above one number of labels are two lines, and each has its own length.
+        let lengths = "
+  - {name: a-250, method: supervised, labels: 250, epochs: 50}
+  - {name: b-250, method: supervised, labels: 250, epochs: 20}
+  - {name: b-500, method: supervised, labels: 500, epochs: 20}
+  - {name: a-500, method: supervised, labels: 500, epochs: 50}";
+        assert_eq!(of(lengths), [["a-250", "a-500"], ["b-250", "b-500"]]);
     }
 }
