@@ -11,9 +11,9 @@ pub fn figure(runs: &[Run]) -> Option<Figure> {
     let mut series = vec![];
     for run in runs {
         let experiment = &run.manifest.experiment;
-        for kind in kinds(experiment) {
+        for line in lines(experiment) {
             let mut points: Vec<(f64, Estimate)> = vec![];
-            for stage in &kind {
+            for stage in &line {
                 let top1: Vec<f64> =
                     results(&run.manifest, &stage.name).iter().filter_map(|(_, result)| result.top1()).collect();
                 let estimate = Estimate::of(&top1).filter(|top1| top1.mean.is_finite());
@@ -23,7 +23,7 @@ pub fn figure(runs: &[Run]) -> Option<Figure> {
             if points.first().map(|first| first.0) == points.last().map(|last| last.0) {
                 continue;
             }
-            let name = common_name(&kind);
+            let name = common_name(&line);
             series.push(Series {
                 name: if runs.len() == 1 { name } else { format!("{}: {name}", run.name) },
                 train: false,
@@ -38,8 +38,8 @@ pub fn figure(runs: &[Run]) -> Option<Figure> {
     let share = |run: &Run| run.manifest.largest_class().map(|(_, share)| share);
     let level = share(&runs[0]).filter(|first| runs.iter().all(|run| share(run) == Some(*first)));
     let level = level.map(|share| (share * 100.0, format!("largest class: {:.1} %", share * 100.0)));
-    let caption = "Test accuracy of each method against the number of labelled images (logarithmic axis). Bars: 95 % \
-                   confidence interval of the mean over the seeds.";
+    let caption = "Test accuracy of each method against the number of labelled images (logarithmic axis). The points of a \
+                   line may differ in epochs and batch size. Bars: 95 % confidence interval of the mean over the seeds.";
     let (x, y) = (Axis { log: true, ..Axis::new("labelled images") }, Axis::percent("test accuracy"));
     (!series.is_empty()).then(|| Figure {
         id: "label-curve".to_owned(),
@@ -54,26 +54,34 @@ fn half_width(top1: &Estimate) -> Option<f64> {
     top1.half_width.map(|half| half * 100.0).filter(|half| half.is_finite())
 }
 
-/// The stages that classify, grouped: those of a group differ in their number of labels, and perhaps in epochs and batch size, as
-/// few labels take more epochs. No two of them have as many labels; the first group with a stage as long is preferred.
-fn kinds(experiment: &Experiment) -> Vec<Vec<&Stage>> {
-    let mut kinds: Vec<Vec<&Stage>> = vec![];
+/// The stages that classify, in lines. The stages of a line differ in their number of labels, each number once, and perhaps in
+/// epochs and batch size, as few labels take more epochs: those that are equally long are first put together.
+fn lines(experiment: &Experiment) -> Vec<Vec<&Stage>> {
+    let alike = |a: &Stage, b: &Stage| {
+        let Stage { name, labels, claim, epochs, batch, .. } = a.clone();
+        Stage { name, labels, claim, epochs, batch, ..b.clone() } == *a
+    };
+    let count = |stage: &Stage| experiment.labels_behind(stage);
+    let mut equally_long: Vec<Vec<&Stage>> = vec![];
     for stage in experiment.stages.iter().filter(|stage| stage.classifies()) {
-        let alike = |other: &Stage| {
-            let Stage { name, labels, claim, epochs, batch, .. } = stage.clone();
-            Stage { name, labels, claim, epochs, batch, ..other.clone() } == *stage
-        };
-        let count = |stage: &Stage| experiment.labels_behind(stage);
-        let joins = |kind: &Vec<&Stage>| kind.iter().all(|other| alike(other) && count(other) != count(stage));
-        let as_long =
-            |kind: &Vec<&Stage>| kind.iter().any(|other| (other.epochs, other.batch) == (stage.epochs, stage.batch));
-        let kind = kinds.iter().position(|kind| joins(kind) && as_long(kind));
-        match kind.or_else(|| kinds.iter().position(joins)) {
-            Some(kind) => kinds[kind].push(stage),
-            None => kinds.push(vec![stage]),
+        let length = |stage: &Stage| (stage.epochs, stage.batch);
+        match equally_long.iter_mut().find(|kind| length(kind[0]) == length(stage) && alike(kind[0], stage)) {
+            Some(kind) => kind.push(stage),
+            None => equally_long.push(vec![stage]),
         }
     }
-    kinds
+    let mut lines: Vec<Vec<&Stage>> = vec![];
+    for kind in equally_long {
+        let fits = |line: &Vec<&Stage>| {
+            let distinct = line.iter().all(|a| kind.iter().all(|b| count(a) != count(b)));
+            distinct && alike(line[0], kind[0])
+        };
+        match lines.iter_mut().find(|line| fits(line)) {
+            Some(line) => line.extend(kind),
+            None => lines.push(kind),
+        }
+    }
+    lines
 }
 
 /// The common beginning of the stages' names.
@@ -128,7 +136,7 @@ stages:
         let of = |stages: &str| -> Vec<Vec<String>> {
             let yaml = format!("name: t\ndataset: {{name: cifar10}}\nstages:\n{stages}");
             let experiment = Experiment::parse("t.yaml".as_ref(), &yaml).unwrap();
-            kinds(&experiment).iter().map(|kind| kind.iter().map(|stage| stage.name.to_string()).collect()).collect()
+            lines(&experiment).iter().map(|line| line.iter().map(|stage| stage.name.to_string()).collect()).collect()
         };
         let few = "
   - {name: a-40, method: supervised, labels: 40, epochs: 50, batch: 40}
@@ -143,5 +151,12 @@ stages:
   - {name: b-500, method: supervised, labels: 500, epochs: 20}
   - {name: a-500, method: supervised, labels: 500, epochs: 50}";
         assert_eq!(of(lengths), [["a-250", "a-500"], ["b-250", "b-500"]]);
+        // In whatever order.
+        let mixed = "
+  - {name: a-250, method: supervised, labels: 250, epochs: 50}
+  - {name: b-500, method: supervised, labels: 500, epochs: 20}
+  - {name: b-250, method: supervised, labels: 250, epochs: 20}
+  - {name: a-500, method: supervised, labels: 500, epochs: 50}";
+        assert_eq!(of(mixed), [["a-250", "a-500"], ["b-500", "b-250"]]);
     }
 }
