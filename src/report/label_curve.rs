@@ -144,14 +144,7 @@ stages:
   - {name: a-250, method: supervised, labels: 250, epochs: 20, batch: 64}
   - {name: other, method: supervised, labels: 500, epochs: 20, batch: 64, lr: 0.1}";
         assert_eq!(of(few), [vec!["a-40", "a-100", "a-250"], vec!["other"]]);
-        // Two points above one number of labels are two lines, and each has its own length.
-        let lengths = "
-  - {name: a-250, method: supervised, labels: 250, epochs: 50}
-  - {name: b-250, method: supervised, labels: 250, epochs: 20}
-  - {name: b-500, method: supervised, labels: 500, epochs: 20}
-  - {name: a-500, method: supervised, labels: 500, epochs: 50}";
-        assert_eq!(of(lengths), [["a-250", "a-500"], ["b-250", "b-500"]]);
-        // In whatever order.
+        // Two points above one number of labels are two lines, each of its own length, in whatever order the stages stand.
         let mixed = "
   - {name: a-250, method: supervised, labels: 250, epochs: 50}
   - {name: b-500, method: supervised, labels: 500, epochs: 20}
