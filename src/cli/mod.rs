@@ -134,7 +134,7 @@ enum DataCommand {
 struct Run {
     /// A YAML file [default: the quick experiment, which is built in].
     experiment: Option<PathBuf>,
-    /// Use this seed instead of the experiment's.
+    /// Use this first seed instead of the experiment's.
     #[arg(long)]
     seed: Option<u64>,
     /// The run directory [default: runs/<name>].
