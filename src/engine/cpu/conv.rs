@@ -10,13 +10,15 @@ use rayon::prelude::*;
 use super::activation::{Activation, Buffers, Tails};
 use super::chain::{Group, Pass};
 use super::kernels::{Gradients, Kernels, Sizes, padded};
-use super::lanes::{Aligned, chunks_or_none, rest, scratch};
+use super::lanes::{Aligned, LANES, chunks_or_none, rest, scratch};
 use super::tail;
 use super::update::Sink;
 use crate::engine::shards::add_to;
 
 /// Images in one partial sum of the kernel gradients.
 const PARTIAL: usize = 8;
+/// Values of ∂L/∂W that are summed over the partial sums at a time.
+const SUMMED: usize = 1 << 12;
 
 /// One convolution with what follows it, its buffers included.
 pub struct Conv {
@@ -206,17 +208,19 @@ impl Conv {
 fn sum_partials(sizes: Sizes, partials: &mut [f32], kernel_len: usize, dw: &mut Vec<f32>) {
     let (Sizes { inputs, outputs, .. }, taps, width) = (sizes, sizes.taps(), padded(sizes.outputs));
     let (total, others) = partials.split_at_mut(kernel_len);
-    total.par_chunks_mut(width).enumerate().for_each(|(row, total)| {
+    total.par_chunks_mut(SUMMED).enumerate().for_each(|(at, total)| {
         for other in others.chunks_exact(kernel_len) {
-            add_to(total, &other[row * width..][..width]);
+            add_to(total, &other[at * SUMMED..][..total.len()]);
         }
     });
     dw.resize(outputs * inputs * taps, 0.0);
-    for (output, dw) in dw.chunks_exact_mut(inputs * taps).enumerate() {
-        for (at, dw) in dw.iter_mut().enumerate() {
-            *dw = total[(at % taps * inputs + at / taps) * width + output];
+    // A cache line of the sums, which are of as many outputs, at a time.
+    dw.par_chunks_mut(LANES * inputs * taps).enumerate().for_each(|(block, dw)| {
+        for (at, sums) in total.chunks_exact(width).enumerate() {
+            let to = at % inputs * taps + at / inputs;
+            dw[to..].iter_mut().step_by(inputs * taps).zip(&sums[block * LANES..]).for_each(|(dw, sum)| *dw = *sum);
         }
-    }
+    });
 }
 
 /// Where ∂L/∂x of some images goes, with a border.

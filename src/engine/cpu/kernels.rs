@@ -11,8 +11,9 @@
 use rayon::prelude::*;
 
 use super::lanes::{Aligned, LANES};
-use super::product::{HALF, PANEL, Right};
-use super::{planes, taps, tiles, winograd};
+use super::product::{HALF, PANEL};
+use super::winograd::{self, matrix_len};
+use super::{planes, taps, tiles};
 use crate::data::CHANNELS;
 use crate::network::Array;
 
@@ -76,11 +77,6 @@ pub fn padded(channels: usize) -> usize {
     if channels <= HALF { HALF } else { channels.next_multiple_of(PANEL) }
 }
 
-/// The right side of a product: `rows` rows of `width` values, a [`padded`] number, in packed panels.
-pub fn panels(values: &[f32], rows: usize, width: usize) -> Right<'_> {
-    if width == HALF { Right::rows(values, width) } else { Right::packed(values, rows) }
-}
-
 impl Kernels {
     /// `first`: whether it takes images as they come in.
     pub fn new(sizes: Sizes, first: bool) -> Kernels {
@@ -117,7 +113,11 @@ impl Kernels {
 
     /// Values of [`Gradients::du`], summed over chunks of images.
     pub fn du_len(&self) -> usize {
-        if self.way == Way::Tiles { tiles::PLACES * self.sizes.inputs * padded(self.sizes.outputs) } else { 0 }
+        if self.way == Way::Tiles {
+            tiles::PLACES * matrix_len(self.sizes.inputs, padded(self.sizes.outputs))
+        } else {
+            0
+        }
     }
 
     /// Images in a chunk.
@@ -146,7 +146,7 @@ impl Kernels {
         let forward = || {
             fill_taps(there, [taps, inputs, outputs], |tap, input, output| weight[at(output, input, tap)]);
             if way == Way::Tiles {
-                kernels.grow(tiles::PLACES * inputs * padded(outputs));
+                kernels.grow(winograd::panel_lens(inputs, padded(outputs))[1]);
                 winograd::transform_kernels(there, inputs, padded(outputs), kernels);
             }
         };
@@ -155,7 +155,7 @@ impl Kernels {
                 fill_taps(back, [taps, outputs, inputs], |tap, output, input| weight[at(output, input, tap)]);
             }
             if train && way == Way::Tiles {
-                kernels_back.grow(tiles::PLACES * outputs * padded(inputs));
+                kernels_back.grow(winograd::panel_lens(outputs, padded(inputs))[1]);
                 winograd::transform_kernels(back, outputs, padded(inputs), kernels_back);
             }
         };
@@ -188,14 +188,22 @@ impl Kernels {
     }
 }
 
-/// Taps [taps, rows, columns padded] of `value(tap, row, column)`.
+/// Taps [taps, rows, columns padded] of `value(tap, row, column)`, in blocks of rows and columns: a transposition by whole rows
+/// would read each cache line once for every value in it.
 fn fill_taps(to: &mut Aligned, [taps, rows, columns]: [usize; 3], value: impl Fn(usize, usize, usize) -> f32 + Sync) {
     let width = padded(columns);
     to.grow(taps * rows * width);
-    to.par_chunks_exact_mut(width).enumerate().for_each(|(at, row)| {
-        for (column, tap) in row[..columns].iter_mut().enumerate() {
-            *tap = value(at / rows, at % rows, column);
-        }
+    to.par_chunks_exact_mut(rows * width).enumerate().for_each(|(tap, to)| {
+        to.par_chunks_mut(LANES * width).enumerate().for_each(|(block, to)| {
+            for first in (0..columns).step_by(LANES) {
+                let some = first..columns.min(first + LANES);
+                for (row, to) in to.chunks_exact_mut(width).enumerate() {
+                    for (column, to) in some.clone().zip(&mut to[some.clone()]) {
+                        *to = value(tap, block * LANES + row, column);
+                    }
+                }
+            }
+        });
     });
 }
 

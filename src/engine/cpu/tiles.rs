@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::kernels::{Gradients, Kernels, Sizes, padded, panels};
-use super::product::{Left, Right, product, product_ahead, share};
-use super::winograd::{self, matrix_len};
+use super::kernels::{Gradients, Kernels, Sizes, padded};
+use super::product::{Left, PANEL, Right, product, product_ahead, share};
+use super::winograd::{self, matrix_len, panel_lens};
 
 /// Tiles in a set: as many images as have no more, or rows of tiles of one image.
 const TILES: usize = 64;
@@ -48,6 +48,12 @@ fn split(memory: &mut [f32], tiles: usize, from: usize, width: usize) -> ([&mut 
     ([v, &mut rest[..PLACES * lens[1]]], lens)
 }
 
+/// The matrix [rows, width] of one place in U.
+fn right(u: &[f32], place: usize, rows: usize, width: usize) -> Right<'_> {
+    let row = PANEL.min(width);
+    Right { values: &u[place * matrix_len(rows, row)..], row, panel: panel_lens(rows, width)[0] }
+}
+
 pub fn convolve(kernels: &Kernels, x: &[f32], y: &mut [f32], memory: &mut [f32], ahead: &[f32]) {
     let Sizes { inputs, outputs, side, .. } = kernels.sizes;
     let (from, width) = (padded(inputs), padded(outputs));
@@ -60,9 +66,9 @@ pub fn convolve(kernels: &Kernels, x: &[f32], y: &mut [f32], memory: &mut [f32],
         for (i, x) in x.chunks_exact(kernels.x_len()).enumerate() {
             winograd::transform_input(x, side, from, v, tiles, of.clone(), i * of.len());
         }
-        let matrices = v.chunks_exact(v_len).zip(kernels.transformed[0].chunks_exact(inputs * width));
-        for (place, (m, (v, u))) in m.chunks_exact_mut(m_len).zip(matrices).enumerate() {
-            let (a, b) = (Left { values: v, row: from, col: 1 }, panels(u, inputs, width));
+        for (place, (m, v)) in m.chunks_exact_mut(m_len).zip(v.chunks_exact(v_len)).enumerate() {
+            let a = Left { values: v, row: from, col: 1 };
+            let b = right(&kernels.transformed[0], place, inputs, width);
             let ahead = [share(ahead, set * PLACES + place, count), &[], &[]];
             product_ahead(m, width, a, b, [tiles, inputs, width], false, ahead);
         }
@@ -91,14 +97,14 @@ pub fn backward(kernels: &Kernels, x: &[f32], g: &[f32], to: Gradients, memory: 
             winograd::transform_gradient(g, side, width, m, tiles, of.clone(), i * of.len());
         }
         let matrices = v.chunks_exact_mut(v_len).zip(m.chunks_exact(m_len));
-        for (place, (du, (v, m))) in du.chunks_exact_mut(inputs * width).zip(matrices).enumerate() {
+        for (place, (du, (v, m))) in du.chunks_exact_mut(matrix_len(inputs, width)).zip(matrices).enumerate() {
             let (a, b) = (Left { values: v, row: 1, col: from }, Right::rows(m, width));
             let ahead = ahead.map(|all| share(all, set * PLACES + place, count));
             product_ahead(du, width, a, b, [inputs, tiles, width], accumulate || set > 0, ahead);
             if dx.is_some() {
                 // ∂L/∂V takes the place of V.
-                let u = &kernels.transformed[1][place * outputs * from..][..outputs * from];
-                let (a, b) = (Left { values: m, row: width, col: 1 }, panels(u, outputs, from));
+                let a = Left { values: m, row: width, col: 1 };
+                let b = right(&kernels.transformed[1], place, outputs, from);
                 product(v, from, a, b, [tiles, outputs, from], false);
             }
         }

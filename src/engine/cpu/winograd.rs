@@ -20,18 +20,35 @@
 //!
 //! The entries of A, B and G are so small that this rounds no more than the definition (their table 4).
 //!
-//! Images are channels last; V and M are [16, tiles, channels], kernels [9, inputs, outputs]. A cache line separates
-//! the 16 matrices of V and M: a transform touches the same place of each, and they would all be in one cache set.
+//! Images are channels last; V and M are [16, tiles, channels], kernels [9, inputs, outputs], U [panels, 16, inputs,
+//! outputs of a panel], ∂L/∂U [16, inputs, outputs]. A cache line separates the 16 matrices: a transform touches the same
+//! place of each, and they would all be in one cache set.
 
 use std::ops::Range;
+
+use rayon::prelude::*;
 
 use super::lanes::{LANES, Lanes, add, lanes, lanes_mut, mul, sub};
 use super::product::PANEL;
 use crate::simd::simd;
 
-/// Values from one of the 16 matrices [tiles, channels] of V or M to the next.
-pub fn matrix_len(tiles: usize, channels: usize) -> usize {
-    tiles * channels + LANES
+/// Values from one of 16 matrices [rows, channels] to the next.
+pub fn matrix_len(rows: usize, channels: usize) -> usize {
+    rows * channels + LANES
+}
+
+/// Values of U's panels: the 16 matrices of one, and those of all, of `width` columns.
+pub fn panel_lens(rows: usize, width: usize) -> [usize; 2] {
+    let panel = 16 * matrix_len(rows, PANEL.min(width));
+    [panel, width.div_ceil(PANEL) * panel]
+}
+
+/// U = G·w·Gᵀ, from kernels [9, rows, width] to panels of 16 matrices.
+pub fn transform_kernels(taps: &[f32], rows: usize, width: usize, u: &mut [f32]) {
+    let [panel_len, all] = panel_lens(rows, width);
+    u[..all].par_chunks_exact_mut(panel_len).enumerate().for_each(|(panel, u)| {
+        transform_panel(taps, rows, width, panel, u);
+    });
 }
 
 const HALF: Lanes = [0.5; LANES];
@@ -206,15 +223,17 @@ simd! {
         }
     }
 
-    /// U = G·w·Gᵀ, from kernels [9, rows, width] to 16 matrices [rows, width] in packed panels.
-    pub fn transform_kernels(taps: &[f32], rows: usize, width: usize, u: &mut [f32]) {
+    /// The 16 matrices [rows, columns of a panel] of one panel of U.
+    fn transform_panel(taps: &[f32], rows: usize, width: usize, panel: usize, u: &mut [f32]) {
         let (taps, u) = (lanes(taps), lanes_mut(u));
-        let (per_row, panel) = (width / LANES, PANEL.min(width) / LANES);
+        let columns = PANEL.min(width);
+        let (per_row, per_panel, matrix) = (width / LANES, columns / LANES, matrix_len(rows, columns) / LANES);
         for row in 0..rows {
-            for c in 0..per_row {
-                let t = both!(g, 3 => 4, |i, j| taps[((i * 3 + j) * rows + row) * per_row + c]);
+            for c in 0..per_panel {
+                let from = row * per_row + panel * per_panel + c;
+                let t = both!(g, 3 => 4, |i, j| taps[(i * 3 + j) * rows * per_row + from]);
                 for at in 0..16 {
-                    u[at * rows * per_row + (c / panel * rows + row) * panel + c % panel] = t[at / 4][at % 4];
+                    u[at * matrix + row * per_panel + c] = t[at / 4][at % 4];
                 }
             }
         }
@@ -223,9 +242,9 @@ simd! {
     /// ∂L/∂w = Gᵀ·∂L/∂U·G, from 16 matrices [rows, width] to kernels [9, rows, width].
     pub fn fold_kernels(du: &[f32], rows: usize, width: usize, taps: &mut [f32]) {
         let (du, taps) = (lanes(du), lanes_mut(taps));
-        for at in 0..rows * width / LANES {
-            let size = rows * width / LANES;
-            let w = both!(g_t, 4 => 3, |i, j| du[(i * 4 + j) * size + at]);
+        let (size, matrix) = (rows * width / LANES, matrix_len(rows, width) / LANES);
+        for at in 0..size {
+            let w = both!(g_t, 4 => 3, |i, j| du[(i * 4 + j) * matrix + at]);
             for tap in 0..9 {
                 taps[tap * size + at] = w[tap / 3][tap % 3];
             }
