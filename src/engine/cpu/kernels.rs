@@ -146,7 +146,6 @@ impl Kernels {
         let forward = || {
             fill_taps(there, [taps, inputs, outputs], |tap, input, output| weight[at(output, input, tap)]);
             if way == Way::Tiles {
-                kernels.grow(winograd::panel_lens(inputs, padded(outputs))[1]);
                 winograd::transform_kernels(there, inputs, padded(outputs), kernels);
             }
         };
@@ -155,7 +154,6 @@ impl Kernels {
                 fill_taps(back, [taps, outputs, inputs], |tap, output, input| weight[at(output, input, tap)]);
             }
             if train && way == Way::Tiles {
-                kernels_back.grow(winograd::panel_lens(outputs, padded(inputs))[1]);
                 winograd::transform_kernels(back, outputs, padded(inputs), kernels_back);
             }
         };

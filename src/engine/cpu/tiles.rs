@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::kernels::{Gradients, Kernels, Sizes, padded};
 use super::product::{Left, PANEL, Right, product, product_ahead, share};
-use super::winograd::{self, matrix_len, panel_lens};
+use super::winograd::{self, matrix_len, panel_len};
 
 /// Tiles in a set: as many images as have no more, or rows of tiles of one image.
 const TILES: usize = 64;
@@ -51,7 +51,7 @@ fn split(memory: &mut [f32], tiles: usize, from: usize, width: usize) -> ([&mut 
 /// The matrix [rows, width] of one place in U.
 fn right(u: &[f32], place: usize, rows: usize, width: usize) -> Right<'_> {
     let row = PANEL.min(width);
-    Right { values: &u[place * matrix_len(rows, row)..], row, panel: panel_lens(rows, width)[0] }
+    Right { values: &u[place * matrix_len(rows, row)..], row, panel: panel_len(rows, width) }
 }
 
 pub fn convolve(kernels: &Kernels, x: &[f32], y: &mut [f32], memory: &mut [f32], ahead: &[f32]) {

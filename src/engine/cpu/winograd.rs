@@ -28,7 +28,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::lanes::{LANES, Lanes, add, lanes, lanes_mut, mul, sub};
+use super::lanes::{Aligned, LANES, Lanes, add, lanes, lanes_mut, mul, sub};
 use super::product::PANEL;
 use crate::simd::simd;
 
@@ -37,16 +37,16 @@ pub fn matrix_len(rows: usize, channels: usize) -> usize {
     rows * channels + LANES
 }
 
-/// Values of U's panels: the 16 matrices of one, and those of all, of `width` columns.
-pub fn panel_lens(rows: usize, width: usize) -> [usize; 2] {
-    let panel = 16 * matrix_len(rows, PANEL.min(width));
-    [panel, width.div_ceil(PANEL) * panel]
+/// Values of one panel of U: its 16 matrices.
+pub fn panel_len(rows: usize, width: usize) -> usize {
+    16 * matrix_len(rows, PANEL.min(width))
 }
 
 /// U = G·w·Gᵀ, from kernels [9, rows, width] to panels of 16 matrices.
-pub fn transform_kernels(taps: &[f32], rows: usize, width: usize, u: &mut [f32]) {
-    let [panel_len, all] = panel_lens(rows, width);
-    u[..all].par_chunks_exact_mut(panel_len).enumerate().for_each(|(panel, u)| {
+pub fn transform_kernels(taps: &[f32], rows: usize, width: usize, u: &mut Aligned) {
+    let (panels, panel_len) = (width.div_ceil(PANEL), panel_len(rows, width));
+    u.grow(panels * panel_len);
+    u.par_chunks_exact_mut(panel_len).take(panels).enumerate().for_each(|(panel, u)| {
         transform_panel(taps, rows, width, panel, u);
     });
 }
