@@ -65,6 +65,9 @@ pub enum Flip {
 /// The most operations of RandAugment.
 const OPERATIONS: usize = 4;
 
+/// The least share of an image that a crop may have: less is no pixel of a small image, and no such box is ever found.
+const LEAST_AREA: f64 = 0.01;
+
 /// For what a transformation is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draws {
@@ -157,8 +160,10 @@ impl Augmentation {
             true => Ok(()),
             false => Err(Fault::new(key, format!("{key}.{name}: {value} is more than {most}"))),
         };
-        if let Some([low, high]) = self.crop.filter(|[low, high]| !(*low > 0.0 && low <= high && *high <= 1.0)) {
-            let message = format!("{key}.crop: {low} to {high} is no share of an image: [0.5, 1]");
+        if let Some([low, high]) = self.crop.filter(|[low, high]| !(*low >= LEAST_AREA && low <= high && *high <= 1.0))
+        {
+            let message =
+                format!("{key}.crop: {low} to {high} is no share of an image from {LEAST_AREA} to 1: [0.5, 1]");
             return Err(Fault::new(key, message));
         }
         // No image moves by its side, 16 pixels at least.
@@ -200,6 +205,7 @@ impl Transformation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::augment::Adjustment;
 
     fn drawn(augmentation: Augmentation, purpose: Purpose, epoch: u32, image: u32, side: usize) -> Transformation {
         augmentation.draw(Draws { seed: 3, purpose, epoch, image }, side)
@@ -248,5 +254,29 @@ mod tests {
         // Binomial(8000, 1/9), (4000, 1/4) and (4000, 1/2): standard deviations 28, 27 and 32, so 5 of them.
         assert!(moved.iter().all(|&n: &u32| n.abs_diff(889) < 141), "{moved:?}");
         assert!(gray.abs_diff(1000) < 137 && flipped.abs_diff(2000) < 159, "{gray}, {flipped}");
+    }
+
+    #[test]
+    fn jitter_is_drawn_as_far_as_its_strength_says() {
+        for strength in [0.5, 2.0] {
+            let of = Augmentation { jitter: strength, ..Augmentation::default() };
+            let drawn: Vec<Jitter> =
+                (0..4000).filter_map(|image| drawn(of, Purpose::Strong, 0, image, 32).jitter).collect();
+            // Binomial(4000, 4/5): standard deviation 25, so 5 of them.
+            assert!(drawn.len().abs_diff(3200) < 127, "{}", drawn.len());
+            let (mut factors, mut hues) = (0f32, 0f32);
+            for adjustment in drawn.into_iter().flatten() {
+                match adjustment {
+                    Adjustment::Hue(shift) => hues = hues.max(shift.abs()),
+                    Adjustment::Brightness(v) | Adjustment::Contrast(v) | Adjustment::Saturation(v) => {
+                        factors = factors.max((v - 1.0).abs());
+                    }
+                }
+            }
+            // Of thousands, the farthest is near the end of the range.
+            for (farthest, end) in [(factors, 0.4 * strength), (hues, 0.1 * strength)] {
+                assert!((0.98..=1.000001).contains(&(f64::from(farthest) / end)), "{farthest} of {end}");
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::defaults::{Conflict, Misread, read_settings};
 use super::value::Channels;
 use crate::engine::cpu;
 use crate::network::{Backbone, BackboneKind, Layers, Network, Widths};
-use crate::settings::Settings;
+use crate::settings::{Settings, strict};
 use crate::suggest::did_you_mean;
 
 /// A backbone and its settings: `{name: resnet, depth: 20, width: 16}`.
@@ -17,7 +17,7 @@ pub struct BackboneSpec {
     /// Which.
     pub name: &'static BackboneKind,
     /// The backbone's own keys.
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "strict")]
     pub settings: Settings,
 }
 
@@ -132,6 +132,7 @@ mod tests {
             "{backbone: {name: resnet, width: wide}}",
             "43: network.backbone: width: invalid type: string \"wide\"",
         );
+        refused("{backbone: {name: resnet, depth: 8, depth: 20}}", "46: network.backbone: duplicate key `depth`");
         refused("{backbone: {name: plain}}", "11: network.backbone: missing field `layers`");
         refused(
             "{backbone: {name: plain, layers: [8, pol]}}",

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use serde::de::value::{MapAccessDeserializer, StrDeserializer};
 use serde::de::{DeserializeSeed, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
 
 use super::{BatchSize, Count, Decay, Epochs, Experiment, Name, OptimizerName, Percent, Rate, ShardCount, Share};
 use crate::evaluate::{Knn, TestViews};
 use crate::method::{self, Head, Kind, Method, Settings};
 use crate::network::Network;
 use crate::optimizer::{Decayed, Rule, Schedule};
+use crate::settings::Strict;
 use crate::suggest::nearest;
 use crate::train::{Monitor, Recipe};
 
@@ -219,7 +219,8 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Sorted<'_, A> {
                 None => return Ok(None),
                 Some(Sort::Common(key)) => return Ok(Some(key)),
                 Some(Sort::Setting(key, unused)) => {
-                    self.settings.insert(key, self.map.next_value::<Value>()?);
+                    let Strict(value) = self.map.next_value()?;
+                    self.settings.insert(key, value);
                     seed = unused;
                 }
             }

@@ -191,13 +191,13 @@ fn bad_value(text: &str, error: &serde_yaml::Error) -> Fault {
 pub(super) fn in_words(message: &str) -> String {
     let message = message.replace("a sequence", "a list").replace("type: sequence", "type: list");
     let mut message = message.replace("field identifier", "a key").replace("expected string or map", "expected a word");
-    // A method's own keys are read as what they are in Rust; `.nan` and `.inf` come as nothing.
+    // A method's own keys are read as what they are in Rust.
     for (rust, word) in
         [("usize", "a whole number"), ("f64", "a number"), ("f32", "a number"), ("u32", "a whole number")]
     {
         message = message.replace(&format!("expected {rust}"), &format!("expected {word}"));
     }
-    shortened(&message.replace("invalid type: null", "no finite value"))
+    shortened(&message.replace("invalid type: null", "no value"))
 }
 
 /// What each part of an experiment has keys for.
