@@ -134,6 +134,49 @@ pub fn operations(fixture: &Fixture) {
     });
 }
 
+/// Adjustments of colour in their widest ranges, and transformations of every part.
+pub fn wide(fixture: &Fixture) {
+    let images = fixture.u8s("images");
+    let names = ["brightness", "contrast", "saturation", "hue"];
+    let factors = names.map(|name| fixture.f32s(&format!("{name}_by")));
+    let operation = |kind: usize, i: usize| match kind {
+        0 => Operation::Brightness(factors[0][i]),
+        1 => Operation::Contrast(factors[1][i]),
+        _ => Operation::Saturation(factors[2][i]),
+    };
+    for (kind, name) in names.into_iter().enumerate() {
+        compare(fixture, name, &images, EXACT, &|i, image, out| {
+            out.copy_from_slice(image);
+            match name {
+                "hue" => augment::hue(out, factors[kind][i]),
+                _ => operation(kind, i).apply(out),
+            }
+        });
+    }
+    let adjustment = |kind: usize, i: usize| match kind {
+        0 => Adjustment::Brightness(factors[0][i]),
+        1 => Adjustment::Contrast(factors[1][i]),
+        2 => Adjustment::Saturation(factors[2][i]),
+        _ => Adjustment::Hue(factors[3][i]),
+    };
+    let [boxes, shift, jitter, order, center, flip, gray] =
+        ["crop_boxes", "shift_by", "jitter_order", "order", "cutout_at", "flip", "gray"].map(|name| fixture.u8s(name));
+    compare(fixture, "transformed", &images, EXACT, &|i, image, out| {
+        let [top, left, height, width] = std::array::from_fn(|k| usize::from(boxes[4 * i + k]));
+        let [first, second] = [0, 1].map(|k| operation(usize::from(order[2 * i + k]), (i + 1) % gray.len()));
+        let transformation = Transformation {
+            crop: Some(CropBox { top, left, height, width }),
+            shift: [0, 1].map(|k| i32::from(shift[2 * i + k]) - 4),
+            flip: flip[i] == 1,
+            jitter: Some(std::array::from_fn(|k| adjustment(usize::from(jitter[4 * i + k]), i))),
+            gray: gray[i] == 1,
+            operations: [first, second, Operation::Identity, Operation::Identity],
+            cutout: Some(Square { y: center[2 * i].into(), x: center[2 * i + 1].into(), side: 8 }),
+        };
+        transformation.apply(image, out);
+    });
+}
+
 fn compare(fixture: &Fixture, name: &str, images: &[u8], tolerance: Tolerance, apply: Apply) {
     let mut ours = vec![0; images.len()];
     for (i, (image, out)) in images.chunks_exact(IMAGE).zip(ours.chunks_exact_mut(IMAGE)).enumerate() {

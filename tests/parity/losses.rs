@@ -1,8 +1,8 @@
-//! Losses and their gradients, against an independent library's in double precision.
+//! Losses and their gradients, against those of an independent library, or written from the paper in PyTorch, in double precision.
 
 use fewlabel::loss::{
-    BarlowTwins, Cosines, NtXent, VicReg, VicRegWeights, barlow_twins, consistency, cross_entropy, negative_cosine,
-    nt_xent, squared_softmax, supcon, vicreg,
+    BarlowTwins, Cosines, NtXent, VicReg, VicRegWeights, aligned, barlow_twins, consistency, cross_entropy,
+    negative_cosine, nt_xent, squared_softmax, supcon, vicreg,
 };
 
 use crate::fixture::{Fixture, magnitude};
@@ -46,11 +46,16 @@ pub fn meets(fixture: &Fixture) {
             let (loss, of_p) = twice(&mut |g| negative_cosine(&both("p"), &both("z"), rows("p"), &mut memory, g, None));
             (loss, views("p", of_p))
         }
-        "loss-fixmatch" => {
+        "loss-fixmatch" | "loss-fixmatch-aligned" => {
             let [logits, weak, strong] = ["logits", "weak_logits", "strong_logits"].map(|name| fixture.f32s(name));
             let (n, mut of_logits, mut of_strong) = (fixture.tensor("weak_logits").dims()[0], vec![], vec![]);
             let labelled = cross_entropy(&logits, &fixture.labels("labels"), &mut of_logits).unwrap();
-            let (unlabelled, share) = consistency(&weak, &strong, n, of("threshold"), &mut of_strong);
+            let (mut means, mut of_weak) = (vec![], vec![]);
+            let taught = match fixture.case.ends_with("aligned") {
+                true => aligned(&weak, n, &mut means, &mut of_weak),
+                false => &weak,
+            };
+            let (unlabelled, share) = consistency(taught, &strong, n, of("threshold"), &mut of_strong);
             assert_eq!(share, fixture.f64s("mask_share64")[0]);
             let gradients = vec![("logits".to_owned(), of_logits), ("strong_logits".to_owned(), of_strong)];
             (labelled + of("weight") * unlabelled, gradients)

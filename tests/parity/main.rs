@@ -29,7 +29,12 @@ fn the_reference_engine_meets_every_fixture() {
 #[test]
 fn augmentations_meet_every_fixture() {
     let fixtures = fixture::all();
-    for (case, meets) in [("augment", augment::all as fn(&Fixture)), ("randaugment", augment::operations)] {
+    let cases = [
+        ("augment", augment::all as fn(&Fixture)),
+        ("randaugment", augment::operations),
+        ("wide-augment", augment::wide),
+    ];
+    for (case, meets) in cases {
         fixtures.iter().filter(|fixture| fixture.case == case).for_each(meets);
         let is_there = fixtures.iter().any(|fixture| fixture.case == case);
         assert!(
@@ -52,6 +57,7 @@ fn losses_meet_every_fixture() {
                 "barlow_twins",
                 "byol",
                 "fixmatch",
+                "fixmatch-aligned",
                 "mean_teacher",
                 "pseudo_label",
                 "simclr",
@@ -76,6 +82,7 @@ fn meets_every_fixture(kind: Kind) {
         "simsiam" => networks::simsiam(kind, fixture),
         "probe" => networks::probe(kind, fixture),
         "byol" => methods::byol(kind, fixture),
+        "fixmatch" => methods::fixmatch(kind, fixture),
         "residual" => methods::residual(kind, fixture),
         other => panic!("{}: no test for the case {other}", fixture.path.display()),
     };
@@ -84,7 +91,7 @@ fn meets_every_fixture(kind: Kind) {
     if std::env::var_os("PARITY_DIR").is_none() {
         let cases: std::collections::BTreeSet<&str> = networks.iter().map(|fixture| &*fixture.case).collect();
         assert!(
-            cases.into_iter().eq(["byol", "pretext", "probe", "residual", "simsiam", "supervised"]),
+            cases.into_iter().eq(["byol", "fixmatch", "pretext", "probe", "residual", "simsiam", "supervised"]),
             "a fixture is missing"
         );
     }

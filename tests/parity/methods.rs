@@ -1,8 +1,11 @@
 //! Methods with a teacher, and the optimizer's tricks: five steps each.
 
-use fewlabel::data::IMAGE;
+use fewlabel::augment::Augmentation;
+use fewlabel::data::{Dataset, IMAGE, SIDE};
 use fewlabel::engine::{Engine, Input, Rates, Statistics};
 use fewlabel::loss::{Cosines, negative_cosine, smoothed_cross_entropy};
+use fewlabel::method::fixmatch::Teacher;
+use fewlabel::method::{Draw, FixMatch, Labelled, Method, Source, Step};
 use fewlabel::network::{PREDICTOR, PROJECTOR};
 use fewlabel::optimizer::{Decayed, Rule, State};
 
@@ -58,6 +61,41 @@ pub fn byol(kind: Kind, fixture: &Fixture) {
     }
     check_state(fixture, "after_5/", &model.weights().unwrap(), 0.02, 1e-5);
     check_average(fixture, "target_after_5/", &mut *model, 0.02);
+}
+
+/// By the method's own batch, from images to the loss.
+pub fn fixmatch(kind: Kind, fixture: &Fixture) {
+    let (labels, images, none) = (fixture.labels("labels"), fixture.u8s("pixels"), Augmentation::default());
+    let (n, all) = (labels.len(), images.len() / IMAGE);
+    // What the others are is not told.
+    let data = Dataset { labels: [labels, vec![0; all - n]].concat(), images, side: SIDE };
+    let method = FixMatch {
+        augment: none,
+        strong: none,
+        threshold: fixture.f64s("threshold")[0],
+        weight: 2.0,
+        teacher: Teacher::Average,
+        alignment: true,
+        ..FixMatch::default()
+    };
+    let rule = Rule::Sgd { momentum: 0.9, weight_decay: 0.0, nesterov: true, decayed: Decayed::All };
+    let mut model = model(kind, fixture, describe(fixture), rule);
+    model.keep_average(Statistics::Averaged, &State::default()).unwrap();
+    let indices: Vec<u32> = (0..all as u32).collect();
+    let draw = Draw { labelled: Labelled { n, before: 0, of: n }, ..Draw::default() };
+    let mut batch = method.batch();
+    let (losses, shares) = (fixture.f32s("losses"), fixture.f64s("mask_shares"));
+    for (step, (loss, share)) in losses.into_iter().zip(shares).enumerate() {
+        batch.fill(&Source::Images(&data), &indices, draw);
+        let mut sums = [0.0; 2];
+        let at = Step { rates: Rates { average: 0.5, ..5e-4.into() }, done: step as u64, all: 5 };
+        let found = batch.step(&mut *model, at, &mut sums).unwrap();
+        // Losses are up to ten times those of other cases.
+        fixture.close(&format!("loss {step}"), &[found as f32], &[loss], if step == 0 { 1e-5 } else { 2e-4 });
+        assert_eq!((sums[1] / n as f64) as f32, share as f32, "{}: mask_share {step}", fixture.path.display());
+    }
+    check_state(fixture, "after_5/", &model.weights().unwrap(), 0.01, 1e-5);
+    check_average(fixture, "average_after_5/", &mut *model, 0.01);
 }
 
 pub fn residual(kind: Kind, fixture: &Fixture) {

@@ -35,7 +35,7 @@ pub fn describe(fixture: &Fixture) -> Network {
     let channels = ["backbone.0.weight", "backbone.4.weight", "backbone.8.weight"].map(|name| shape(name)[0]);
     let widths = Widths { channels, dropout: 0.0, ..Widths::default() };
     match fixture.case.as_str() {
-        "supervised" => Network::supervised(&Widths { hidden: shape("fc.weight")[0], ..widths }),
+        "supervised" | "fixmatch" => Network::supervised(&Widths { hidden: shape("fc.weight")[0], ..widths }),
         "pretext" => Network::pretext(&Widths { hidden: shape("fc.weight")[0], ..widths }),
         "probe" => {
             Network::probe(&Widths { hidden: shape("classifier.0.weight")[0], ..widths }, Probe::Mlp, Mode::Eval)
