@@ -51,13 +51,10 @@ fn the_result_of_the_other_methods_is_the_same_bits_everywhere() {
 #[test]
 fn the_semi_supervised_result_is_the_same_bits_everywhere() {
     let result = result_of("smoke-semi");
-    for (stage, learns) in [
-        ("pseudo-label", "mask_share"),
-        ("mean-teacher", "squared_error"),
-        ("fixmatch", "mask_share"),
-        ("fixmatch-shards", "mask_share"),
-    ] {
-        assert!(result[stage].last.metrics[learns] > 0.0, "{stage}: all images without labels are masked");
+    assert!(result["mean-teacher"].last.metrics["squared_error"] > 0.0);
+    for stage in ["pseudo-label", "fixmatch", "fixmatch-shards"] {
+        let share = result[stage].last.metrics["mask_share"];
+        assert!(0.0 < share && share < 1.0, "{stage}: of the images without labels {share} are learnt");
     }
     insta::assert_json_snapshot!(result);
 }
