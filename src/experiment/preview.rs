@@ -34,6 +34,12 @@ struct Row<'a> {
     time: Option<Duration>,
 }
 
+impl Row<'_> {
+    fn time(&self) -> String {
+        self.time.map_or(String::new(), |time| format!("about {}", duration(time)))
+    }
+}
+
 impl<'a> Preview<'a> {
     /// Of these jobs; the time of a stage is predicted from a few of its steps, of very many stages for the first ones.
     pub fn of(experiment: &'a Experiment, jobs: &[&'a Job], data: &Data, options: &Options) -> Result<Preview<'a>> {
@@ -61,22 +67,17 @@ impl<'a> Preview<'a> {
 
     /// A line for each stage, and one for all.
     pub fn lines(&self) -> Vec<String> {
-        self.table(|row| {
-            let time = row.time.map_or(String::new(), |time| format!("about {}", duration(time)));
-            vec![row.job.key.clone(), self.epochs(row), time]
-        })
+        self.table(|row| vec![row.job.key.clone(), self.epochs(row), row.time(), self.cost(row)])
     }
 
-    /// The same with what each stage comes after and costs, and how long all of them take on several processes.
+    /// The same with what each stage comes after and needs, and how long all of them take on several processes.
     pub fn dry_lines(&self) -> Vec<String> {
         let mut lines = self.table(|row| {
             let stage = &self.experiment.stages[row.job.stage];
             let after = self.experiment.source(stage).map_or(String::new(), |source| format!("after {}", source.name));
-            let time = row.time.map_or(String::new(), |time| format!("about {}", duration(time)));
             let shards = stage.shards.map_or(String::new(), |shards| count(shards.0, "shard"));
-            let cost = format!("{:.1e} FLOP", self.experiment.operations(stage));
             let memory = format!("{} MB", self.experiment.memory(stage).div_ceil(1_000_000));
-            vec![row.job.key.clone(), self.epochs(row), after, shards, time, cost, memory]
+            vec![row.job.key.clone(), self.epochs(row), after, shards, row.time(), self.cost(row), memory]
         });
         let alone = self.span(1);
         let spans = [2, 4, 8, 16, 64, 256, 1024].map(|ranks| (ranks, self.span(ranks)));
@@ -122,6 +123,10 @@ impl<'a> Preview<'a> {
         let total = self.rows.iter().filter_map(|row| row.time).sum();
         let total = format!("{at_least}about {} in total", duration(total));
         cells.iter().map(line).chain([total]).collect()
+    }
+
+    fn cost(&self, row: &Row) -> String {
+        format!("{:.1e} FLOP", self.experiment.operations(&self.experiment.stages[row.job.stage]))
     }
 
     fn epochs(&self, row: &Row) -> String {
