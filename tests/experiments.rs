@@ -248,7 +248,18 @@ proptest! {
 fn golden_manifests_are_of_the_experiments_of_their_names() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     for name in [
-        "quick", "quick-v1", "fast", "best", "one-hour", "few", "recipe", "study", "strict", "labels", "collapse",
+        "quick",
+        "quick-seeds",
+        "quick-v1",
+        "fast",
+        "best",
+        "one-hour",
+        "few",
+        "recipe",
+        "study",
+        "strict",
+        "labels",
+        "collapse",
         "zoo",
     ] {
         let manifest = Manifest::load(&root.join("golden").join(name).with_extension("json")).unwrap();

@@ -223,16 +223,20 @@ stages:
         assert_eq!(notes("simsiam", "train_loss", -0.7), [""; 0]);
     }
 
-    /// Every stage of the published results has learnt, and says nothing.
+    /// Every stage of the published results has learnt, and says nothing, but for SimSiam on drawn shapes with one seed.
     #[test]
-    fn no_stage_of_a_golden_manifest_has_hardly_learnt() {
+    fn no_other_stage_of_a_golden_manifest_has_hardly_learnt() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/golden");
         let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         let golden: Vec<_> = files.filter(|path| path.extension().is_some_and(|ending| ending == "json")).collect();
         assert!(golden.len() >= 5, "{golden:?}");
         for path in golden {
             let manifest = Manifest::load_claim(&path).unwrap();
-            assert_eq!(manifest.learning_notes(), [""; 0], "{}", path.display());
+            let expected: &[&str] = match path.ends_with("quick-seeds.json") {
+                true => &["hardly learnt: simsiam-probe (1 of 5 seeds); not measurably better than chance"],
+                false => &[],
+            };
+            assert_eq!(manifest.learning_notes(), expected, "{}", path.display());
         }
     }
 }
