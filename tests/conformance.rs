@@ -69,7 +69,7 @@ fn supcon_conforms() {
     check("method: supcon, embedding: 11");
 }
 
-/// A threshold that some answers of an untrained network pass, and others do not.
+/// A threshold that some answers of an untrained network pass, and others do not: 53 % in the first epoch.
 #[test]
 fn pseudo_label_conforms() {
     check("method: pseudo_label, threshold: 0.13, ramp_up: 0");
@@ -80,10 +80,11 @@ fn mean_teacher_conforms() {
     check("method: mean_teacher, unlabelled: 2, ramp_up: 0");
 }
 
+/// Low thresholds, which all answers pass: an untrained network is confident of nothing in eval mode.
 #[test]
 fn fixmatch_conforms() {
-    check("method: fixmatch, unlabelled: 3, unlabelled_from: 1, threshold: 0.13");
-    check("method: fixmatch, unlabelled: 2, threshold: 0.102, teacher: average, alignment: true, average: 0.5");
+    check("method: fixmatch, unlabelled: 3, unlabelled_from: 1, threshold: 0.05");
+    check("method: fixmatch, unlabelled: 2, threshold: 0.1, teacher: average, alignment: true, average: 0.5");
 }
 
 /// Predicts a coin that `broken` tosses wrongly: by the number of calls, or by the image's label; or whose head is broken.

@@ -25,6 +25,7 @@ fn a_run_fills_its_folder_ends_with_the_table_and_is_not_repeated() {
     assert_eq!(others, expected);
     assert_eq!(figures.len(), 2 * 25);
     assert!(said.contains("runs/smoke/report.html") && said.contains("in total"), "{said}");
+    assert!(said.lines().any(|line| line.starts_with("  baseline ") && line.ends_with(" FLOP")), "{said}");
     let log = std::fs::read_to_string(place.path("runs/smoke/log.txt")).unwrap();
     assert!(log.lines().next().unwrap().starts_with("20") && log.contains("Z baseline: epoch 2/2"), "{log}");
     assert!(

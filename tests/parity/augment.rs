@@ -44,15 +44,7 @@ pub fn all(fixture: &Fixture) {
 
     let names = ["brightness", "contrast", "saturation", "hue"];
     let factors = names.map(|name| fixture.f32s(&format!("{name}_factor")));
-    let adjustment = |kind: usize, i: usize| {
-        let factor = factors[kind][i];
-        match kind {
-            0 => Adjustment::Brightness(factor),
-            1 => Adjustment::Contrast(factor),
-            2 => Adjustment::Saturation(factor),
-            _ => Adjustment::Hue(factor),
-        }
-    };
+    let adjustment = |kind: usize, i: usize| adjustment(kind, factors[kind][i]);
     type Adjust = fn(&mut [u8], f32);
     let functions: [Adjust; 4] = [augment::brightness, augment::contrast, augment::saturation, augment::hue];
     for (kind, (name, adjust)) in names.into_iter().zip(functions).enumerate() {
@@ -134,6 +126,16 @@ pub fn operations(fixture: &Fixture) {
     });
 }
 
+/// By its number in the fixtures.
+fn adjustment(kind: usize, factor: f32) -> Adjustment {
+    match kind {
+        0 => Adjustment::Brightness(factor),
+        1 => Adjustment::Contrast(factor),
+        2 => Adjustment::Saturation(factor),
+        _ => Adjustment::Hue(factor),
+    }
+}
+
 /// Adjustments of colour in their widest ranges, and transformations of every part.
 pub fn wide(fixture: &Fixture) {
     let images = fixture.u8s("images");
@@ -153,12 +155,7 @@ pub fn wide(fixture: &Fixture) {
             }
         });
     }
-    let adjustment = |kind: usize, i: usize| match kind {
-        0 => Adjustment::Brightness(factors[0][i]),
-        1 => Adjustment::Contrast(factors[1][i]),
-        2 => Adjustment::Saturation(factors[2][i]),
-        _ => Adjustment::Hue(factors[3][i]),
-    };
+    let adjustment = |kind: usize, i: usize| adjustment(kind, factors[kind][i]);
     let [boxes, shift, jitter, order, center, flip, gray] =
         ["crop_boxes", "shift_by", "jitter_order", "order", "cutout_at", "flip", "gray"].map(|name| fixture.u8s(name));
     compare(fixture, "transformed", &images, EXACT, &|i, image, out| {
